@@ -1,0 +1,1 @@
+//! The workshop: one YAML in, one flashable image out.
