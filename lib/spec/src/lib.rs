@@ -1,1 +1,27 @@
-//! The words of Bakelite: what host and device have to agree on. No I/O, no clock, no platform.
+//! The words of Bakelite: what host and device have to agree on, and nothing else.
+//!
+//! Everything here is plain data and pure functions: no I/O, no clock, no `cfg(target_*)`, no unsafe.
+//! The workshop writes these types into an image as JSON; init and firstboot read them in the device.
+//! A person's YAML is read by [`yaml`] (feature `yaml`), checked against the one table of keys in [`keys`],
+//! merged by [`layers`], and becomes a typed [`appliance::Appliance`] only after that.
+
+pub mod appliance;
+pub mod board;
+pub mod check;
+pub mod cmdline;
+pub mod event;
+pub mod fault;
+pub mod finding;
+pub mod k3s;
+pub mod keys;
+pub mod layers;
+pub mod layout;
+pub mod manifest;
+pub mod quantity;
+pub mod rules;
+#[cfg(feature = "schema")]
+pub mod schema;
+pub mod status;
+pub mod unit;
+#[cfg(feature = "yaml")]
+pub mod yaml;

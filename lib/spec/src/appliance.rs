@@ -1,0 +1,212 @@
+//! The appliance as types: what a checked and merged tree of values becomes.
+//!
+//! Each field's meaning, range and default stand once, in [`crate::keys::APPLIANCE`]; a test holds the two together.
+
+use crate::quantity::{Seconds, Size};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::net::IpAddr;
+
+/// One appliance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Appliance {
+    pub board: String,
+    pub hostname: String,
+    pub debug: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    pub without: Vec<String>,
+    pub k3s: K3s,
+    pub ssh: Ssh,
+    pub network: Network,
+    pub time: Time,
+    pub memory: Memory,
+    pub image: Image,
+    pub owner: Owner,
+    pub backup: Backup,
+}
+
+/// What runs on the appliance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct K3s {
+    pub payload: Payload,
+    pub version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    pub config: Map<String, Value>,
+}
+
+/// The kind of payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Payload {
+    /// k3s's own release files.
+    Official,
+    /// The stand-in.
+    Rehearsal,
+    /// Nothing.
+    None,
+}
+
+/// Access by ssh.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Ssh {
+    pub keys: Vec<String>,
+}
+
+/// Wired links and name servers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Network {
+    pub wait: Seconds,
+    pub dns: Vec<IpAddr>,
+    pub links: Vec<Link>,
+}
+
+/// A link with settings of its own, named by MAC address or device path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Link {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(default = "yes")]
+    pub dhcp: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Time {
+    pub servers: Vec<String>,
+}
+
+/// How the machine's memory is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Memory {
+    pub zram: Zram,
+}
+
+/// Whether part of the memory is used as compressed swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Zram {
+    /// By the amount of memory.
+    Auto,
+    /// Never.
+    Off,
+}
+
+impl Zram {
+    /// Bytes of compressed swap on a machine with `memory` bytes (k3s.md 5.4: half at 1 GB, a quarter at 2 GB).
+    pub fn bytes(self, memory: u64) -> u64 {
+        const GIB: u64 = 1 << 30;
+        match self {
+            Self::Off => 0,
+            Self::Auto if memory < GIB + GIB / 2 => memory / 2,
+            Self::Auto if memory < 3 * GIB => memory / 4,
+            Self::Auto => 0,
+        }
+    }
+}
+
+/// The shape of the image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Image {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot_size: Option<Size>,
+}
+
+/// Whose machines these are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Owner {
+    pub keys: Vec<String>,
+}
+
+/// Backups of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Backup {
+    pub recipients: Vec<String>,
+}
+
+impl Appliance {
+    /// The typed appliance of a merged tree that has passed the check.
+    ///
+    /// # Errors
+    /// serde's words, for a tree that has not passed the check.
+    pub fn from_values(values: &Value) -> Result<Self, serde_json::Error> {
+        Self::deserialize(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::is_known;
+    use crate::keys::{APPLIANCE, Kind, defaults};
+
+    fn typed() -> Appliance {
+        let mut values = defaults(APPLIANCE);
+        values["board"] = "qemu-x86_64".into();
+        Appliance::from_values(&values).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_of_the_table_make_an_appliance() {
+        let appliance = typed();
+        assert_eq!(appliance.network.wait, Seconds(15));
+        assert_eq!(appliance.k3s.payload, Payload::Official);
+    }
+
+    #[test]
+    fn each_field_is_in_the_table_and_each_key_is_a_field() {
+        fn leaves(value: &Value, prefix: &str, into: &mut Vec<String>) {
+            for (name, value) in value.as_object().into_iter().flatten() {
+                let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                into.push(key.clone());
+                leaves(value, &key, into);
+            }
+        }
+        let mut fields = Vec::new();
+        leaves(&serde_json::to_value(typed()).unwrap(), "", &mut fields);
+        for field in &fields {
+            assert!(is_known(APPLIANCE, field), "{field} is not in the table");
+        }
+        let optional = ["mirror", "k3s.files", "image.slot-size"];
+        for key in APPLIANCE.iter().filter(|key| !key.path.contains("[]") && !matches!(key.kind, Kind::Section)) {
+            assert!(
+                fields.iter().any(|field| field == key.path) || optional.contains(&key.path),
+                "{} is no field",
+                key.path
+            );
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A board as types: what a board's YAML says of a machine. The meaning of each field stands in [`crate::keys::BOARD`].
+//!
+//! Code asks a board for its properties, never for its name.
+
+use crate::quantity::Seconds;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One board.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Board {
+    pub description: String,
+    pub arch: Arch,
+    pub boot: Boot,
+    pub kernel: Kernel,
+    pub packages: Vec<String>,
+    pub modules: Modules,
+    pub cmdline: Vec<String>,
+    pub console: Console,
+    pub watchdog: Seconds,
+    pub qemu: Qemu,
+    pub defaults: Map<String, Value>,
+}
+
+/// A processor architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// 64-bit x86.
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// 64-bit ARM.
+    Aarch64,
+    /// 32-bit ARM with hard float.
+    Armv7,
+}
+
+impl Arch {
+    /// As `uname -m`, cargo and QEMU call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::Armv7 => "armv7",
+        }
+    }
+
+    /// As Debian calls it.
+    pub fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+            Self::Armv7 => "armhf",
+        }
+    }
+}
+
+/// How the board starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Boot {
+    pub flow: Flow,
+}
+
+/// A way of starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flow {
+    /// shim and signed systemd-boot with counted entries on a GPT disk.
+    Uefi,
+}
+
+/// The kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Kernel {
+    pub package: String,
+}
+
+/// Sets of kernel modules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Modules {
+    pub root: Vec<String>,
+    pub initramfs: Vec<String>,
+}
+
+/// Where the machine speaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Console {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<String>,
+}
+
+/// How QEMU shows the board.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Qemu {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    pub cpu: String,
+}
+
+impl Board {
+    /// The typed board of a tree that has passed the check.
+    ///
+    /// # Errors
+    /// serde's words, for a tree that has not passed the check.
+    pub fn from_values(values: &Value) -> Result<Self, serde_json::Error> {
+        Self::deserialize(values)
+    }
+}

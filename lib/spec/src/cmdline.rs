@@ -1,0 +1,106 @@
+//! The kernel command line: read, merged by key, written back in order.
+//!
+//! A parameter is `key` or `key=value`; quotes keep blanks (kernel: Documentation/admin-guide/kernel-parameters).
+//! Dashes and underscores in keys mean the same to the kernel, so they do here.
+
+/// A kernel command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cmdline(Vec<(String, Option<String>)>);
+
+impl Cmdline {
+    /// Reads a command line; line ends and zeros count as blanks.
+    pub fn parse(text: &str) -> Self {
+        let mut words = Vec::new();
+        let mut word = String::new();
+        let mut quoted = false;
+        for c in text.chars().chain([' ']) {
+            match c {
+                '"' => quoted = !quoted,
+                c if (c.is_whitespace() || c == '\0') && !quoted => {
+                    if !word.is_empty() {
+                        words.push(std::mem::take(&mut word));
+                    }
+                }
+                c => word.push(c),
+            }
+        }
+        if !word.is_empty() {
+            words.push(word);
+        }
+        Self(words.into_iter().map(split).collect())
+    }
+
+    /// The value of a parameter's last occurrence; `Some("")` for a parameter without one.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(name, _)| same(name, key)).map(|(_, value)| value.as_deref().unwrap_or(""))
+    }
+
+    /// The values of all occurrences of a parameter, in order.
+    pub fn values<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(name, _)| same(name, key)).map(|(_, value)| value.as_deref().unwrap_or(""))
+    }
+
+    /// All parameters whose key begins with a prefix, the prefix taken off.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0
+            .iter()
+            .filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_deref().unwrap_or(""))))
+    }
+
+    /// Adds parameters as they are written, behind what is there; an exact repetition is left out.
+    pub fn add(&mut self, text: &str) {
+        for parameter in Self::parse(text).0 {
+            if !self.0.contains(&parameter) {
+                self.0.push(parameter);
+            }
+        }
+    }
+
+    /// One line, without a line end.
+    pub fn render(&self) -> String {
+        let words: Vec<String> = self
+            .0
+            .iter()
+            .map(|(name, value)| value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")))
+            .map(|word| if word.contains(char::is_whitespace) { format!("\"{word}\"") } else { word })
+            .collect();
+        words.join(" ")
+    }
+}
+
+fn split(word: String) -> (String, Option<String>) {
+    match word.split_once('=') {
+        Some((name, value)) => (name.to_string(), Some(value.to_string())),
+        None => (word, None),
+    }
+}
+
+fn same(a: &str, b: &str) -> bool {
+    let plain = |text: &str| text.replace('-', "_");
+    plain(a) == plain(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_people_and_firmware_leave() {
+        let line = Cmdline::parse("console=ttyS0 console=tty0\r\nquiet bakelite.slot=a dyndbg=\"file a +p\"\0\0");
+        assert_eq!(line.value("console"), Some("tty0"));
+        assert_eq!(line.values("console").count(), 2);
+        assert_eq!(line.value("quiet"), Some(""));
+        assert_eq!(line.value("dyndbg"), Some("file a +p"));
+        assert_eq!(line.value("bakelite_slot"), None);
+        assert_eq!(line.with_prefix("bakelite.").collect::<Vec<_>>(), [("slot", "a")]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_the_same(text in "[a-z=\" .-]{0,60}") {
+            let line = Cmdline::parse(&text);
+            prop_assert_eq!(Cmdline::parse(&line.render()), line);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Faults: what a device can't get over by itself, with a stable code, who must act, and what to do.
+//!
+//! Each code has a page in docs/faults of the same name; `cargo xtask check` holds the two together.
+
+use serde::{Deserialize, Serialize};
+
+/// Who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Who {
+    /// The person who owns the machine: a setting, a word.
+    You,
+    /// Somebody with a screwdriver, a cable or a new card.
+    Hardware,
+    /// Whoever has a backup.
+    Backup,
+    /// Nobody: it is expected to pass.
+    Wait,
+    /// The makers of Bakelite: a defect.
+    Us,
+}
+
+impl Who {
+    /// As the screen says it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::You => "you must act",
+            Self::Hardware => "the hardware needs a hand",
+            Self::Backup => "a backup is needed",
+            Self::Wait => "no need to act, it is being tried again",
+            Self::Us => "please report this",
+        }
+    }
+}
+
+/// One fault as it happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The stable code.
+    pub code: Code,
+    /// Who must act.
+    pub who: Who,
+    /// What is wrong here, with names and numbers.
+    pub text: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Fault {
+    /// A fault with its code's usual actor and hint, and the words of this case.
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, who: code.who(), text: text.into(), hint: code.hint().into() }
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident, $code:literal, $who:ident, $hint:literal;)*) => {
+        /// The stable codes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        #[expect(missing_docs, reason = "the hint in the table below says what each means")]
+        pub enum Code { $($name,)* }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code as it is written in files and on the screen.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// Who usually must act.
+            pub fn who(self) -> Who {
+                match self { $(Self::$name => Who::$who,)* }
+            }
+
+            /// What to do.
+            pub fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    NoBootMedium, "no-boot-medium", Hardware, "Put the card or stick that was flashed back in; if it is in, flash a new one.";
+    TwoBootMedia, "two-boot-media", You, "Take one of the two media out and switch the machine off and on.";
+    SlotUnreadable, "slot-unreadable", Hardware, "Flash the card again, or replace it.";
+    StateDamaged, "state-damaged", Hardware, "The file system on the card couldn't be repaired by itself; nothing on it was changed. Copy the card first, then run e2fsck by hand, or flash a new one.";
+    StateFull, "state-full", You, "Make room on the state partition, or use a bigger card.";
+    StateUnavailable, "state-unavailable", Hardware, "The card has no room for a state partition, or can't be written; use another card.";
+    SettingsInvalid, "settings-invalid", Us, "The settings in the image can't be read; bake the image again.";
+    EarlyFailed, "early-failed", Us, "The settings could not be prepared; the last accepted ones are in use.";
+    IdentityConflict, "identity-conflict", You, "Use the card that belongs to this machine, or flash this one again.";
+    NoNetwork, "no-network", Wait, "No cable, or nothing answers at the other end; k3s runs on this machine alone.";
+    UnitFailing, "unit-failing", Us, "The service ends again and again; its last words are in /var/lib/bakelite/last-words.";
+    PayloadDamaged, "payload-damaged", Hardware, "A k3s file on the card isn't what was flashed; flash the card again.";
+    K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";
+    K3sClock, "k3s-clock", You, "The clock is wrong; give the machine a network or set the clock.";
+    K3sWrongToken, "k3s-wrong-token", Backup, "The token doesn't open this cluster's database; bring the token, or restore a backup.";
+    K3sStaleCertificates, "k3s-stale-certificates", Us, "Certificates on disk are newer than the database.";
+    K3sMalformedToken, "k3s-malformed-token", You, "The token has the wrong form; give the whole token.";
+    K3sDatabaseDamaged, "k3s-database-damaged", Backup, "k3s's database is damaged; a backup is needed.";
+    K3sDiskFull, "k3s-disk-full", You, "The disk that holds k3s's state is full; make room.";
+    K3sDiskUnwritable, "k3s-disk-unwritable", Hardware, "The disk that holds k3s's state can't be written; replace it.";
+    K3sContainerd, "k3s-containerd", Wait, "The container runtime ended; k3s is started again.";
+    K3sRefusedSetting, "k3s-refused-setting", You, "k3s refuses a setting; correct `k3s.config` and bake again.";
+    K3sPortTaken, "k3s-port-taken", You, "Another program holds a port that k3s needs.";
+    K3sNoAddress, "k3s-no-address", Wait, "k3s found no address to use; it is started again when there is one.";
+    K3sHangs, "k3s-hangs", Us, "k3s neither becomes ready nor ends; it is started again.";
+    K3sFailing, "k3s-failing", Us, "k3s ends again and again with words that aren't known here.";
+}
+
+impl Code {
+    /// Whether starting k3s again, with nothing changed, can't help: the machine stays up and says so.
+    pub fn is_final_for_k3s(self) -> bool {
+        matches!(
+            self,
+            Self::K3sWrongToken
+                | Self::K3sStaleCertificates
+                | Self::K3sMalformedToken
+                | Self::K3sDatabaseDamaged
+                | Self::K3sRefusedSetting
+                | Self::K3sNoCgroup
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_written_the_same_everywhere() {
+        for code in Code::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.name());
+            assert!(code.hint().ends_with('.'));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Layers: who set which key. Later layers win key by key; lists are replaced whole.
+//!
+//! The order is fixed (DESIGN.md, Layers): defaults < board < appliance < seed < overlay < applied < command line.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Who can set a key, from the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// The defaults in the table of keys.
+    Defaults,
+    /// The board's `defaults`.
+    Board,
+    /// The appliance's YAML.
+    Appliance,
+    /// `bakelite.*` on the kernel command line, by a person.
+    CommandLine,
+}
+
+impl Layer {
+    /// The layer in a person's words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Defaults => "default",
+            Self::Board => "board",
+            Self::Appliance => "appliance",
+            Self::CommandLine => "kernel command line",
+        }
+    }
+}
+
+/// The merged tree with the layer that set each of its leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Effective {
+    /// The merged values.
+    pub values: Value,
+    /// For each leaf by its dotted key: who set it.
+    pub set_by: BTreeMap<String, Layer>,
+}
+
+impl Effective {
+    /// Lays one more layer on top.
+    #[must_use]
+    pub fn with(mut self, layer: Layer, values: &Value) -> Self {
+        if !self.values.is_object() {
+            self.values = Value::Object(Map::new());
+        }
+        lay(&mut self.values, values, layer, "", &mut self.set_by);
+        self
+    }
+}
+
+fn lay(under: &mut Value, over: &Value, layer: Layer, prefix: &str, set_by: &mut BTreeMap<String, Layer>) {
+    let (Value::Object(under), Value::Object(over)) = (under, over) else { return };
+    for (name, value) in over {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match (under.get_mut(name), value) {
+            (Some(section @ Value::Object(_)), Value::Object(_)) => lay(section, value, layer, &key, set_by),
+            (None, Value::Object(_)) => {
+                let mut section = Value::Object(Map::new());
+                lay(&mut section, value, layer, &key, set_by);
+                under.insert(name.clone(), section);
+            }
+            _ => {
+                under.insert(name.clone(), value.clone());
+                set_by.insert(key, layer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_stronger_layer_wins_key_by_key_and_is_remembered() {
+        let effective = Effective::default()
+            .with(Layer::Defaults, &json!({"k3s": {"payload": "official", "version": "v1"}, "debug": false}))
+            .with(Layer::Appliance, &json!({"k3s": {"version": "v2"}, "ssh": {"keys": ["a", "b"]}}));
+        assert_eq!(effective.values["k3s"], json!({"payload": "official", "version": "v2"}));
+        assert_eq!(effective.set_by["k3s.version"], Layer::Appliance);
+        assert_eq!(effective.set_by["k3s.payload"], Layer::Defaults);
+        assert_eq!(effective.set_by["ssh.keys"], Layer::Appliance);
+    }
+}

@@ -1,0 +1,80 @@
+//! The manifest: what is in an image. Written by the workshop, read by init, firstboot and lint.
+
+use crate::board::Board;
+use serde::{Deserialize, Serialize};
+
+/// The format this code writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// What is in an image. One manifest a slot, in the last member of the slot's initramfs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Bakelite's version.
+    pub version: String,
+    /// The image's id: the first 16 hexadecimal digits of a hash over its inputs.
+    pub image: String,
+    /// The newest Release date in the lock, in seconds since 1970: the clock is never before this.
+    pub time: i64,
+    /// The board's name.
+    pub board_name: String,
+    /// What the board is.
+    pub board: Board,
+    /// The system partition.
+    pub system: System,
+    /// The payload.
+    pub payload: PayloadManifest,
+}
+
+/// The squashfs of a system partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct System {
+    /// Its length in bytes, padding excluded.
+    pub length: u64,
+    /// Its SHA-256 in hexadecimal digits, as in the slot's footer.
+    pub sha256: String,
+    /// The kernel's release, such as `6.12.117+deb13-amd64`.
+    pub kernel: String,
+}
+
+/// The payload in a system partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PayloadManifest {
+    /// The kind of payload.
+    pub kind: crate::appliance::Payload,
+    /// Its version; empty without a payload.
+    pub version: String,
+    /// The program's absolute path; empty without a payload.
+    pub program: String,
+    /// All of its files.
+    pub files: Vec<PayloadFile>,
+}
+
+impl PayloadManifest {
+    /// As the screen and the events call it: `k3s v1.36.2+k3s1`, `rehearsal`, `none`.
+    pub fn title(&self) -> String {
+        match self.kind {
+            crate::appliance::Payload::Official => format!("k3s {}", self.version),
+            crate::appliance::Payload::Rehearsal => "rehearsal".into(),
+            crate::appliance::Payload::None => "none".into(),
+        }
+    }
+}
+
+/// One file of the payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PayloadFile {
+    /// Its absolute path in the system partition.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its SHA-256 in hexadecimal digits.
+    pub sha256: String,
+    /// Whether it is an archive of container images.
+    pub images: bool,
+}

@@ -1,0 +1,121 @@
+//! `/run/bakelite/status.json` (always there, by init), `last-start.json` (how the payload's last start went), and
+//! what firstboot leaves for init in /run/bakelite.
+
+use crate::event::UnitState;
+use crate::fault::Fault;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where things are while the machine runs.
+pub mod paths {
+    /// The baked settings: manifest.json, appliance.json, units.json.
+    pub const BAKED: &str = "/run/bakelite/baked";
+    /// init's status.
+    pub const STATUS: &str = "/run/bakelite/status.json";
+    /// How the payload's last start went; the same name below [`STATE`].
+    pub const LAST_START: &str = "/run/bakelite/last-start.json";
+    /// What firstboot's last pass decided, for the screen and for init.
+    pub const REPORT: &str = "/run/bakelite/report.json";
+    /// The node's name, by firstboot.
+    pub const HOSTNAME: &str = "/run/bakelite/hostname";
+    /// The keys that may log in; absent or empty: no ssh.
+    pub const AUTHORIZED_KEYS: &str = "/run/bakelite/authorized_keys";
+    /// init's control socket (SEQPACKET, root only).
+    pub const CONTROL: &str = "/run/bakelite/control";
+    /// The state partition's mount point.
+    pub const STATE_MOUNT: &str = "/state";
+    /// Bakelite's own folder on the state partition, as it is seen in the running system.
+    pub const STATE: &str = "/var/lib/bakelite";
+    /// Our programs and the payload in the system partition.
+    pub const LIBRARY: &str = "/usr/lib/bakelite";
+}
+
+/// The status of the machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// Bakelite's version.
+    pub version: String,
+    /// The image's id.
+    pub image: String,
+    /// The slot it runs from.
+    pub slot: String,
+    /// The node's name.
+    pub hostname: String,
+    /// Addresses by link name.
+    pub addresses: BTreeMap<String, Vec<String>>,
+    /// What the machine is doing, in a few words.
+    pub doing: String,
+    /// Seconds from the kernel's start to the payload's READY, in this boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<f64>,
+    /// Whether this boot counts as good.
+    pub good: bool,
+    /// The payload: `k3s v1.36.2+k3s1`, `rehearsal`, `none`.
+    pub payload: String,
+    /// A debug image.
+    pub debug: bool,
+    /// The state of each unit.
+    pub units: BTreeMap<String, UnitStatus>,
+    /// What is wrong now.
+    pub faults: Vec<Fault>,
+}
+
+/// The state of one unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UnitStatus {
+    /// Its state.
+    pub state: UnitState,
+    /// Its main process, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// How often it was started in this boot.
+    pub starts: u32,
+    /// The last thing it said by STATUS= or how it ended.
+    pub detail: String,
+}
+
+/// How the payload's last start went, by init, in /run and on state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LastStart {
+    /// Seconds from the kernel's start to the start of the process.
+    pub started: f64,
+    /// Seconds from the kernel's start to READY.
+    pub ready_at: Option<f64>,
+    /// Seconds from the kernel's start to its end.
+    pub ended: Option<f64>,
+    /// The exit status.
+    pub status: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What the classifier of last words makes of it.
+    pub fault: Option<Fault>,
+}
+
+/// What firstboot leaves for init and the screen after a pass.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// `early` or `settle`.
+    pub pass: String,
+    /// The decision of each step, in order.
+    pub steps: Vec<StepReport>,
+    /// What needs a human.
+    pub faults: Vec<Fault>,
+    /// What a person should know although nothing is wrong.
+    pub warnings: Vec<String>,
+}
+
+/// The decision of one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StepReport {
+    /// The step's name.
+    pub step: String,
+    /// `done`, `skip`, `run` or `refuse`.
+    pub decision: String,
+    /// Why, as a sentence.
+    pub why: String,
+}
