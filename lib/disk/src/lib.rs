@@ -1,0 +1,102 @@
+//! Bytes on media, over `Read + Write + Seek`: the GPT and the records at the ends of Bakelite's partitions.
+//!
+//! Nothing here knows whether it works on a card, a file or memory; whoever writes says how to make it durable
+//! ([`Medium`]). Every reader takes foreign bytes: it refuses, it never panics and never allocates what they ask for.
+
+pub mod born;
+pub mod footer;
+pub mod gpt;
+mod guid;
+
+pub use guid::Guid;
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+/// What can't be read from or written to a medium.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Reading failed.
+    #[error("reading {length} bytes at byte {at}")]
+    Read {
+        /// Where.
+        at: u64,
+        /// How much.
+        length: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// Writing failed.
+    #[error("writing {length} bytes at byte {at}")]
+    Write {
+        /// Where.
+        at: u64,
+        /// How much.
+        length: usize,
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither partition table is whole.
+    #[error("no whole partition table: primary {primary}; backup {backup}")]
+    NoTable {
+        /// What is wrong with the first.
+        primary: String,
+        /// What is wrong with the second.
+        backup: String,
+    },
+    /// A table can't be laid onto this medium.
+    #[error("partition {number} ends at sector {last}, behind the last usable sector {usable}")]
+    TooSmall {
+        /// The partition.
+        number: u32,
+        /// Its last sector.
+        last: u64,
+        /// The last sector that may be used.
+        usable: u64,
+    },
+    /// A record isn't there or isn't whole.
+    #[error("no {record}: {problem}")]
+    NoRecord {
+        /// Which record.
+        record: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// What can be written and made durable.
+pub trait Medium: Read + Write + Seek {
+    /// Returns when all that was written is on the medium.
+    ///
+    /// # Errors
+    /// When the medium says that it could not keep it.
+    fn make_durable(&mut self) -> io::Result<()>;
+}
+
+impl Medium for std::fs::File {
+    fn make_durable(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+impl Medium for io::Cursor<Vec<u8>> {
+    fn make_durable(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn read_at(medium: &mut (impl Read + Seek), at: u64, bytes: &mut [u8]) -> Result<(), DiskError> {
+    let length = bytes.len();
+    medium.seek(SeekFrom::Start(at)).and_then(|_| medium.read_exact(bytes)).map_err(|source| DiskError::Read {
+        at,
+        length,
+        source,
+    })
+}
+
+fn write_at(medium: &mut (impl Write + Seek), at: u64, bytes: &[u8]) -> Result<(), DiskError> {
+    medium.seek(SeekFrom::Start(at)).and_then(|_| medium.write_all(bytes)).map_err(|source| DiskError::Write {
+        at,
+        length: bytes.len(),
+        source,
+    })
+}
