@@ -1,1 +1,13 @@
 //! The workshop: one YAML in, one flashable image out.
+//!
+//! `source` brings packages and payload, `decide` (pure) says what an image is made of, `write` knows the formats,
+//! `apply` does it. The same inputs give the same bytes: on any machine, as any user, in any folder, at any hour.
+
+pub mod boards;
+pub mod config;
+pub mod decide;
+pub mod host;
+pub mod progress;
+pub mod source;
+pub mod tree;
+pub mod write;

@@ -1,0 +1,104 @@
+//! An appliance's YAML with everything it stands on: defaults, board, provenance, rules. What `bakelite check` shows.
+
+use crate::boards;
+use bakelite_spec::appliance::Appliance;
+use bakelite_spec::board::Board;
+use bakelite_spec::finding::{Finding, stops};
+use bakelite_spec::keys::{APPLIANCE, defaults};
+use bakelite_spec::layers::{Effective, Layer};
+use bakelite_spec::{rules, yaml::Document};
+use std::path::{Path, PathBuf};
+
+/// A checked appliance.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The appliance.
+    pub appliance: Appliance,
+    /// The merged values and who set each.
+    pub effective: Effective,
+    /// The board's name.
+    pub board_name: String,
+    /// The board.
+    pub board: Board,
+    /// The folder that relative paths in the YAML start from.
+    pub folder: PathBuf,
+    /// What a person should know although nothing is wrong.
+    pub warnings: Vec<Finding>,
+}
+
+/// Reads and checks an appliance.
+///
+/// # Errors
+/// All findings, when one of them stops the work.
+pub fn load(path: &Path) -> Result<Config, Vec<Finding>> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let hint = "`bakelite new --board NAME FILE`, which writes one";
+        vec![Finding { file: file.clone(), ..Finding::error("", format!("can't be read: {error}"), hint) }]
+    })?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+    read(&file, &text, folder)
+}
+
+/// Checks an appliance's text; `file` is the name that findings carry.
+///
+/// # Errors
+/// All findings, when one of them stops the work.
+pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Finding>> {
+    let document = Document::read(file, text, APPLIANCE)?;
+    let placed = |key: &str, finding: Finding| Finding {
+        file: file.into(),
+        place: document.place_of(key).or_else(|| document.place_of(key.split('.').next().unwrap_or(key))),
+        ..finding
+    };
+    let board_name = document.value["board"].as_str().unwrap_or_default().to_string();
+    let board = boards::board(&board_name)
+        .map_err(|findings| findings.into_iter().map(|finding| placed("board", finding)).collect::<Vec<_>>())?;
+    let effective = Effective::default()
+        .with(Layer::Defaults, &defaults(APPLIANCE))
+        .with(Layer::Board, &serde_json::Value::Object(board.defaults.clone()))
+        .with(Layer::Appliance, &document.value);
+    let appliance = Appliance::from_values(&effective.values)
+        .map_err(|error| vec![Finding { file: file.into(), ..Finding::error("", error.to_string(), "") }])?;
+    let findings: Vec<Finding> =
+        rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)).collect();
+    if stops(&findings) {
+        return Err(findings);
+    }
+    Ok(Config { appliance, effective, board_name, board, folder, warnings: findings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_alone_is_valid_and_warns_of_backups() {
+        let config = read("a.yaml", "board: qemu-x86_64\n", PathBuf::new()).unwrap();
+        assert_eq!(config.warnings.len(), 1);
+        assert_eq!(config.warnings[0].key, "backup.recipients");
+    }
+
+    #[test]
+    fn rules_and_boards_point_at_their_line() {
+        let findings = read("a.yaml", "debug: true\nboard: qemu-x86-64\n", PathBuf::new()).unwrap_err();
+        assert_eq!(findings[0].to_string(), "a.yaml:2:1: board: `qemu-x86-64` is not a known board; try `qemu-x86_64`");
+        let text = "board: qemu-x86_64\nk3s:\n  config:\n    node-name: x\n";
+        let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
+        assert!(findings.iter().any(|finding| finding.to_string().starts_with("a.yaml:3:3: k3s.config: sets node-name")), "{findings:?}");
+    }
+
+    #[test]
+    fn the_examples_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                load(&path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+                seen += 1;
+            }
+        }
+        assert!(seen >= 3);
+    }
+}

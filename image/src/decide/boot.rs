@@ -1,0 +1,87 @@
+//! The boot partition: what firmware starts, the loader's entries, kernel and initramfs of a slot.
+//!
+//! UEFI: shim (signed by Microsoft) starts Debian's signed systemd-boot under the one name that shim looks for, and
+//! that counts down `+3` of slot A's entry. The initramfs and the command line are not covered by any signature.
+
+use crate::tree::{Blob, Tree};
+use bakelite_spec::board::{Arch, Board, Flow};
+use bakelite_spec::cmdline::Cmdline;
+
+/// A file that a package should have brought.
+#[derive(Debug, thiserror::Error)]
+#[error("the packages hold no {path}, which {needed_for}")]
+pub struct MissingFile {
+    /// Its path.
+    pub path: String,
+    /// What it is needed for.
+    pub needed_for: &'static str,
+}
+
+/// The kernel command line of a slot.
+pub fn cmdline(board: &Board, slot: &str) -> String {
+    let mut line = Cmdline::parse(&format!("bakelite.slot={slot}"));
+    board.cmdline.iter().for_each(|text| line.add(text));
+    line.render()
+}
+
+/// Tries of a slot that hasn't proved itself yet.
+const TRIES: u32 = 3;
+
+/// What the boot partition holds besides kernel and initramfs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loader {
+    tree: Tree,
+}
+
+/// Takes the loader's files out of the packages' tree.
+///
+/// # Errors
+/// When a package hasn't brought one.
+pub fn loader(board: &Board, packages: &Tree) -> Result<Loader, MissingFile> {
+    let mut tree = Tree::default();
+    match board.boot.flow {
+        Flow::Uefi => {
+            let suffix = match board.arch {
+                Arch::X86_64 => "x64",
+                Arch::Aarch64 => "aa64",
+                Arch::Armv7 => "arm",
+            };
+            let files = [
+                (format!("usr/lib/shim/shim{suffix}.efi.signed"), format!("EFI/BOOT/BOOT{}.EFI", suffix.to_uppercase())),
+                (format!("usr/lib/shim/mm{suffix}.efi.signed"), format!("EFI/BOOT/mm{suffix}.efi")),
+                // shim starts the file of this name, whatever loader is in it.
+                (format!("usr/lib/systemd/boot/efi/systemd-boot{suffix}.efi.signed"), format!("EFI/BOOT/grub{suffix}.efi")),
+            ];
+            for (from, to) in files {
+                let blob = packages.blob(&from).ok_or(MissingFile { path: from, needed_for: "UEFI firmware starts" })?;
+                tree.file(&to, 0o644, blob.clone());
+            }
+            tree.file("loader/loader.conf", 0o644, "default bakelite-*\ntimeout 0\neditor no\n");
+            tree.file("loader/entries.srel", 0o644, "type1\n");
+        }
+    }
+    Ok(Loader { tree })
+}
+
+/// The kernel image in the packages' tree.
+///
+/// # Errors
+/// When there is none for the release.
+pub fn kernel<'a>(packages: &'a Tree, release: &str) -> Result<&'a Blob, MissingFile> {
+    let path = format!("boot/vmlinuz-{release}");
+    packages.blob(&path).ok_or(MissingFile { path, needed_for: "is the kernel" })
+}
+
+/// The whole boot partition with slot A.
+pub fn partition(loader: &Loader, board: &Board, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
+    let mut tree = loader.tree.clone();
+    let slot = "a";
+    let options = cmdline(board, slot);
+    let entry = format!(
+        "title Bakelite {version} (slot {slot})\nsort-key bakelite\nversion {image}\nlinux /bakelite/{slot}/vmlinuz\ninitrd /bakelite/{slot}/initrd\noptions {options}\n"
+    );
+    tree.file(&format!("loader/entries/bakelite-{slot}+{TRIES}.conf"), 0o644, entry);
+    tree.file(&format!("bakelite/{slot}/vmlinuz"), 0o644, kernel);
+    tree.file(&format!("bakelite/{slot}/initrd"), 0o644, initramfs);
+    tree
+}

@@ -1,0 +1,65 @@
+//! Which Debian packages an appliance is made of.
+//!
+//! Asked for: what the device's own programs call. Left out although something depends on it: what only serves
+//! installing and configuring a Debian system (maintainer scripts are never run here), or another init.
+
+use bakelite_spec::appliance::Appliance;
+use bakelite_spec::board::{Board, Flow};
+
+/// What every appliance has. DHCP, NTP, ssh and the making and checking of file systems are Debian's.
+const COMMON: &[&str] =
+    &["busybox-static", "ca-certificates", "chrony", "dhcpcd-base", "dropbear-bin", "e2fsprogs", "kmod", "netbase"];
+
+/// Serves only an installed, self-configuring Debian.
+const WITHOUT: &[&str] = &[
+    "adduser",
+    "debconf",
+    "debconf-2.0",
+    "dpkg",
+    "grub-common",
+    "grub-efi-amd64-bin",
+    "grub-efi-amd64-signed",
+    "grub2-common",
+    "init-system-helpers",
+    "initramfs-tools",
+    "initramfs-tools-core",
+    "iproute2",
+    "linux-base",
+    "linux-initramfs-tool",
+    "logsave",
+    "lsb-base",
+    "mokutil",
+    "openssl",
+    "perl",
+    "perl-base",
+    "shim-helpers-amd64-signed",
+    "sysvinit-utils",
+    "tzdata",
+    "ucf",
+    "udev",
+];
+
+/// The packages to ask for, sorted.
+pub fn wanted(board: &Board) -> Vec<String> {
+    let boot: &[&str] = match board.boot.flow {
+        Flow::Uefi => &["shim-signed"],
+    };
+    let boot_loader = match board.boot.flow {
+        Flow::Uefi => format!("systemd-boot-efi-{}-signed", board.arch.debian()),
+    };
+    let mut names: Vec<String> = COMMON.iter().chain(boot).map(ToString::to_string).collect();
+    names.push(boot_loader);
+    names.push(board.kernel.package.clone());
+    names.extend(board.packages.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The packages to leave out, sorted.
+pub fn without(appliance: &Appliance) -> Vec<String> {
+    let mut names: Vec<String> = WITHOUT.iter().map(ToString::to_string).chain(appliance.without.iter().cloned()).collect();
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,86 @@
+//! The table of units that init keeps running, for one appliance.
+
+use bakelite_spec::appliance::{Appliance, Payload};
+use bakelite_spec::board::Board;
+use bakelite_spec::manifest::PayloadManifest;
+use bakelite_spec::status::paths;
+use bakelite_spec::unit::{Kind, Readiness, Role, Unit};
+use std::collections::BTreeMap;
+
+/// k3s's own service file gives it this many open files (install.sh).
+const K3S_OPEN_FILES: u64 = 1_048_576;
+/// The first start imports images from an SD card: minutes are normal (k3s.md 2.6).
+const K3S_START_SECONDS: u64 = 1800;
+const K3S_PORT: u16 = 6443;
+
+/// All units.
+pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) -> Vec<Unit> {
+    let firstboot = format!("{}/firstboot", paths::LIBRARY);
+    let oneshot = |name: &str, role, after: &[&str]| Unit {
+        kind: Kind::Oneshot,
+        start_seconds: Some(300),
+        ..unit(name, role, &[&firstboot, name], after)
+    };
+    let mut units = vec![
+        oneshot("early", Role::Early, &[]),
+        unit("network", Role::Access, &["/usr/sbin/dhcpcd", "-B", "-f", "/run/bakelite/dhcpcd.conf"], &["early"]),
+        Unit {
+            needs_file: Some("/run/bakelite/chrony.conf".into()),
+            ..unit("time", Role::Access, &["/usr/sbin/chronyd", "-d", "-u", "_chrony", "-f", "/run/bakelite/chrony.conf"], &["early"])
+        },
+        Unit {
+            needs_file: Some(paths::AUTHORIZED_KEYS.into()),
+            oom_score: -500,
+            ..unit(
+                "ssh",
+                Role::Access,
+                &["/usr/sbin/dropbear", "-F", "-E", "-s", "-r", "/var/lib/dropbear/dropbear_ed25519_host_key", "-P", ""],
+                &["early"],
+            )
+        },
+    ];
+    if let (true, Some(terminal)) = (appliance.debug, &board.console.shell) {
+        let command = ["/usr/bin/busybox", "getty", "-n", "-l", "/bin/sh", "-L", "115200", terminal, "vt100"];
+        units.push(unit("shell", Role::Access, &command, &[]));
+    }
+    units.push(oneshot("settle", Role::Settle, &["early"]));
+    if payload.kind != Payload::None {
+        units.push(Unit {
+            // containerd's own log is not rotated small enough for flash; k3s's log says what matters.
+            environment: BTreeMap::from([("CONTAINERD_LOG_LEVEL".into(), "warn".into())]),
+            readiness: Readiness::Notify,
+            stop_seconds: 60,
+            start_seconds: Some(K3S_START_SECONDS),
+            alive_port: Some(K3S_PORT),
+            open_files: Some(K3S_OPEN_FILES),
+            ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, "server"], &["settle"])
+        });
+    }
+    units
+}
+
+fn payload_unit(kind: Payload) -> &'static str {
+    match kind {
+        Payload::Official => "k3s",
+        Payload::Rehearsal => "rehearsal",
+        Payload::None => "none",
+    }
+}
+
+fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
+    Unit {
+        name: name.into(),
+        role,
+        command: command.iter().map(ToString::to_string).collect(),
+        environment: BTreeMap::new(),
+        after: after.iter().map(ToString::to_string).collect(),
+        needs_file: None,
+        kind: Kind::Service,
+        readiness: Readiness::Started,
+        stop_seconds: 10,
+        start_seconds: None,
+        alive_port: None,
+        open_files: None,
+        oom_score: 0,
+    }
+}

@@ -1,0 +1,164 @@
+//! The FAT32 boot partition, by fatfs, with valid dates everywhere.
+//!
+//! Valid dates are not vanity: with fatfs's default of day 0, month 0, firmware refuses to rename a loader entry,
+//! and boot counting silently stops. Sectors are 512 bytes, clusters 4 KiB; the volume id comes from the image's id.
+
+use crate::tree::{Node, Tree};
+use bakelite_spec::layout::BOOT_CLUSTER;
+use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek, Time, TimeProvider};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+/// Formats a partition and fills it with a tree (folders and files only).
+///
+/// `partition` begins at the partition's first byte and has `length` bytes; zeros are expected in it.
+///
+/// # Errors
+/// When it doesn't fit, a name is not fit for FAT, or reading or writing fails.
+pub fn write(tree: &Tree, time: i64, volume_id: u32, length: u64, mut partition: impl ReadWriteSeek) -> io::Result<()> {
+    let sectors = u32::try_from(length / 512).map_err(|_| io::Error::other("the boot partition is too large for FAT32"))?;
+    let format = FormatVolumeOptions::new()
+        .bytes_per_cluster(BOOT_CLUSTER)
+        .fat_type(FatType::Fat32)
+        .total_sectors(sectors)
+        .volume_id(volume_id)
+        .volume_label(*b"BAKELITE   ");
+    fatfs::format_volume(&mut partition, format)?;
+    // fatfs asks for a clock that lives for ever; one of these small ones is left behind for each image that is built.
+    let clock: &'static FixedClock = Box::leak(Box::new(FixedClock(date_time(time))));
+    let volume = FileSystem::new(&mut partition, FsOptions::new().time_provider(clock))?;
+    for (path, entry) in tree.entries() {
+        match &entry.node {
+            Node::Folder => drop(volume.root_dir().create_dir(path)?),
+            Node::Link(_) => return Err(io::Error::other(format!("{path} is a link, which FAT doesn't have"))),
+            Node::File(blob) => {
+                let mut file = volume.root_dir().create_file(path)?;
+                io::copy(&mut blob.open()?, &mut file)?;
+                file.flush()?;
+            }
+        }
+    }
+    volume.unmount()
+}
+
+/// The clock of an image: always the same moment.
+#[derive(Debug)]
+struct FixedClock(DateTime);
+
+impl TimeProvider for FixedClock {
+    fn get_current_date(&self) -> Date {
+        self.0.date
+    }
+
+    fn get_current_date_time(&self) -> DateTime {
+        self.0
+    }
+}
+
+/// Seconds since 1970 as FAT's date and time (UTC; days to civil date after Howard Hinnant's `civil_from_days`).
+fn date_time(time: i64) -> DateTime {
+    let (days, seconds) = (time.div_euclid(86_400), time.rem_euclid(86_400));
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
+    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let date = Date { year: year.clamp(1980, 2107) as u16, month: month as u16, day: day as u16 };
+    // FAT keeps even seconds.
+    let time = Time { hour: (seconds / 3600) as u16, min: (seconds / 60 % 60) as u16, sec: (seconds % 60 / 2 * 2) as u16, millis: 0 };
+    DateTime { date, time }
+}
+
+/// A part of a file or device that looks like a whole one; nothing outside it is reached.
+#[derive(Debug)]
+pub struct Window<F> {
+    inner: F,
+    start: u64,
+    length: u64,
+    at: u64,
+}
+
+impl<F: Seek> Window<F> {
+    /// The part from a byte on.
+    pub fn new(inner: F, start: u64, length: u64) -> Self {
+        Self { inner, start, length, at: 0 }
+    }
+
+    fn room(&mut self, wanted: usize) -> io::Result<usize> {
+        self.inner.seek(SeekFrom::Start(self.start + self.at))?;
+        Ok(wanted.min(self.length.saturating_sub(self.at).try_into().unwrap_or(usize::MAX)))
+    }
+}
+
+impl<F: Read + Seek> Read for Window<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = self.room(buffer.len())?;
+        let count = self.inner.read(&mut buffer[..room])?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl<F: Write + Seek> Write for Window<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.room(bytes.len())?;
+        let count = self.inner.write(&bytes[..room])?;
+        self.at += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<F: Seek> Seek for Window<F> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.length.checked_add_signed(by),
+        };
+        self.at = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let shown = |time| {
+            let DateTime { date, time } = date_time(time);
+            (date.year, date.month, date.day, time.hour, time.min, time.sec)
+        };
+        assert_eq!(shown(1_763_719_271), (2025, 11, 21, 10, 1, 10));
+        assert_eq!(shown(951_827_696), (2000, 2, 29, 12, 34, 56));
+        assert_eq!(shown(0), (1980, 1, 1, 0, 0, 0));
+    }
+
+    #[test]
+    fn equal_trees_give_equal_bytes_that_read_back() {
+        let mut tree = Tree::default();
+        tree.file("loader/entries/bakelite-a+3.conf", 0o644, b"title x\n".to_vec());
+        let make = || {
+            let mut disk = Cursor::new(vec![0u8; (320 << 20) + 1024]);
+            write(&tree, 1_763_719_271, 7, 320 << 20, Window::new(&mut disk, 512, 320 << 20)).unwrap();
+            disk.into_inner()
+        };
+        let bytes = make();
+        assert!(bytes == make(), "two volumes of the same tree differ");
+        let volume = FileSystem::new(Window::new(Cursor::new(&mut bytes.clone()[..]), 512, 320 << 20), FsOptions::new()).unwrap();
+        let mut text = String::new();
+        let mut file = volume.root_dir().open_file("loader/entries/bakelite-a+3.conf").unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "title x\n");
+        assert!(bytes[..512].iter().all(|byte| *byte == 0));
+    }
+}

@@ -1,0 +1,5 @@
+//! Writers: one format a file, deterministic. The same input gives the same bytes, whoever runs them and when.
+
+pub mod cpio;
+pub mod fat;
+pub mod squashfs;
