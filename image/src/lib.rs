@@ -3,11 +3,19 @@
 //! `source` brings packages and payload, `decide` (pure) says what an image is made of, `write` knows the formats,
 //! `apply` does it. The same inputs give the same bytes: on any machine, as any user, in any folder, at any hour.
 
+pub mod apply;
+pub mod binaries;
 pub mod boards;
 pub mod config;
 pub mod decide;
+mod depmod;
+pub mod error;
 pub mod host;
+pub mod payload;
 pub mod progress;
 pub mod source;
 pub mod tree;
+mod unpack;
 pub mod write;
+
+pub use error::BuildError;

@@ -18,9 +18,7 @@ pub fn write(tree: &Tree, time: u32, output: impl Write + Seek) -> Result<u64, B
     writer.set_root_mode(0o755);
     writer.set_only_root_id();
     let options = CompressionOptions::Zstd(Zstd { compression_level: 15 });
-    let mut compressor = FilesystemCompressor::new(Compressor::Zstd, Some(options))?;
-    compressor.level(15)?;
-    writer.set_compressor(compressor);
+    writer.set_compressor(FilesystemCompressor::new(Compressor::Zstd, Some(options))?);
     for (path, entry) in tree.entries() {
         let header = NodeHeader::new(entry.mode, entry.owner, entry.group, time);
         match &entry.node {

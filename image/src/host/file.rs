@@ -1,0 +1,100 @@
+//! Durable files on the build host: written beside their place, synced, renamed, and the folder synced.
+//!
+//! Keeps law 3 (publish last and small): a reader sees the old file or the new one, never half of one, and a killed
+//! build leaves only a nameless temporary. Must not be used for block devices: writing media is the press's trade.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// A file could not be made durable.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {act} {}", path.display())]
+pub struct FileError {
+    /// What was tried, as a verb: "create a file in", "write", "sync", "publish".
+    pub act: &'static str,
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What the operating system said.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// Writes `content` to `path`: whole and durable, or not at all. The mode follows the umask, as for any new file.
+pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let mut temporary = begin(folder_of(path))?;
+    temporary.write_all(content).map_err(failed("write", path))?;
+    publish(temporary, path)
+}
+
+/// Starts a file in `folder` that vanishes when dropped, to be named by [`publish`].
+pub fn begin(folder: &Path) -> Result<NamedTempFile, FileError> {
+    tempfile::Builder::new()
+        .prefix(".partial-")
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(failed("create a file in", folder))
+}
+
+/// Starts the file that will be `path`, beside it as `<path>.partial`; it vanishes when dropped, and what a killed
+/// run left there is replaced.
+pub fn begin_as(path: &Path) -> Result<NamedTempFile, FileError> {
+    let folder = folder_of(path);
+    let name = format!("{}.partial", path.file_name().unwrap_or_default().to_string_lossy());
+    match std::fs::remove_file(folder.join(&name)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("replace", &folder.join(&name))(error)),
+        _ => {}
+    }
+    tempfile::Builder::new()
+        .prefix(&name)
+        .rand_bytes(0)
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(failed("create a file in", folder))
+}
+
+/// Syncs a file from [`begin`] or [`begin_as`], gives it its name (replacing what had it) and syncs the folder.
+/// `path` must be on the file system that [`begin`] was given.
+pub fn publish(temporary: NamedTempFile, path: &Path) -> Result<(), FileError> {
+    temporary.as_file().sync_all().map_err(failed("sync", path))?;
+    temporary.persist(path).map_err(|refused| failed("publish", path)(refused.error))?;
+    sync_folder(folder_of(path))
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
+    File::open(folder).and_then(|handle| handle.sync_all()).map_err(failed("sync", folder))
+}
+
+/// The folder a path lies in; "." for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> FileError + 'a {
+    move |source| FileError { act, path: path.to_path_buf(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_a_file_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock.json");
+        write(&path, b"old").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let error = write(Path::new("/nonexistent-folder/file"), b"x").unwrap_err();
+        assert_eq!(error.to_string(), "cannot create a file in /nonexistent-folder");
+    }
+}
