@@ -89,15 +89,16 @@ impl Certificates<'_> {
         read(&self.tls("server-ca", "crt"))
     }
 
-    /// k3s stops here when a kubeconfig is missing although its certificate isn't.
+    /// k3s stops here when a kubeconfig is missing although its certificate isn't: the scheduler says so on a bare line,
+    /// the controllers on the fatal one.
     pub fn check_kubeconfigs(&self) -> Result<(), Error> {
-        for name in ["scheduler", "supervisor"] {
-            let path = self.server.join(format!("cred/{name}.kubeconfig"));
-            if !path.exists() {
-                return Err(Error::FindKubeconfig(path));
-            }
+        let path = |name: &str| self.server.join(format!("cred/{name}.kubeconfig"));
+        let (scheduler, supervisor) = (path("scheduler"), path("supervisor"));
+        if !scheduler.exists() {
+            eprintln!("Error: stat {}: no such file or directory", scheduler.display());
         }
-        Ok(())
+        let missing = [supervisor, scheduler].into_iter().find(|path| !path.exists());
+        missing.map_or(Ok(()), |path| Err(Error::FindKubeconfig(path)))
     }
 
     /// Why no client would trust the port at this hour, in Go's words; `None` is well.

@@ -68,12 +68,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            match &error {
-                Error::UnknownFlag(_) => eprintln!("Incorrect Usage: {error}"),
-                Error::FindKubeconfig(path) => {
-                    eprintln!("Error: stat {}: no such file or directory", path.display());
-                }
-                _ => {}
+            if let Error::UnknownFlag(_) = &error {
+                eprintln!("Incorrect Usage: {error}");
             }
             logrus::fatal(&error.fatal_words());
             ExitCode::FAILURE

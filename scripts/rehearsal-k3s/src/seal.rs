@@ -74,6 +74,24 @@ mod tests {
     }
 
     #[test]
+    fn the_row_that_k3s_wrote() {
+        let Some(fixtures) = std::env::var_os("BAKELITE_FIXTURES") else {
+            eprintln!("SKIPPED: BAKELITE_FIXTURES isn't set, no row of k3s's own is opened");
+            return;
+        };
+        let packed = std::fs::File::open(std::path::Path::new(&fixtures).join("online-copy.db.zst")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        crate::paths::write(&path, &zstd::decode_all(packed).unwrap(), 0o600).unwrap();
+        let datastore = crate::datastore::Datastore::start(crate::datastore::Datastore::ping(&path).unwrap()).unwrap();
+        let rows = datastore.bootstrap_rows().unwrap();
+        assert_eq!(rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), [row_name("fixture-token")]);
+        let plaintext = open("fixture-token", &rows[0].value).unwrap();
+        assert!(plaintext.starts_with(b"{\"") && plaintext.ends_with(b"}\n"));
+        assert!(matches!(open("another", &rows[0].value), Err(Error::OpenSealed)));
+    }
+
+    #[test]
     fn foreign_bytes_and_passwords_are_refused() {
         let sealed = seal("right", b"content").unwrap();
         assert_eq!(open("right", &sealed).unwrap(), b"content");

@@ -25,6 +25,10 @@ impl<'de> Deserialize<'de> for Pairs {
                 Ok(Pairs(Vec::new()))
             }
 
+            fn visit_none<E>(self) -> Result<Pairs, E> {
+                Ok(Pairs(Vec::new()))
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
