@@ -73,6 +73,8 @@ pub enum Error {
     Spawn(#[source] io::Error),
     #[error("the server's address must be https://<literal address>:<port>, and is {0}")]
     ServerAddress(String),
+    #[error("failed to read random bytes")]
+    Random,
     /// A stop was asked for where k3s can't go back.
     #[error("context canceled")]
     Interrupted,

@@ -13,7 +13,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::error::Error;
 use crate::token::{hex, sha256_hex};
 
-const ROUNDS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
 /// The row's name for this password.
 pub fn row_name(password: &str) -> String {
@@ -24,8 +24,8 @@ pub fn row_name(password: &str) -> String {
 pub fn seal(password: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
     let (mut salt, mut nonce) = ([0; 8], [0; NONCE_LEN]);
     let random = SystemRandom::new();
-    random.fill(&mut salt).map_err(|_| Error::OpenSealed)?;
-    random.fill(&mut nonce).map_err(|_| Error::OpenSealed)?;
+    random.fill(&mut salt).map_err(|_| Error::Random)?;
+    random.fill(&mut nonce).map_err(|_| Error::Random)?;
     seal_with(password, plaintext, &hex(&salt), nonce)
 }
 

@@ -147,7 +147,7 @@ fn known_token(settings: &Settings, root: &Root, server: &Path) -> Result<Option
 
 fn random_hex(bytes: usize) -> Result<String, Error> {
     let mut random = vec![0; bytes];
-    SystemRandom::new().fill(&mut random).map_err(|_| Error::OpenSealed)?;
+    SystemRandom::new().fill(&mut random).map_err(|_| Error::Random)?;
     Ok(token::hex(&random))
 }
 
