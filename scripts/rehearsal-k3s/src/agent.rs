@@ -14,9 +14,9 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 
 use crate::config::Settings;
 use crate::error::Error;
-use crate::habits::{Habit, Habits};
+use crate::habits::Habits;
 use crate::paths::{Root, make_directory};
-use crate::run::{End, announce_ready, component_port_words, touch_memory};
+use crate::run::{End, announce_ready, die, touch_memory};
 use crate::stop::Stop;
 use crate::{images, token};
 
@@ -51,13 +51,9 @@ pub fn run(settings: &Settings, root: &Root, habits: &Habits, stop: &Stop) -> Re
 }
 
 fn live(data: &Path, habits: &Habits, stop: &Stop) -> Result<End, Error> {
-    let dies =
-        [Habit::DieAfterReady, Habit::PortTaken, Habit::ExitZeroWithError].into_iter().find(|each| habits.has(*each));
-    match dies {
+    match habits.death() {
         Some(_) if stop.wait(Duration::from_secs(1)) => Ok(End::Stopped),
-        Some(Habit::DieAfterReady) => Err(Error::Habit(component_port_words())),
-        Some(Habit::PortTaken) => Ok(End::ShutdownRequested(component_port_words())),
-        Some(_) => Ok(End::ShutdownRequested("containerd exited: signal: killed".to_owned())),
+        Some(habit) => die(habit),
         None => {
             images::run(&data.join("agent/images"), stop);
             Ok(End::Stopped)

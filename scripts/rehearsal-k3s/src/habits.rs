@@ -57,6 +57,11 @@ impl Habits {
         self.active.contains(&habit)
     }
 
+    /// The habit, if any, that ends the process a second after ready.
+    pub fn death(&self) -> Option<Habit> {
+        [Habit::DieAfterReady, Habit::PortTaken, Habit::ExitZeroWithError].into_iter().find(|habit| self.has(*habit))
+    }
+
     /// Seconds to wait before ready.
     pub fn slow_start(&self) -> u64 {
         let waits = self.active.iter().map(|habit| if let Habit::SlowStart(seconds) = habit { *seconds } else { 0 });

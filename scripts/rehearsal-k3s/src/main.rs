@@ -99,7 +99,10 @@ fn start(role: Role, arguments: &[String], root: &Root) -> Result<End, Error> {
     let pace = environment("REHEARSAL_PACE").and_then(|text| text.parse().ok()).unwrap_or(1.0);
     let stop = Stop::new(pace);
     stop.listen()?;
-    let count = habits::count_start(&root.at("/run/rehearsal-starts"))?;
+    let count = habits::count_start(&root.at("/run/rehearsal-starts")).unwrap_or_else(|error| {
+        log::warn!("Starts aren't counted: {error}");
+        1
+    });
     let command_line = std::fs::read_to_string(root.at("/proc/cmdline")).unwrap_or_default();
     let habits = Habits::parse(environment("REHEARSAL_HABITS").as_deref(), &command_line, count);
     log::info!("Starting rehearsal stand-in (not k3s) v{VERSION}, {} start {count} of this boot", role.name());

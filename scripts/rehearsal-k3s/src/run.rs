@@ -23,9 +23,14 @@ pub fn announce_ready() {
     }
 }
 
-/// What k3s says when a port of a component is taken, after it was ready.
-pub fn component_port_words() -> String {
-    "controller-manager exited: failed to create listener: failed to listen on 127.0.0.1:10257: listen tcp 127.0.0.1:10257: bind: address already in use".to_owned()
+/// The end of a habit that strikes a second after ready.
+pub fn die(habit: Habit) -> Result<End, Error> {
+    const PORT: &str = "controller-manager exited: failed to create listener: failed to listen on 127.0.0.1:10257: listen tcp 127.0.0.1:10257: bind: address already in use";
+    match habit {
+        Habit::DieAfterReady => Err(Error::Habit(PORT.to_owned())),
+        Habit::PortTaken => Ok(End::ShutdownRequested(PORT.to_owned())),
+        _ => Ok(End::ShutdownRequested("containerd exited: signal: killed".to_owned())),
+    }
 }
 
 /// `REHEARSAL_MEMORY=350M`: that much, touched and held.

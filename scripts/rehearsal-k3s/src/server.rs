@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::habits::{Habit, Habits};
 use crate::load::{self, Machine};
 use crate::paths::{Root, link, make_directory, read_if_there, write};
-use crate::run::{End, announce_ready, component_port_words, touch_memory};
+use crate::run::{End, announce_ready, die, touch_memory};
 use crate::serve::{self, Answers};
 use crate::stop::Stop;
 use crate::{images, token};
@@ -248,15 +248,8 @@ fn live(
     habits: &Habits,
     stop: &Stop,
 ) -> Option<Result<End, Error>> {
-    let dies =
-        [Habit::DieAfterReady, Habit::PortTaken, Habit::ExitZeroWithError].into_iter().find(|each| habits.has(*each));
+    let death = habits.death();
     let full = habits.has(Habit::FullDiskWhileRunning);
-    load::run(datastore, settings, machine, stop, dies.map(|_| SECOND), full);
-    match dies {
-        _ if stop.is_asked() => None,
-        Some(Habit::DieAfterReady) => Some(Err(Error::Habit(component_port_words()))),
-        Some(Habit::PortTaken) => Some(Ok(End::ShutdownRequested(component_port_words()))),
-        Some(_) => Some(Ok(End::ShutdownRequested("containerd exited: signal: killed".to_owned()))),
-        None => None,
-    }
+    load::run(datastore, settings, machine, stop, death.map(|_| SECOND), full);
+    death.filter(|_| !stop.is_asked()).map(die)
 }
