@@ -167,6 +167,33 @@ fn a_database_that_is_none_is_knocked_at_and_sigterm_ignored() {
 }
 
 #[test]
+fn damage_ends_in_the_words_that_were_logged() {
+    let machine = Machine::new();
+    let running = machine.start("secret");
+    machine.wait_ready(&running);
+    running.stop();
+    let path = machine.server("db/state.db");
+    let folding = Connection::open(&path).unwrap();
+    folding.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(folding);
+    let whole = fs::read(&path).unwrap();
+
+    let mut zeroed = whole.clone();
+    zeroed[4096..11 * 4096].fill(0);
+    fs::write(&path, zeroed).unwrap();
+    refused(
+        machine.start("secret"),
+        "creating storage endpoint: starting kine backend: database disk image is malformed",
+    );
+
+    for name in ["db/state.db-wal", "db/state.db-shm"] {
+        drop(fs::remove_file(machine.server(name)));
+    }
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    machine.start("secret").wait_for("Failed to ping database connection: database disk image is malformed");
+}
+
+#[test]
 fn habits_show_as_they_were_seen() {
     let machine = Machine::new();
     let start =
