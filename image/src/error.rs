@@ -64,6 +64,9 @@ pub enum BuildError {
         /// Its name.
         name: String,
     },
+    /// There is no place for the cache.
+    #[error("neither XDG_CACHE_HOME nor HOME is set; give --cache FOLDER")]
+    NoCacheFolder,
     /// Two things in one place.
     #[error("package {package} has {path} where another package has a link or a file")]
     Clash {
