@@ -31,7 +31,8 @@ fn a_real_mirror_gives_a_lock_and_packages_that_unpack() {
     let folder = cache::default_folder().expect("a home");
     let cache = Cache::open(&folder, Fetcher::default(), false).expect("a cache");
     let mirror = std::env::var("BAKELITE_MIRROR").ok();
-    let choice = MirrorChoice { option: None, config: None, environment: mirror.as_deref(), apt: Path::new("/etc/apt") };
+    let choice =
+        MirrorChoice { option: None, config: None, environment: mirror.as_deref(), apt: Path::new("/etc/apt") };
     let mirrors = choose(&choice).expect("a mirror");
     let request = LockRequest {
         suite: "trixie".into(),
@@ -43,11 +44,15 @@ fn a_real_mirror_gives_a_lock_and_packages_that_unpack() {
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
     let start = Instant::now();
-    let lock = make_lock(&request, &mirrors, &TrustedKeys::debian().expect("keys"), &cache, now, &Silent).expect("a lock");
+    let lock =
+        make_lock(&request, &mirrors, &TrustedKeys::debian().expect("keys"), &cache, now, &Silent).expect("a lock");
     let bytes: u64 = lock.packages.iter().map(|package| package.size).sum();
     println!("{} packages, {bytes} bytes, locked in {:?}", lock.packages.len(), start.elapsed());
     for package in &lock.packages {
-        println!("{:>10} {} {} ({}) for {:?}", package.size, package.name, package.version, package.suite, package.required_by);
+        println!(
+            "{:>10} {} {} ({}) for {:?}",
+            package.size, package.name, package.version, package.suite, package.required_by
+        );
     }
     for left in &lock.left_out {
         println!("left out: {} wanted by {}", left.name, left.wanted_by);

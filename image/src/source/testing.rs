@@ -111,7 +111,9 @@ impl Server {
                     return;
                 }
                 let (counter, answer) = (counter.clone(), answer.clone());
-                std::thread::spawn(move || serve(stream, |path| answer(path, counter.fetch_add(1, Ordering::SeqCst) + 1)));
+                std::thread::spawn(move || {
+                    serve(stream, |path| answer(path, counter.fetch_add(1, Ordering::SeqCst) + 1))
+                });
             }
         });
         Self { address, requests, stop, thread: Some(thread) }
@@ -224,7 +226,11 @@ impl FakeArchive {
     pub fn new(packages: &[(&str, &str, &str)], security: &[(&str, &str, &str)]) -> Self {
         let key = FakeKey::new();
         let mut files = BTreeMap::new();
-        for (root, suite, list) in [("/debian", "trixie", packages), ("/debian", "trixie-updates", &[]), ("/debian-security", "trixie-security", security)] {
+        for (root, suite, list) in [
+            ("/debian", "trixie", packages),
+            ("/debian", "trixie-updates", &[]),
+            ("/debian-security", "trixie-security", security),
+        ] {
             let mut index = String::new();
             for (name, version, fields) in list {
                 let deb = make_deb(name, ".zst", &[RawEntry::file(&format!("./usr/{name}"), version.as_bytes())]);
@@ -247,7 +253,9 @@ impl FakeArchive {
         }
         let files = Arc::new(Mutex::new(files));
         let served = files.clone();
-        let server = Server::start(move |path, _| served.lock().unwrap().get(path).map_or_else(Answer::absent, |bytes| Answer::ok(bytes.as_slice())));
+        let server = Server::start(move |path, _| {
+            served.lock().unwrap().get(path).map_or_else(Answer::absent, |bytes| Answer::ok(bytes.as_slice()))
+        });
         Self { key, files, server }
     }
 
