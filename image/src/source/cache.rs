@@ -77,8 +77,7 @@ impl Cache {
     pub fn open(folder: &Path, fetcher: Fetcher, offline: bool) -> Result<Self, SourceError> {
         let cache = Self { folder: folder.to_path_buf(), fetcher, offline, verified: Mutex::default() };
         for part in ["sha256", "address", "partial"] {
-            let path = folder.join(part);
-            fs::create_dir_all(&path).map_err(SourceError::reading(&path))?;
+            file::make_folder(&folder.join(part))?;
         }
         cache.remove_leftovers();
         Ok(cache)
@@ -192,7 +191,7 @@ impl Cache {
             return Ok(true);
         }
         match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SourceError::reading(path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file::failed("remove", path)(error).into()),
             _ => Ok(false),
         }
     }
@@ -220,7 +219,7 @@ impl Cache {
             if hashing.count() > size.limit() {
                 return Err(wrong_size(name, url, size.limit(), hashing.count()));
             }
-            temporary.write_all(&buffer[..read]).map_err(SourceError::reading(temporary.path()))?;
+            temporary.write_all(&buffer[..read]).map_err(|error| file::failed("write", temporary.path())(error))?;
             if hashing.count() - reported >= REPORT_EVERY {
                 reported = hashing.count();
                 report(reported);
@@ -236,8 +235,7 @@ impl Cache {
 
     fn keep(&self, temporary: tempfile::NamedTempFile, sum: &Sha256) -> Result<PathBuf, SourceError> {
         let path = self.entry(sum);
-        let folder = file::folder_of(&path);
-        fs::create_dir_all(folder).map_err(SourceError::reading(folder))?;
+        file::make_folder(file::folder_of(&path))?;
         file::publish(temporary, &path)?;
         lock(&self.verified).insert(*sum);
         Ok(path)

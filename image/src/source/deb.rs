@@ -106,7 +106,10 @@ fn decompress<'a>(name: &str, reader: impl Read + 'a, limit: u64) -> io::Result<
             Box::new(decoder)
         }
         _ => {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name:?} is compressed in an unknown way")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{name:?} is compressed in an unknown way"),
+            ));
         }
     };
     Ok(Box::new(Capped { inner, left: limit }))

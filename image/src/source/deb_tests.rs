@@ -29,7 +29,7 @@ fn refused(entries: &[RawEntry<'_>]) -> String {
 
 #[test]
 fn entries_of_every_kind_and_packing() {
-    for ending in ["", ".gz", ".zst"] {
+    for ending in ["", ".gz", ".xz", ".zst"] {
         let deb = make_deb(
             "p",
             ending,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::http::Fetcher;
-use super::super::testing::{Answer, Server, cache};
+use super::super::testing::{Answer, Files, Server, cache};
 use super::*;
 use crate::host::file;
 use crate::progress::Silent;
@@ -114,7 +114,7 @@ fn versions_are_read_or_asked_for() {
     }
 }
 
-fn site(files: BTreeMap<String, Vec<u8>>) -> (Server, Arc<Mutex<BTreeMap<String, Vec<u8>>>>) {
+fn site(files: BTreeMap<String, Vec<u8>>) -> (Server, Files) {
     let files = Arc::new(Mutex::new(files));
     let served = files.clone();
     let server = Server::start(move |path, _| {

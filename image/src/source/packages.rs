@@ -223,6 +223,10 @@ mod tests {
         let mut text = String::new();
         assert!(decompress("Packages", &b"12345"[..], 4).read_to_string(&mut text).is_err());
         assert!(decompress("Packages", &b"12345"[..], 5).read_to_string(&mut text).is_ok());
+        let packed = crate::source::testing::pack_xz(&[b'x'; 100_000]);
+        assert!(decompress("Packages.xz", packed.as_slice(), 99_999).read_to_string(&mut text).is_err());
+        assert!(decompress("Packages.xz", packed.as_slice(), 100_000).read_to_string(&mut text).is_ok());
+        assert!(decompress("Packages.xz", &packed[..packed.len() - 1], 100_000).read_to_string(&mut text).is_err());
         assert!(decompress("Packages.xz", &b"no xz"[..], 100).read_to_string(&mut text).is_err());
         assert!(decompress("Packages.gz", &b"no gz"[..], 100).read_to_string(&mut text).is_err());
     }
