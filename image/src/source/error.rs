@@ -116,22 +116,15 @@ pub enum SourceError {
     },
     /// Two chosen packages exclude each other.
     #[error(
-        "{left} and {right} cannot be in one image: {left} {field} `{relation}` ({left} is there for {left_for}, {right} for \
-         {right_for}); ask for one of them only, or put one under `without:`"
+        "{left} and {right} cannot be in one image: the first {says}; ask for one of them only, or put one under `without:`"
     )]
     Conflict {
-        /// Name and version of the package that says so.
+        /// The package that says so: name, version and for whom it is there.
         left: String,
-        /// Name and version of the one it excludes.
+        /// The package that it excludes, likewise.
         right: String,
-        /// "conflicts with" or "breaks".
-        field: &'static str,
-        /// The relation as written.
-        relation: String,
-        /// Who wanted the first.
-        left_for: String,
-        /// Who wanted the second.
-        right_for: String,
+        /// What it says, e.g. "breaks `libc6 (<< 2.41)`".
+        says: String,
     },
     /// A lock cannot be understood.
     #[error("cannot use the lock: {reason}")]

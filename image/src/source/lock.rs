@@ -131,7 +131,8 @@ pub struct Lock {
 
 impl LockRequest {
     fn sorted(&self) -> Self {
-        let sort = |words: &[String]| words.iter().cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let sort =
+            |words: &[String]| words.iter().cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
         Self { packages: sort(&self.packages), without: sort(&self.without), tools: sort(&self.tools), ..self.clone() }
     }
 
@@ -150,7 +151,8 @@ impl Lock {
         let refused = |reason: String| SourceError::ReadLock { reason };
         let head: Head = serde_json::from_str(text).map_err(|error| refused(format!("it is no lock ({error})")))?;
         if head.format != LOCK_FORMAT {
-            let reason = format!("its format is {}, this program knows {LOCK_FORMAT}: make it anew, or update", head.format);
+            let reason =
+                format!("its format is {}, this program knows {LOCK_FORMAT}: make it anew, or update", head.format);
             return Err(refused(reason));
         }
         let lock: Self = serde_json::from_str(text).map_err(|error| refused(format!("{error}; make it anew")))?;
@@ -164,7 +166,8 @@ impl Lock {
 
     /// The lock's text, the same for equal locks.
     pub fn to_text(&self) -> Result<String, SourceError> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| SourceError::ReadLock { reason: error.to_string() })?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| SourceError::ReadLock { reason: error.to_string() })?;
         Ok(text + "\n")
     }
 
@@ -181,7 +184,8 @@ impl Lock {
 
     /// What to fetch for a package of this lock.
     pub fn wanted(&self, package: &LockedPackage, mirrors: &Mirrors) -> Wanted {
-        let security = self.suites.iter().any(|suite| suite.name == package.suite && suite.archive == Archive::Security);
+        let security =
+            self.suites.iter().any(|suite| suite.name == package.suite && suite.archive == Archive::Security);
         let base = if security { &mirrors.security } else { &mirrors.debian };
         Wanted {
             name: package.name.clone(),
@@ -193,7 +197,8 @@ impl Lock {
 
     /// Fetches every package, tools included, into the cache.
     pub fn fetch(&self, mirrors: &Mirrors, cache: &Cache, listen: &dyn Listen) -> Result<(), SourceError> {
-        let wanted: Vec<Wanted> = self.packages.iter().chain(&self.tools).map(|package| self.wanted(package, mirrors)).collect();
+        let wanted: Vec<Wanted> =
+            self.packages.iter().chain(&self.tools).map(|package| self.wanted(package, mirrors)).collect();
         let bytes = self.packages.iter().chain(&self.tools).map(|package| package.size).sum();
         let items = wanted.len() as u64;
         listen.event(&BuildEvent::PhaseStarted { phase: "download", items: Some(items), bytes: Some(bytes) });
@@ -263,7 +268,12 @@ impl Suite {
     ) -> Result<Self, SourceError> {
         let mirror = if archive == Archive::Security { &mirrors.security } else { &mirrors.debian };
         let base = format!("{mirror}/dists/{name}");
-        let bytes = cache.fetch_unpromised(&format!("{name} InRelease"), &format!("{base}/InRelease"), RELEASE_LIMIT, listen)?;
+        let bytes = cache.fetch_unpromised(
+            &format!("{name} InRelease"),
+            &format!("{base}/InRelease"),
+            RELEASE_LIMIT,
+            listen,
+        )?;
         let release = release::verify(&bytes, &name, keys, now)?;
         Ok(Self { name, archive, base, sha256: Sha256::of(&bytes), release })
     }
@@ -289,7 +299,8 @@ impl Suite {
             return Ok(false);
         };
         let unreadable = |reason| SourceError::ReadIndex { suite: self.name.clone(), file: path.clone(), reason };
-        let (limit, _) = files.get(&plain).ok_or_else(|| unreadable("the Release does not say how big it is".to_owned()))?;
+        let (limit, _) =
+            files.get(&plain).ok_or_else(|| unreadable("the Release does not say how big it is".to_owned()))?;
         let folder = format!("{}/{component}/binary-{arch}", self.base);
         let mut wanted = Wanted {
             name: format!("{} {path}", self.name),

@@ -20,7 +20,12 @@ fn request() -> LockRequest {
 
 fn archive() -> FakeArchive {
     FakeArchive::new(
-        &[("kernel", "1", "Depends: tool, udev\n"), ("tool", "1", "Depends: libc\n"), ("libc", "2", ""), ("udev", "1", "")],
+        &[
+            ("kernel", "1", "Depends: tool, udev\n"),
+            ("tool", "1", "Depends: libc\n"),
+            ("libc", "2", ""),
+            ("udev", "1", ""),
+        ],
         &[("kernel", "1+deb13u1", "Depends: tool, udev\n")],
     )
 }
@@ -38,12 +43,19 @@ fn refused(archive: &FakeArchive) -> String {
 fn a_lock_names_every_input_and_is_stable() {
     let (archive, folder) = (archive(), tempfile::tempdir().unwrap());
     let lock = make(&archive, folder.path(), false).unwrap();
-    let packages: Vec<_> = lock.packages.iter().map(|one| (one.name.as_str(), one.version.as_str(), one.suite.as_str(), one.required_by.as_deref())).collect();
-    assert_eq!(packages, [
-        ("kernel", "1+deb13u1", "trixie-security", None),
-        ("libc", "2", "trixie", Some("tool")),
-        ("tool", "1", "trixie", None),
-    ]);
+    let packages: Vec<_> = lock
+        .packages
+        .iter()
+        .map(|one| (one.name.as_str(), one.version.as_str(), one.suite.as_str(), one.required_by.as_deref()))
+        .collect();
+    assert_eq!(
+        packages,
+        [
+            ("kernel", "1+deb13u1", "trixie-security", None),
+            ("libc", "2", "trixie", Some("tool")),
+            ("tool", "1", "trixie", None),
+        ]
+    );
     assert_eq!((lock.time, lock.suites.len(), lock.left_out[0].name.as_str()), (1_795_219_200, 3, "udev"));
     let text = lock.to_text().unwrap();
     assert_eq!(Lock::parse(&text).unwrap(), lock);
@@ -132,7 +144,8 @@ fn an_archive_that_is_not_sound_makes_no_lock() {
     let stranger = archive();
     let release = stranger.files.lock().unwrap()["/debian/dists/trixie-updates/InRelease"].clone();
     let text = String::from_utf8(release).unwrap();
-    let body: String = text.lines().skip(3).take_while(|line| !line.starts_with("-----")).map(|line| format!("{line}\n")).collect();
+    let body: String =
+        text.lines().skip(3).take_while(|line| !line.starts_with("-----")).map(|line| format!("{line}\n")).collect();
     let signed = FakeKey::new().sign(&body);
     stranger.change("/debian/dists/trixie-updates/InRelease", |bytes| *bytes = signed.into_bytes());
     let error = refused(&stranger);
@@ -144,7 +157,8 @@ fn an_archive_that_is_not_sound_makes_no_lock() {
     assert!(refused(&swapped).contains("for the suite \"trixie\""));
 
     let index = archive();
-    let path = index.files.lock().unwrap().keys().find(|path| path.starts_with("/debian/dists/trixie/main")).unwrap().clone();
+    let path =
+        index.files.lock().unwrap().keys().find(|path| path.starts_with("/debian/dists/trixie/main")).unwrap().clone();
     index.change(&path, |bytes| bytes[10] ^= 1);
     let error = refused(&index);
     assert!(error.contains("trixie main/binary-amd64/Packages") && error.contains("wrong content"), "{error}");
@@ -158,6 +172,7 @@ fn an_archive_that_is_not_sound_makes_no_lock() {
 fn other_architectures_bring_their_tools() {
     let (archive, folder) = (archive(), tempfile::tempdir().unwrap());
     let crossed = LockRequest { build_arch: "arm64".to_owned(), ..request() };
-    let made = make_lock(&crossed, &archive.mirrors(), &archive.key.trusted(), &cache(folder.path(), false), NOW, &Silent);
+    let made =
+        make_lock(&crossed, &archive.mirrors(), &archive.key.trusted(), &cache(folder.path(), false), NOW, &Silent);
     assert!(made.unwrap_err().to_string().contains("no Packages for arm64"));
 }

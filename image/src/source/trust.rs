@@ -77,7 +77,8 @@ impl TrustedKeys {
         if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
             return Err("made no signature over a document".to_owned());
         }
-        if !matches!(signature.hash_alg(), Some(HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512)) {
+        if !matches!(signature.hash_alg(), Some(HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512))
+        {
             return Err("used a hash that is weaker than SHA-256".to_owned());
         }
         let Some(created) = signature.created().map(|time| u64::from(time.as_secs())) else {
@@ -113,7 +114,9 @@ fn check_with(certificate: &SignedPublicKey, signature: &Signature, data: &[u8],
     for subkey in &certificate.public_subkeys {
         if issued_by(signature, &subkey.key) {
             return judge(certificate, &subkey.key, signature, data, now, || {
-                subkey.verify_bindings(primary).map_err(|error| format!("is not bound to its certificate ({error})"))?;
+                subkey
+                    .verify_bindings(primary)
+                    .map_err(|error| format!("is not bound to its certificate ({error})"))?;
                 if subkey.signatures.iter().any(|binding| binding.typ() == Some(SignatureType::SubkeyRevocation)) {
                     return Err("is revoked".to_owned());
                 }
