@@ -62,7 +62,7 @@ fn run(command: Command, screen: &Screen) -> Result<(), BuildError> {
             let bytes = lock.packages.iter().map(|package| package.size).sum();
             screen.line(&format!("{}: {} packages, {}", path.display(), lock.packages.len(), Size(bytes).human()));
             for left in &lock.left_out {
-                screen.detail(&left.to_string());
+                screen.detail(&format!("left out: {} ({}), wanted by {}", left.name, left.why, left.wanted_by));
             }
         }
         Command::Build(build) => build_image(build, screen)?,

@@ -78,6 +78,9 @@ pub enum BuildError {
     /// Getting the inputs.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A key that Bakelite itself brings along can't be read.
+    #[error("the archive key {} is damaged in this program: {}", .0.fingerprint, .0.reason)]
+    Key(crate::source::trust::BadKey),
     /// Deciding about kernel modules.
     #[error(transparent)]
     Modules(#[from] ModuleError),

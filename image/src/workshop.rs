@@ -87,7 +87,7 @@ impl Workshop {
 
     fn make_lock(&self, listen: &dyn Listen) -> Result<Lock, BuildError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let keys = TrustedKeys::debian()?;
+        let keys = TrustedKeys::debian().map_err(BuildError::Key)?;
         let mut lock = make_lock(&self.request(), &self.mirrors, &keys, &self.cache, now, listen)?;
         if let Some(official) = self.official(&[], listen)? {
             lock.payload = official.locked();

@@ -32,7 +32,6 @@ const WITHOUT: &[&str] = &[
     "openssl",
     "perl",
     "perl-base",
-    "shim-helpers-amd64-signed",
     "sysvinit-utils",
     "tzdata",
     "ucf",
