@@ -202,7 +202,10 @@ impl Lock {
         let bytes = self.packages.iter().chain(&self.tools).map(|package| package.size).sum();
         let items = wanted.len() as u64;
         listen.event(&BuildEvent::PhaseStarted { phase: "download", items: Some(items), bytes: Some(bytes) });
-        cache.fetch_all(&wanted, listen)?;
+        cache.fetch_all(&wanted, listen).map_err(|error| match error {
+            SourceError::Fetch(FetchError { absent: true, url, .. }) => SourceError::FetchLocked { url },
+            other => other,
+        })?;
         listen.event(&BuildEvent::PhaseFinished { phase: "download", items, bytes });
         Ok(())
     }

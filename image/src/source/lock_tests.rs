@@ -160,6 +160,15 @@ fn a_package_with_the_wrong_content_is_refused_and_not_kept() {
 }
 
 #[test]
+fn a_package_that_left_the_mirror_is_named_with_what_to_do() {
+    let (archive, folder) = (archive(), tempfile::tempdir().unwrap());
+    let lock = make(&archive, folder.path(), false).unwrap();
+    archive.files.lock().unwrap().remove("/debian/pool/libc_2.deb");
+    let error = lock.fetch(Some(&archive.mirrors()), &cache(folder.path(), false), &Silent).unwrap_err().to_string();
+    assert!(error.contains("pool/libc_2.deb") && error.contains("`bakelite lock`"), "{error}");
+}
+
+#[test]
 fn an_archive_that_is_not_sound_makes_no_lock() {
     let stranger = archive();
     let release = stranger.files.lock().unwrap()["/debian/dists/trixie-updates/InRelease"].clone();
