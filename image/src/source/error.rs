@@ -55,7 +55,7 @@ pub enum SourceError {
     /// What was fetched is not what was promised.
     #[error(
         "{name}: {url} has the wrong content: expected sha256 {expected}, got {found}; nothing was kept; \
-         another mirror can be set with --mirror"
+         the server is damaged or somebody is in between: try another one"
     )]
     WrongHash {
         /// Package or file.
