@@ -42,7 +42,7 @@ fn mirror() -> Option<Mirrors> {
     Some(choose(&choice).expect("a mirror"))
 }
 
-fn lock(mirrors: &Mirrors, cache: &Cache, arch: &str, packages: &str) -> Lock {
+fn lock(mirrors: &Mirrors, cache: &Cache, arch: &str, packages: &str) -> Result<Lock, SourceError> {
     let request = LockRequest {
         suite: "trixie".into(),
         arch: arch.into(),
@@ -54,7 +54,7 @@ fn lock(mirrors: &Mirrors, cache: &Cache, arch: &str, packages: &str) -> Lock {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
     let keys = TrustedKeys::debian().expect("keys");
     let start = Instant::now();
-    let lock = make_lock(&request, mirrors, &keys, cache, now, &Silent).expect("a lock");
+    let lock = make_lock(&request, mirrors, &keys, cache, now, &Silent)?;
     let bytes = |list: &[LockedPackage]| list.iter().map(|package| package.size).sum::<u64>();
     let (packages, tools) = (lock.packages.len(), lock.tools.len());
     println!(
@@ -63,14 +63,14 @@ fn lock(mirrors: &Mirrors, cache: &Cache, arch: &str, packages: &str) -> Lock {
         bytes(&lock.tools),
         start.elapsed()
     );
-    lock
+    Ok(lock)
 }
 
 #[test]
 fn x86_64_is_locked_fetched_and_unpacked() {
     let Some(mirrors) = mirror() else { return };
     let cache = Cache::open(&cache::default_folder().expect("a home"), Fetcher::default(), false).expect("a cache");
-    let lock = lock(&mirrors, &cache, "amd64", &format!("{PACKAGES} {PACKAGES_AMD64}"));
+    let lock = lock(&mirrors, &cache, "amd64", &format!("{PACKAGES} {PACKAGES_AMD64}")).expect("a lock");
     for package in &lock.packages {
         let why = package.required_by.as_deref().unwrap_or("the appliance");
         println!("{:>10} {} {} ({}) for {why}", package.size, package.name, package.version, package.suite);
@@ -80,12 +80,12 @@ fn x86_64_is_locked_fetched_and_unpacked() {
     }
     assert_eq!(Lock::parse(&lock.to_text().expect("a text")).expect("a lock"), lock);
     let start = Instant::now();
-    lock.fetch(&mirrors, &cache, &Silent).expect("packages");
+    lock.fetch(Some(&mirrors), &cache, &Silent).expect("packages");
     println!("fetched and verified in {:?}", start.elapsed());
     let start = Instant::now();
     let (mut paths, mut content) = (BTreeSet::new(), 0);
     for package in &lock.packages {
-        let deb = cache.open_verified(&lock.wanted(package, &mirrors), &Silent).expect("a package");
+        let deb = cache.open_verified(&lock.wanted(package, Some(&mirrors)), &Silent).expect("a package");
         let mut visit = |entry: Entry<'_>| {
             content += std::io::copy(entry.content, &mut std::io::sink()).expect("content");
             paths.insert(entry.path);
@@ -115,7 +115,13 @@ fn other_boards_are_locked_with_tools_for_this_host() {
     let Some(mirrors) = mirror() else { return };
     let cache = Cache::open(&cache::default_folder().expect("a home"), Fetcher::default(), false).expect("a cache");
     for (arch, kernel) in [("arm64", "linux-image-arm64"), ("armhf", "linux-image-armmp")] {
-        let lock = lock(&mirrors, &cache, arch, &format!("{PACKAGES} {kernel}"));
+        let lock = match lock(&mirrors, &cache, arch, &format!("{PACKAGES} {kernel}")) {
+            Err(error @ SourceError::AcceptRelease { .. }) => {
+                eprintln!("SKIPPED: {arch} was not locked, for the mirror does not fit together now: {error}");
+                continue;
+            }
+            made => made.expect("a lock"),
+        };
         assert!(lock.packages.iter().all(|package| [arch, "all"].contains(&package.architecture.as_str())));
         assert!(lock.tools.iter().any(|package| package.name == "kmod" && package.architecture == "amd64"));
     }

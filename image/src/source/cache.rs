@@ -33,7 +33,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
 pub struct Wanted {
     /// What to call it in messages: a package or file name.
     pub name: String,
-    /// Where to get it.
+    /// Where to get it; empty where no address is known, so that only the cache can serve it.
     pub url: String,
     /// Its size in bytes, or the most it may have.
     pub size: Size,
@@ -91,6 +91,9 @@ impl Cache {
         }
         if self.offline {
             return Err(SourceError::Offline { name: wanted.name.clone() });
+        }
+        if wanted.url.is_empty() {
+            return Err(SourceError::FindMirror { looked: format!("the list of sources for {}", wanted.name) });
         }
         let download = || {
             let (temporary, found, count) = self.download(&wanted.name, &wanted.url, wanted.size, listen)?;

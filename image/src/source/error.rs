@@ -53,7 +53,10 @@ pub enum SourceError {
         name: String,
     },
     /// What was fetched is not what was promised.
-    #[error("{name}: {url} has the wrong content: expected sha256 {expected}, got {found}; nothing was kept")]
+    #[error(
+        "{name}: {url} has the wrong content: expected sha256 {expected}, got {found}; nothing was kept; \
+         the server is damaged or somebody is in between: try another one"
+    )]
     WrongHash {
         /// Package or file.
         name: String,
@@ -131,6 +134,15 @@ pub enum SourceError {
     ReadLock {
         /// What was wrong and what to do.
         reason: String,
+    },
+    /// A package of the lock has left the mirror, as superseded ones do after some weeks.
+    #[error(
+        "{url} is locked, but the mirror has it no more: make the lock anew with `bakelite lock`, or build where the cache \
+         still has it"
+    )]
+    FetchLocked {
+        /// The address it had.
+        url: String,
     },
     /// A .deb is damaged or dangerous.
     #[error("package {package}: {reason}")]

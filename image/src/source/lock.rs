@@ -182,27 +182,30 @@ impl Lock {
         ours == theirs
     }
 
-    /// What to fetch for a package of this lock.
-    pub fn wanted(&self, package: &LockedPackage, mirrors: &Mirrors) -> Wanted {
+    /// What to fetch for a package of this lock. Without mirrors it must be in the cache already.
+    pub fn wanted(&self, package: &LockedPackage, mirrors: Option<&Mirrors>) -> Wanted {
         let security =
             self.suites.iter().any(|suite| suite.name == package.suite && suite.archive == Archive::Security);
-        let base = if security { &mirrors.security } else { &mirrors.debian };
+        let base = mirrors.map(|mirrors| if security { &mirrors.security } else { &mirrors.debian });
         Wanted {
             name: package.name.clone(),
-            url: format!("{base}/{}", package.pool),
+            url: base.map(|base| format!("{base}/{}", package.pool)).unwrap_or_default(),
             size: Size::Exactly(package.size),
             sha256: package.sha256,
         }
     }
 
-    /// Fetches every package, tools included, into the cache.
-    pub fn fetch(&self, mirrors: &Mirrors, cache: &Cache, listen: &dyn Listen) -> Result<(), SourceError> {
+    /// Fetches every package, tools included, into the cache. Without mirrors all must be there already.
+    pub fn fetch(&self, mirrors: Option<&Mirrors>, cache: &Cache, listen: &dyn Listen) -> Result<(), SourceError> {
         let wanted: Vec<Wanted> =
             self.packages.iter().chain(&self.tools).map(|package| self.wanted(package, mirrors)).collect();
         let bytes = self.packages.iter().chain(&self.tools).map(|package| package.size).sum();
         let items = wanted.len() as u64;
         listen.event(&BuildEvent::PhaseStarted { phase: "download", items: Some(items), bytes: Some(bytes) });
-        cache.fetch_all(&wanted, listen)?;
+        cache.fetch_all(&wanted, listen).map_err(|error| match error {
+            SourceError::Fetch(FetchError { absent: true, url, .. }) => SourceError::FetchLocked { url },
+            other => other,
+        })?;
         listen.event(&BuildEvent::PhaseFinished { phase: "download", items, bytes });
         Ok(())
     }
@@ -319,7 +322,15 @@ impl Suite {
                 cache.open_verified(&wanted, listen)
             }
             opened => opened,
-        }?;
+        };
+        let opened = opened.map_err(|error| match error {
+            SourceError::WrongHash { .. } | SourceError::WrongSize { .. } => SourceError::AcceptRelease {
+                suite: self.name.clone(),
+                reason: error.to_string(),
+                advice: "the mirror may be in the middle of an update: try again in some minutes, or another one (--mirror)",
+            },
+            other => other,
+        })?;
         index.add(decompress(path, opened, *limit), place, arch).map_err(|error| unreadable(error.to_string()))?;
         Ok(true)
     }

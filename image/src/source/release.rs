@@ -182,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn no_change_of_a_letter_changes_what_is_read() {
+        let key = FakeKey::new();
+        let (signed, trusted) = (key.sign(&release("trixie", "")), key.trusted());
+        let read = verify(signed.as_bytes(), "trixie", &trusted, NOW).unwrap();
+        for place in 0..signed.len() {
+            let mut bytes = signed.clone().into_bytes();
+            bytes[place] ^= 1;
+            if let Ok(other) = verify(&bytes, "trixie", &trusted, NOW) {
+                assert_eq!(other, read, "at {place}");
+            }
+        }
+    }
+
+    #[test]
     fn dates() {
         assert_eq!(parse_date("Thu, 01 Jan 1970 00:00:00 UTC"), Some(0));
         assert_eq!(parse_date("Thu, 29 Feb 2024 12:00:01 UTC"), Some(1_709_208_001));

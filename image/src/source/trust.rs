@@ -195,6 +195,9 @@ fn issuer(signature: &Signature) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pgp::packet::{PacketHeader, Subpacket, SubpacketData};
+    use pgp::types::{SignatureBytes, Tag, Timestamp};
+
     use super::super::testing::NOW;
     use super::*;
 
@@ -208,6 +211,26 @@ mod tests {
                 subkey.verify_bindings(&certificate.primary_key).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn weak_hashes_and_wrong_kinds_do_not_count() {
+        let certificate = &TrustedKeys::debian().unwrap().certificates[2];
+        let reason = |kind, hash| {
+            let created =
+                Subpacket::regular(SubpacketData::SignatureCreationTime(Timestamp::from_secs(NOW as u32))).unwrap();
+            let issuer = SubpacketData::IssuerFingerprint(certificate.primary_key.fingerprint());
+            let hashed = vec![created, Subpacket::regular(issuer).unwrap()];
+            let algorithm = certificate.primary_key.algorithm();
+            let header = PacketHeader::new_fixed(Tag::Signature, 0);
+            let bytes = SignatureBytes::Native(vec![0; 64].into());
+            let signature = Signature::v4(header, kind, algorithm, hash, [0; 2], bytes, hashed, vec![]);
+            TrustedKeys::debian().unwrap().check(&[signature], b"text", NOW).unwrap_err()
+        };
+        assert!(reason(SignatureType::Text, HashAlgorithm::Sha1).contains("weaker than SHA-256"));
+        assert!(reason(SignatureType::Key, HashAlgorithm::Sha512).contains("over a document"));
+        let fitting = reason(SignatureType::Text, HashAlgorithm::Sha512);
+        assert!(fitting.contains("does not fit the text") && fitting.contains(DEBIAN[2].0), "{fitting}");
     }
 
     #[test]
