@@ -39,7 +39,10 @@ fn run(command: Command, screen: &Screen) -> Result<(), BuildError> {
         }
         Command::New { board, file, .. } => {
             let key = start::new(&board.unwrap_or_default(), &file.unwrap_or_default())?;
-            screen.line(&format!("Made an appliance and a key pair. {} opens your backups and signs for your machines:", key.display()));
+            screen.line(&format!(
+                "Made an appliance and a key pair. {} opens your backups and signs for your machines:",
+                key.display()
+            ));
             screen.line("keep it safe, and never put it on a device.");
         }
         Command::Check { config: path } => {
@@ -71,7 +74,13 @@ fn run(command: Command, screen: &Screen) -> Result<(), BuildError> {
 }
 
 fn options(inputs: Inputs) -> Options {
-    Options { config: inputs.config, mirror: inputs.mirror, cache: inputs.cache, offline: inputs.offline, ..Options::default() }
+    Options {
+        config: inputs.config,
+        mirror: inputs.mirror,
+        cache: inputs.cache,
+        offline: inputs.offline,
+        ..Options::default()
+    }
 }
 
 fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
@@ -80,7 +89,10 @@ fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
     let built = workshop::build(&options, &build.output, screen)?;
     screen.finish();
     if !built.missing_firmware.is_empty() {
-        screen.detail(&format!("firmware that modules ask for and no package brings: {}", built.missing_firmware.join(", ")));
+        screen.detail(&format!(
+            "firmware that modules ask for and no package brings: {}",
+            built.missing_firmware.join(", ")
+        ));
     }
     let (manifest, layout) = (&built.manifest, &built.layout);
     screen.line(&format!(

@@ -55,7 +55,11 @@ impl Screen {
     pub fn error(&self, error: &BuildError) {
         self.finish();
         if self.json {
-            let findings = if let BuildError::Config { findings } = error { serde_json::json!(findings) } else { serde_json::json!([]) };
+            let findings = if let BuildError::Config { findings } = error {
+                serde_json::json!(findings)
+            } else {
+                serde_json::json!([])
+            };
             println!("{}", serde_json::json!({ "event": "error", "text": chain(error), "findings": findings }));
         } else if let BuildError::Config { .. } = error {
             eprintln!("{error}");

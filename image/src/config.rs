@@ -6,8 +6,8 @@ use bakelite_spec::board::Board;
 use bakelite_spec::finding::{Finding, stops};
 use bakelite_spec::keys::{APPLIANCE, defaults};
 use bakelite_spec::layers::{Effective, Layer};
-use bakelite_trust::keys;
 use bakelite_spec::{rules, yaml::Document};
+use bakelite_trust::keys;
 use std::path::{Path, PathBuf};
 
 /// A checked appliance.
@@ -62,9 +62,7 @@ pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Findi
     let appliance = Appliance::from_values(&effective.values)
         .map_err(|error| vec![Finding { file: file.into(), ..Finding::error("", error.to_string(), "") }])?;
     let mut findings = key_findings(&appliance, &placed);
-    findings.extend(
-        rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)),
-    );
+    findings.extend(rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)));
     if stops(&findings) {
         return Err(findings);
     }
@@ -77,7 +75,10 @@ fn key_findings(appliance: &Appliance, placed: &impl Fn(&str, Finding) -> Findin
     let finding = |key: &str, error: keys::KeyError| placed(key, Finding::error(key, error.to_string(), hint));
     let recipients = appliance.backup.recipients.iter().filter_map(|text| keys::check_recipient(text).err());
     let owners = appliance.owner.keys.iter().filter_map(|text| keys::check_owner_key(text).err());
-    recipients.map(|error| finding("backup.recipients", error)).chain(owners.map(|error| finding("owner.keys", error))).collect()
+    recipients
+        .map(|error| finding("backup.recipients", error))
+        .chain(owners.map(|error| finding("owner.keys", error)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,7 +98,10 @@ mod tests {
         assert_eq!(findings[0].to_string(), "a.yaml:2:1: board: `qemu-x86-64` is not a known board; try `qemu-x86_64`");
         let text = "board: qemu-x86_64\nk3s:\n  config:\n    node-name: x\n";
         let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
-        assert!(findings.iter().any(|finding| finding.to_string().starts_with("a.yaml:3:3: k3s.config: sets node-name")), "{findings:?}");
+        assert!(
+            findings.iter().any(|finding| finding.to_string().starts_with("a.yaml:3:3: k3s.config: sets node-name")),
+            "{findings:?}"
+        );
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub struct Payload {
 
 /// No payload.
 pub fn none() -> Payload {
-    let manifest = PayloadManifest { kind: Kind::None, version: String::new(), program: String::new(), files: Vec::new() };
+    let manifest =
+        PayloadManifest { kind: Kind::None, version: String::new(), program: String::new(), files: Vec::new() };
     Payload { manifest, blobs: Vec::new() }
 }
 
@@ -62,8 +63,10 @@ pub fn official(found: crate::source::k3s::Payload) -> Payload {
         sha256: file.sha256.to_string(),
         images,
     };
-    let files =
-        vec![file(program.clone(), &found.binary, false), file(format!("{folder}/{}", found.images.name), &found.images, true)];
+    let files = vec![
+        file(program.clone(), &found.binary, false),
+        file(format!("{folder}/{}", found.images.name), &found.images, true),
+    ];
     let blob = |file: crate::source::k3s::PayloadFile| Blob::File { path: file.path, length: file.size };
     let manifest = PayloadManifest { kind: Kind::Official, version: found.version, program, files };
     Payload { manifest, blobs: vec![blob(found.binary), blob(found.images)] }

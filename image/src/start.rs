@@ -22,11 +22,14 @@ pub fn new(board: &str, output: &Path) -> Result<PathBuf, BuildError> {
     }
     let mut seed = [0; 32];
     let random = Path::new("/dev/urandom");
-    std::fs::File::open(random).and_then(|mut random| random.read_exact(&mut seed)).map_err(io_error("reading", random))?;
+    std::fs::File::open(random)
+        .and_then(|mut random| random.read_exact(&mut seed))
+        .map_err(io_error("reading", random))?;
     let keys = OwnerKeys::generate(seed);
     // The private half first: an appliance whose backups nobody can open is worse than a key without an appliance.
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(&key_path).map_err(io_error("making", &key_path))?;
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(&key_path).map_err(io_error("making", &key_path))?;
     file.write_all(keys.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(io_error("writing", &key_path))?;
     file::write(output, appliance(board, &keys).as_bytes())?;
     Ok(key_path)

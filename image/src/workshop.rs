@@ -50,28 +50,27 @@ pub struct Options {
 /// An open workshop: the configuration is checked, cache and mirrors are chosen.
 struct Workshop {
     config: Config,
-    mirrors: Mirrors,
+    mirror: Option<String>,
     cache: Cache,
 }
 
 impl Workshop {
     fn open(options: &Options) -> Result<Self, BuildError> {
         let config = config::load(&options.config).map_err(|findings| BuildError::Config { findings })?;
+        let folder = options.cache.clone().or_else(default_folder).ok_or(BuildError::NoCacheFolder)?;
+        let cache = Cache::open(&folder, Fetcher::new(PATIENCE), options.offline)?;
+        Ok(Self { config, mirror: options.mirror.clone(), cache })
+    }
+
+    /// The mirrors, or why there are none: with a full cache none is needed.
+    fn mirrors(&self) -> Result<Mirrors, BuildError> {
         let environment = std::env::var(MIRROR_VARIABLE).ok();
-        let choice = MirrorChoice {
-            option: options.mirror.as_deref(),
-            config: config.appliance.mirror.as_deref(),
+        Ok(choose(&MirrorChoice {
+            option: self.mirror.as_deref(),
+            config: self.config.appliance.mirror.as_deref(),
             environment: environment.as_deref(),
             apt: Path::new("/etc/apt"),
-        };
-        let folder = options.cache.clone().or_else(default_folder).ok_or(BuildError::NoCacheFolder)?;
-        // Without a network no mirror is asked, so none has to be known.
-        let mirrors = match choose(&choice) {
-            Err(_) if options.offline => Mirrors { debian: String::new(), security: String::new() },
-            chosen => chosen?,
-        };
-        let cache = Cache::open(&folder, Fetcher::new(PATIENCE), options.offline)?;
-        Ok(Self { config, mirrors, cache })
+        })?)
     }
 
     fn request(&self) -> LockRequest {
@@ -81,14 +80,14 @@ impl Workshop {
             packages: packages::wanted(&self.config.board),
             without: packages::without(&self.config.appliance),
             build_arch: build_arch().into(),
-            tools: vec!["kmod".into()],
+            tools: packages::TOOLS.iter().map(ToString::to_string).collect(),
         }
     }
 
     fn make_lock(&self, listen: &dyn Listen) -> Result<Lock, BuildError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let keys = TrustedKeys::debian().map_err(BuildError::Key)?;
-        let mut lock = make_lock(&self.request(), &self.mirrors, &keys, &self.cache, now, listen)?;
+        let mut lock = make_lock(&self.request(), &self.mirrors()?, &keys, &self.cache, now, listen)?;
         if let Some(official) = self.official(&[], listen)? {
             lock.payload = official.locked();
         }
@@ -96,7 +95,11 @@ impl Workshop {
     }
 
     /// k3s's release files, where the configuration asks for them.
-    fn official(&self, locked: &[crate::source::lock::LockedFile], listen: &dyn Listen) -> Result<Option<k3s::Payload>, BuildError> {
+    fn official(
+        &self,
+        locked: &[crate::source::lock::LockedFile],
+        listen: &dyn Listen,
+    ) -> Result<Option<k3s::Payload>, BuildError> {
         let k3s = &self.config.appliance.k3s;
         if k3s.payload != Kind::Official {
             return Ok(None);
@@ -131,7 +134,11 @@ impl Workshop {
         let beside = output.with_extension("lock");
         let fitting = |path: &Path, lock: Lock| {
             let payload_fits = lock.payload.is_empty() == (self.config.appliance.k3s.payload != Kind::Official);
-            if lock.matches(&self.request()) && payload_fits { Ok(lock) } else { Err(BuildError::LockIsStale(path.into())) }
+            if lock.matches(&self.request()) && payload_fits {
+                Ok(lock)
+            } else {
+                Err(BuildError::LockIsStale(path.into()))
+            }
         };
         for path in [options.lock.clone(), Some(options.config.with_extension("lock"))].into_iter().flatten() {
             if options.lock.is_some() || path.exists() {
@@ -176,12 +183,13 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
     let binaries = Binaries::find(workshop.config.board.arch)?;
     let lock = workshop.lock_for(options, output, listen)?;
     let payload = workshop.payload(&lock, &binaries, listen)?;
-    lock.fetch(&workshop.mirrors, &workshop.cache, listen)?;
+    let mirrors = workshop.mirrors().ok();
+    lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
     let request = apply::Request {
         config: &workshop.config,
         binaries: &binaries,
         lock: &lock,
-        mirrors: &workshop.mirrors,
+        mirrors: mirrors.as_ref(),
         cache: &workshop.cache,
         payload: &payload,
         output,

@@ -45,7 +45,9 @@ pub fn begin_as(path: &Path) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(path);
     let name = format!("{}.partial", path.file_name().unwrap_or_default().to_string_lossy());
     match std::fs::remove_file(folder.join(&name)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("replace", &folder.join(&name))(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed("replace", &folder.join(&name))(error));
+        }
         _ => {}
     }
     tempfile::Builder::new()

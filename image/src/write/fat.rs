@@ -16,7 +16,8 @@ use time::OffsetDateTime;
 /// # Errors
 /// When it doesn't fit, a name is not fit for FAT, or reading or writing fails.
 pub fn write(tree: &Tree, time: i64, volume_id: u32, length: u64, mut partition: impl ReadWriteSeek) -> io::Result<()> {
-    let sectors = u32::try_from(length / 512).map_err(|_| io::Error::other("the boot partition is too large for FAT32"))?;
+    let sectors =
+        u32::try_from(length / 512).map_err(|_| io::Error::other("the boot partition is too large for FAT32"))?;
     let format = FormatVolumeOptions::new()
         .bytes_per_cluster(BOOT_CLUSTER)
         .fat_type(FatType::Fat32)
@@ -151,7 +152,9 @@ mod tests {
         };
         let bytes = make();
         assert!(bytes == make(), "two volumes of the same tree differ");
-        let volume = FileSystem::new(Window::new(Cursor::new(&mut bytes.clone()[..]), 512, 320 << 20), FsOptions::new()).unwrap();
+        let volume =
+            FileSystem::new(Window::new(Cursor::new(&mut bytes.clone()[..]), 512, 320 << 20), FsOptions::new())
+                .unwrap();
         let mut text = String::new();
         let mut file = volume.root_dir().open_file("loader/entries/bakelite-a+3.conf").unwrap();
         file.read_to_string(&mut text).unwrap();

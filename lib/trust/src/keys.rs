@@ -80,7 +80,10 @@ impl OwnerKeys {
 /// # Errors
 /// When it isn't.
 pub fn check_owner_key(text: &str) -> Result<(), KeyError> {
-    let bytes = text.strip_prefix(PUBLIC).and_then(decode).ok_or(KeyError::Owner("it isn't `ed25519:` and 32 bytes in base64"))?;
+    let bytes = text
+        .strip_prefix(PUBLIC)
+        .and_then(decode)
+        .ok_or(KeyError::Owner("it isn't `ed25519:` and 32 bytes in base64"))?;
     VerifyingKey::from_bytes(&bytes).map(drop).map_err(|_| KeyError::Owner("it is damaged"))
 }
 
