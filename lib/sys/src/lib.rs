@@ -14,6 +14,7 @@ pub mod mount;
 pub mod notify;
 pub mod raw;
 pub mod socket;
+pub mod terminal;
 pub mod tool;
 
 use std::io;

@@ -66,7 +66,6 @@ struct BlkpgArgument {
 
 mod request {
     //! The requests by their numbers in linux/blkpg.h, linux/fs.h and linux/watchdog.h.
-    #![expect(missing_docs, reason = "the macros make public functions; nobody outside this file sees them")]
     use std::ffi::c_int;
     nix::ioctl_write_ptr_bad!(blkpg, 0x1269, super::BlkpgArgument);
     nix::ioctl_none_bad!(blkflsbuf, 0x1261);
