@@ -77,7 +77,8 @@ fn cmdline() -> Cmdline {
 fn cold_plug() {
     let mut modules = Modules::read(&modules::folder(), &cmdline());
     let wanted: Vec<String> = std::env::args().skip(2).collect();
-    let loaded = if wanted.is_empty() { modules::cold_plug(&mut modules, &mut BTreeSet::new()) } else { modules.load(&wanted) };
+    let loaded =
+        if wanted.is_empty() { modules::cold_plug(&mut modules, &mut BTreeSet::new()) } else { modules.load(&wanted) };
     log::info!("loaded {loaded} kernel modules");
 }
 
@@ -131,5 +132,3 @@ fn now() -> supervise::Moment {
 fn is_there(path: &str) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0)
 }
-
-

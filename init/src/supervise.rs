@@ -284,7 +284,8 @@ impl State {
         effects.push(said(live));
         if live.unit.role == Role::Payload {
             live.fault = None;
-            let start = LastStart { started: seconds(live.started), ready_at: Some(seconds(now)), ..LastStart::default() };
+            let start =
+                LastStart { started: seconds(live.started), ready_at: Some(seconds(now)), ..LastStart::default() };
             effects.push(Effect::LastStart(start));
             self.first_ready(now, live_name(&self.units[number]), effects);
         }
@@ -590,9 +591,9 @@ impl State {
         }
         let file = live.unit.needs_file.as_deref().is_none_or(is_there);
         let settled = live.unit.role != Role::Payload
-            || self.of_role(Role::Settle).is_none_or(|settle| {
-                self.units[settle].state == UnitState::Done && self.units[settle].unspent
-            });
+            || self
+                .of_role(Role::Settle)
+                .is_none_or(|settle| self.units[settle].state == UnitState::Done && self.units[settle].unspent);
         file && settled && live.unit.after.iter().all(|name| self.stands(name, live.unit.role))
     }
 
