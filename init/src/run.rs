@@ -5,14 +5,12 @@ use crate::control::{self, Wish};
 use crate::error::InitError;
 use crate::events::Journal;
 use crate::medium::{self, Found};
-use crate::modules::{self, Modules};
 use crate::pump::{Input, NOTIFY, Pump};
-use crate::shell::Shell;
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
 use crate::{attach, boot_good, cgroups, fallback, machine, mounts, places, screen};
-use crate::{cmdline, is_there, now, read_found};
+use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::k3s;
@@ -21,7 +19,7 @@ use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
 use bakelite_sys::{SysError, durable, link, tool, words};
 use nix::sys::signal::Signal;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +46,6 @@ struct Running {
     pump: Pump,
     journal: Journal,
     watchdog: Watchdog,
-    shell: Shell,
     /// Faults of this program's own: state, clock, media.
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
@@ -85,13 +82,12 @@ pub fn run() -> Result<Infallible, InitError> {
     places::arrange(attached.fault.is_none())?;
     arrange(&baked, &mut journal)?;
     wait_for(cold_plug);
-    child(&[&["cold-plug"], K3S_MODULES].concat());
+    child(&[&["load"], K3S_MODULES].concat());
 
     let state = State::new(baked.units.clone(), attached.fault);
     let mut running = Running {
         pump: Pump::new(&state)?,
         watchdog: Watchdog::open(baked.manifest.board.watchdog.0),
-        shell: Shell::new(baked.manifest.board.console.shell.as_deref().filter(|_| baked.appliance.debug)),
         state,
         journal,
         own,
@@ -115,7 +111,6 @@ fn child(arguments: &[&str]) -> Option<u32> {
         command: &command,
         environment: &BTreeMap::new(),
         output: None,
-        terminal: None,
         cgroup: None,
         open_files: None,
         oom_score: 0,
@@ -151,8 +146,7 @@ fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
     if let Err(error) = link::loopback_up() {
         log::warn!("{}", words(&error));
     }
-    let zram = Modules::read(&modules::folder(), &cmdline()).load(&["zram".into()]);
-    log::info!("loaded {zram} kernel modules for swap");
+    wait_for(child(&["load", "zram"]));
     match machine::zram(baked) {
         Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
         Err(error) => log::warn!("{}", words(&error)),
@@ -164,10 +158,9 @@ impl Running {
     fn run_for_ever(&mut self) -> Result<Infallible, InitError> {
         self.feed(Event::Tick);
         loop {
-            let shell = self.shell.keep(now());
             self.look_at_network();
             self.publish();
-            let limit = self.limit(shell);
+            let limit = self.limit();
             let inputs = self.pump.wait(limit);
             for input in inputs {
                 self.take(input);
@@ -181,9 +174,9 @@ impl Running {
     }
 
     /// How long may be waited: to the next deadline, and never so long that the watchdog bites.
-    fn limit(&mut self, shell: Option<Moment>) -> Duration {
+    fn limit(&mut self) -> Duration {
         let now = now();
-        let next = [self.state.deadline(now), shell, Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
+        let next = [self.state.deadline(now), Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
         let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
         let slow = if self.journal.flush() { 20 } else { longest };
         Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
@@ -192,7 +185,6 @@ impl Running {
     fn take(&mut self, input: Input) {
         match input {
             Input::Ended(pid, status, signal) => {
-                self.shell.ended(pid, now());
                 if let Some(number) = self.number_of(pid) {
                     self.ended(number, status, signal);
                 }
@@ -223,9 +215,7 @@ impl Running {
                 self.feed(Event::Devices);
             }
             Input::Device(alias) => {
-                let mut modules = Modules::read(&modules::folder(), &cmdline());
-                let wanted = modules.wanted_by(&BTreeSet::from([alias]));
-                modules.load(&wanted);
+                child(&["plug", &alias]);
             }
             Input::Network => self.network_changed = true,
             Input::Signal(Signal::SIGUSR2) => self.go_down(Action::PowerOff, "SIGUSR2"),
@@ -337,6 +327,8 @@ impl Running {
             Effect::Say(What::Ready { payload }) => {
                 let payload = if payload == "none" { payload } else { self.payload_kind() };
                 self.journal.say(What::Ready { payload });
+                // Start-up is over: none of what it needed is needed again soon.
+                bakelite_sys::raw::return_memory();
                 None
             }
             Effect::Say(what) => {
@@ -392,7 +384,6 @@ impl Running {
             command: &unit.command,
             environment: &environment,
             output: Some(output),
-            terminal: None,
             cgroup: cgroups::open(&unit.name),
             open_files: unit.open_files,
             oom_score: unit.oom_score,
@@ -457,6 +448,7 @@ impl Running {
 
     fn housekeeping(&mut self) {
         self.clock_at = now() + CLOCK_EACH;
+        bakelite_sys::raw::return_memory();
         self.tell(machine::save_clock().map(|()| None));
         let free = rustix::fs::statvfs(paths::STATE_MOUNT).map_or(u64::MAX, |room| room.f_bavail * room.f_frsize);
         if free < STATE_ROOM {

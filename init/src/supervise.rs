@@ -625,7 +625,8 @@ impl State {
         }
         let since = *self.well_since.get_or_insert(now);
         if self.ready_at.is_none() && self.withheld.is_none() {
-            self.first_ready(now, "none".into(), effects);
+            let payload = self.of_role(Role::Payload).map_or("none".into(), |number| live_name(&self.units[number]));
+            self.first_ready(now, payload, effects);
         }
         if !self.good && self.withheld.is_none() && now - since >= GOOD {
             self.good = true;

@@ -11,6 +11,31 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// Has a command start with no signal blocked: children inherit PID 1's mask, and a blocked SIGTERM is never seen.
+pub fn unblock_signals(command: &mut Command) {
+    // SAFETY: as in `prepare`: one system call on a value on the stack.
+    unsafe {
+        command.pre_exec(|| nix::sys::signal::SigSet::empty().thread_set_mask().map_err(Into::into));
+    }
+}
+
+/// Gives back memory that was freed, and program code that start-up needed once; what is used again comes back by itself.
+pub fn return_memory() {
+    // SAFETY: takes no pointer, and may be called at any time.
+    unsafe { nix::libc::malloc_trim(0) };
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
+    let program = program.to_string_lossy().into_owned();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for line in maps.lines().filter(|line| line.contains(" r-xp ") && line.ends_with(&program)) {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let number = |text: &str| usize::from_str_radix(text, 16).ok();
+        let Some((start, end)) = range.and_then(|(start, end)| Some((number(start)?, number(end)?))) else { continue };
+        // SAFETY: the range is a mapping of this program's file that nobody can write: its pages are the file's, and
+        // the kernel reads them from there again when they are next run.
+        unsafe { nix::libc::madvise(start as *mut c_void, end - start, nix::libc::MADV_DONTNEED) };
+    }
+}
+
 /// What a child does before exec.
 pub struct Preparation {
     /// An open `cgroup.procs` to enter.
@@ -19,8 +44,6 @@ pub struct Preparation {
     pub open_files: Option<u64>,
     /// oom_score_adj.
     pub oom_score: i16,
-    /// Whether standard input becomes the controlling terminal.
-    pub terminal: bool,
 }
 
 /// Has a command do what a [`Preparation`] says, after fork and before exec.
@@ -34,9 +57,6 @@ pub fn prepare(command: &mut Command, preparation: Preparation) {
                 rustix::io::write(cgroup, b"0")?;
             }
             setsid()?;
-            if preparation.terminal {
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-            }
             if let Some(limit) = preparation.open_files {
                 setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
             }
