@@ -123,8 +123,11 @@ fn mount_state(device: &Path) -> Result<(), InitError> {
 fn bear(medium: &mut File, place: Place, disk: &str) -> Result<(), InitError> {
     let root = PathBuf::from(paths::STATE_MOUNT);
     let folder = File::open(&root).map_err(|source| SysError::Read { path: root.clone(), source })?;
-    raw::set_label(&folder, Role::State.label())
-        .map_err(|source| SysError::Device { act: "setting the label", path: root.clone(), source })?;
+    raw::set_label(&folder, Role::State.label()).map_err(|source| SysError::Device {
+        act: "setting the label",
+        path: root.clone(),
+        source,
+    })?;
     durable::sync_file_system(&root)?;
     let id = Guid::from_random(machine::random()?);
     Born { id }.write(medium, place.start, place.length).map_err(|error| state::medium_error(disk, error))

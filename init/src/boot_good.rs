@@ -39,7 +39,8 @@ fn boot_partition(disk: &str) -> Option<PathBuf> {
 
 /// `bakelite-a+2-1.conf` becomes `bakelite-a.conf`; done already is as good.
 fn take_off(counted: &Path) -> Result<Option<String>, SysError> {
-    let Some((name, plain)) = counted.file_name().and_then(|name| name.to_str()).and_then(|name| Some((name, uncounted(name)?)))
+    let Some((name, plain)) =
+        counted.file_name().and_then(|name| name.to_str()).and_then(|name| Some((name, uncounted(name)?)))
     else {
         return Ok(None);
     };
@@ -56,7 +57,8 @@ fn take_off(counted: &Path) -> Result<Option<String>, SysError> {
 fn uncounted(name: &str) -> Option<String> {
     let (stem, ending) = name.rsplit_once('.')?;
     let (plain, counter) = stem.rsplit_once('+')?;
-    let is_counter = !counter.is_empty() && counter.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let is_counter = !counter.is_empty()
+        && counter.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
     is_counter.then(|| format!("{plain}.{ending}"))
 }
 

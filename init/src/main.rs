@@ -138,5 +138,3 @@ fn now() -> supervise::Moment {
 fn is_there(path: &str) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0)
 }
-
-

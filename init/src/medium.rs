@@ -8,9 +8,9 @@ use crate::error::InitError;
 use crate::events::Journal;
 use crate::modules::{Modules, cold_plug};
 use crate::rescue;
+use bakelite_disk::Guid;
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
-use bakelite_disk::Guid;
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::layout::{Role, SECTOR, UNSTAMPED_DISK};
@@ -125,7 +125,10 @@ pub fn candidates() -> Vec<Candidate> {
 /// The faults that waiting can't cure: two media, or a slot that isn't whole.
 pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Journal) -> Result<Found, InitError> {
     let role = Role::of_slot(slot).ok_or_else(|| {
-        InitError::fault(Code::SlotUnreadable, format!("bakelite.slot={slot} on the kernel command line is neither a nor b"))
+        InitError::fault(
+            Code::SlotUnreadable,
+            format!("bakelite.slot={slot} on the kernel command line is neither a nor b"),
+        )
     })?;
     let begun = machine::uptime();
     let mut seen = BTreeSet::new();
@@ -170,11 +173,12 @@ pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Jo
 /// Compares the slot's footer with what this initramfs was built for.
 fn check(candidate: &Candidate, role: Role, slot: &str, system: &System) -> Result<Found, InitError> {
     let disk = &candidate.disk;
-    let broken = |text: String| InitError::fault(Code::SlotUnreadable, format!("system {slot} on {}: {text}", disk.name));
+    let broken =
+        |text: String| InitError::fault(Code::SlotUnreadable, format!("system {slot} on {}: {text}", disk.name));
     let (number, entry) = candidate.entry(role).ok_or_else(|| broken("there is no such partition".into()))?;
     let (mut file, _) = open(&disk.device(), false)?;
-    let footer = Footer::read(&mut file, entry.start(), entry.length())
-        .map_err(|error| broken(bakelite_sys::words(&error)))?;
+    let footer =
+        Footer::read(&mut file, entry.start(), entry.length()).map_err(|error| broken(bakelite_sys::words(&error)))?;
     let hash: String = footer.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     if footer.length != system.length || hash != system.sha256 {
         return Err(broken(format!(
@@ -189,7 +193,11 @@ fn check(candidate: &Candidate, role: Role, slot: &str, system: &System) -> Resu
     if !device.exists() {
         // The kernel reads only a whole primary table by itself.
         bakelite_sys::raw::tell_partition(&file, bakelite_sys::raw::Tell::Add, number, entry.start(), entry.length())
-            .map_err(|source| SysError::Device { act: "telling the kernel of a partition", path: device.clone(), source })?;
+            .map_err(|source| SysError::Device {
+            act: "telling the kernel of a partition",
+            path: device.clone(),
+            source,
+        })?;
     }
     Ok(Found { slot: slot.into(), disk: disk.name.clone(), device })
 }

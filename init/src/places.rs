@@ -69,7 +69,8 @@ pub fn arrange(has_state: bool) -> Result<(), SysError> {
     }
     for folder in ["/var/lib/chrony", "/run/chrony"] {
         if let Some((user, group)) = account("_chrony") {
-            chown(folder, Some(user), Some(group)).map_err(|source| SysError::Change { path: folder.into(), source })?;
+            chown(folder, Some(user), Some(group))
+                .map_err(|source| SysError::Change { path: folder.into(), source })?;
         }
     }
     Ok(())

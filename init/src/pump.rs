@@ -17,8 +17,7 @@ use std::time::Duration;
 
 /// The socket that units say READY=1 to.
 pub const NOTIFY: &str = "/run/bakelite/notify";
-const SIGNALS: [Signal; 5] =
-    [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+const SIGNALS: [Signal; 5] = [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
 const SIGNAL: u64 = 1;
 const SAID: u64 = 2;
 const CALLER: u64 = 3;

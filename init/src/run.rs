@@ -28,8 +28,23 @@ use std::time::Duration;
 const SELF: &str = "/usr/lib/bakelite/init";
 /// Modules that k3s wants whether or not a device asks for them (k3s.md 2.4), and those of this program.
 const K3S_MODULES: &[&str] = &[
-    "overlay", "br_netfilter", "nf_conntrack", "vxlan", "veth", "xt_comment", "xt_mark", "xt_conntrack", "xt_statistic",
-    "xt_MASQUERADE", "xt_addrtype", "xt_multiport", "xt_nat", "ip_set", "iptable_nat", "iptable_filter", "nft_compat",
+    "overlay",
+    "br_netfilter",
+    "nf_conntrack",
+    "vxlan",
+    "veth",
+    "xt_comment",
+    "xt_mark",
+    "xt_conntrack",
+    "xt_statistic",
+    "xt_MASQUERADE",
+    "xt_addrtype",
+    "xt_multiport",
+    "xt_nat",
+    "ip_set",
+    "iptable_nat",
+    "iptable_filter",
+    "nft_compat",
 ];
 /// Between two saves of the clock.
 const CLOCK_EACH: Moment = 600_000;
@@ -243,12 +258,7 @@ impl Running {
     }
 
     fn parts(&mut self) -> Parts<'_> {
-        Parts {
-            state: &self.state,
-            pump: &mut self.pump,
-            journal: &mut self.journal,
-            watchdog: &mut self.watchdog,
-        }
+        Parts { state: &self.state, pump: &mut self.pump, journal: &mut self.journal, watchdog: &mut self.watchdog }
     }
 
     fn go_down(&mut self, action: Action, why: &str) -> ! {
@@ -307,10 +317,10 @@ impl Running {
 
     fn apply(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Start(number) => Some(self.start(number).map_or_else(
-                |error| Event::NotStarted(number, words(&error)),
-                |pid| Event::Started(number, pid),
-            )),
+            Effect::Start(number) => Some(
+                self.start(number)
+                    .map_or_else(|error| Event::NotStarted(number, words(&error)), |pid| Event::Started(number, pid)),
+            ),
             Effect::Terminate(number) => {
                 self.signal(number, rustix::process::Signal::TERM);
                 None
@@ -437,9 +447,9 @@ impl Running {
             .collect();
         let address = link::default_address().map(|(link, address)| (link, address.to_string()));
         if address != self.address {
-            let (link, text) = address.clone().unwrap_or_else(|| {
-                (self.address.clone().map(|(link, _)| link).unwrap_or_default(), String::new())
-            });
+            let (link, text) = address
+                .clone()
+                .unwrap_or_else(|| (self.address.clone().map(|(link, _)| link).unwrap_or_default(), String::new()));
             self.journal.say(What::Address { link, address: text });
             self.address.clone_from(&address);
             self.feed(Event::Address(address.map(|(_, address)| address)));
@@ -469,7 +479,8 @@ impl Running {
             .chain(self.state.faults())
             .collect();
         let units = self.state.units.iter().map(|live| {
-            let status = UnitStatus { state: live.state, pid: live.pid, starts: live.starts, detail: live.detail.clone() };
+            let status =
+                UnitStatus { state: live.state, pid: live.pid, starts: live.starts, detail: live.detail.clone() };
             (live.unit.name.clone(), status)
         });
         let status = Status {
@@ -496,7 +507,11 @@ impl Running {
         let page = screen::page(&status);
         if page != self.page {
             let news = status.faults != self.status.faults || status.ready_at != self.status.ready_at;
-            if news { self.journal.consoles.page(&page) } else { self.journal.consoles.screen(&page) }
+            if news {
+                self.journal.consoles.page(&page)
+            } else {
+                self.journal.consoles.screen(&page)
+            }
             self.page = page;
         }
         self.status = status;

@@ -87,7 +87,11 @@ impl Parts<'_> {
     /// Ends main processes: SIGTERM to those that had none, SIGKILL after the longest of their limits.
     fn end(&mut self, units: &[&Live]) {
         let pids: Vec<u32> = units.iter().filter_map(|live| live.pid).collect();
-        units.iter().filter(|live| !live.is_stopping()).filter_map(|live| live.pid).for_each(|pid| signal(pid, Signal::TERM));
+        units
+            .iter()
+            .filter(|live| !live.is_stopping())
+            .filter_map(|live| live.pid)
+            .for_each(|pid| signal(pid, Signal::TERM));
         let limit = units.iter().map(|live| live.unit.stop_seconds).max().unwrap_or(0);
         if !self.wait_for(&pids, Duration::from_secs(limit)) {
             log::warn!("killed what did not end in {limit} s");

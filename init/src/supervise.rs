@@ -274,7 +274,7 @@ impl State {
 
     fn ready(&mut self, now: Moment, number: usize, effects: &mut Vec<Effect>) {
         let live = &mut self.units[number];
-        if live.state != UnitState::Starting {
+        if live.state != UnitState::Starting || live.unit.kind == Kind::Oneshot {
             return;
         }
         live.state = UnitState::Running;
@@ -284,7 +284,8 @@ impl State {
         effects.push(said(live));
         if live.unit.role == Role::Payload {
             live.fault = None;
-            let start = LastStart { started: seconds(live.started), ready_at: Some(seconds(now)), ..LastStart::default() };
+            let start =
+                LastStart { started: seconds(live.started), ready_at: Some(seconds(now)), ..LastStart::default() };
             effects.push(Effect::LastStart(start));
             self.first_ready(now, live_name(&self.units[number]), effects);
         }
@@ -440,11 +441,11 @@ impl State {
         }));
         effects.push(said(live));
         effects.extend(fault.map(|fault| Effect::Say(What::Fault(fault))));
-        let not_before = live.not_before;
+        let (not_before, again) = (live.not_before, live.state != UnitState::GivenUp);
         if let Some(settle) = self.of_role(Role::Settle) {
             let settle = &mut self.units[settle];
             settle.unspent = false;
-            if settle.state == UnitState::Done {
+            if settle.state == UnitState::Done && again {
                 settle.state = UnitState::Waiting;
                 // A little before the payload's own time, so that it isn't late.
                 settle.not_before = not_before.saturating_sub(1_000);
@@ -510,7 +511,7 @@ impl State {
         let Some(number) = self.of_role(role) else { return };
         let live = &mut self.units[number];
         live.unspent = false;
-        if live.state == UnitState::Starting || live.state == UnitState::Stopping {
+        if live.pid.is_some() {
             live.again = true;
         } else if live.wanted {
             live.state = UnitState::Waiting;
@@ -590,9 +591,9 @@ impl State {
         }
         let file = live.unit.needs_file.as_deref().is_none_or(is_there);
         let settled = live.unit.role != Role::Payload
-            || self.of_role(Role::Settle).is_none_or(|settle| {
-                self.units[settle].state == UnitState::Done && self.units[settle].unspent
-            });
+            || self
+                .of_role(Role::Settle)
+                .is_none_or(|settle| self.units[settle].state == UnitState::Done && self.units[settle].unspent);
         file && settled && live.unit.after.iter().all(|name| self.stands(name, live.unit.role))
     }
 

@@ -284,8 +284,6 @@ fn events() -> impl Strategy<Value = (u64, Event)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
     /// Twice at once and a second SIGTERM are checked in the rig itself.
     #[test]
     fn no_history_breaks_a_law(history in proptest::collection::vec(events(), 1..120), files: bool) {

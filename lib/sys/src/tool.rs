@@ -147,11 +147,7 @@ pub fn spawn(start: Start<'_>) -> Result<u32, SysError> {
     };
     raw::prepare(
         &mut command,
-        raw::Preparation {
-            cgroup: start.cgroup,
-            open_files: start.open_files,
-            oom_score: start.oom_score,
-        },
+        raw::Preparation { cgroup: start.cgroup, open_files: start.open_files, oom_score: start.oom_score },
     );
     let child: Child = command.spawn().map_err(failed)?;
     Ok(child.id())
