@@ -120,7 +120,7 @@ pub fn decide(seen: &Seen, fresh: &mut impl FnMut() -> Guid) -> Step {
     let Some(place) = seen.place else {
         return Step::Unavailable(format!(
             "the medium has {} MiB left, and {} MiB are needed",
-            (seen.table.last_usable() + 1).saturating_sub(seen.table.first_free()) * SECTOR >> 20,
+            ((seen.table.last_usable() + 1).saturating_sub(seen.table.first_free()) * SECTOR) >> 20,
             STATE_MINIMUM.0 >> 20
         ));
     };

@@ -21,7 +21,7 @@ impl Card {
     }
 
     fn put(&mut self, at: u64, bytes: &[u8]) {
-        assert!(at % 512 == 0 && bytes.len() % 512 == 0, "media are written by sectors here");
+        assert!(at.is_multiple_of(512) && bytes.len().is_multiple_of(512), "media are written by sectors here");
         for (number, sector) in (at / 512..).zip(bytes.as_chunks::<512>().0) {
             self.bytes.insert(number, *sector);
         }
