@@ -1,6 +1,7 @@
 //! The laws of `supervise`, by cases and by random histories.
 
 use super::*;
+use bakelite_spec::fault::Code;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
