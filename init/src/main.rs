@@ -47,15 +47,16 @@ use std::process::ExitCode;
 const FOUND: &str = "/run/bakelite/medium.json";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((part, names)) = arguments.split_first() {
+    // As PID 1 the arguments are words of the kernel command line that the kernel didn't know: none of them is for us.
+    if std::process::id() != 1 {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let Some((part, names)) = arguments.split_first() else {
+            eprintln!("this is init: it runs as the first program of a machine");
+            return ExitCode::FAILURE;
+        };
         kmsg::start();
         load_modules(part, names);
         return ExitCode::SUCCESS;
-    }
-    if std::process::id() != 1 {
-        eprintln!("this is init: it runs as the first program of a machine, and as nothing else");
-        return ExitCode::FAILURE;
     }
     rescue::catch_panics();
     let error = if Path::new(FOUND).exists() {
