@@ -94,3 +94,26 @@ fn probe(qemu: &Path, kernel: &[u8], accelerator: &str, time: Duration) -> std::
     let said = reader.join().unwrap_or_default();
     Ok(String::from_utf8_lossy(&said).contains(CAME_THROUGH))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_tells_a_kernel_that_comes_through_from_one_that_does_not() {
+        let (Some(kernel), Some(qemu)) = (door::tests::kernel(), door::find("qemu-system-x86_64")) else {
+            eprintln!("SKIPPED: needs qemu-system-x86_64 and a kernel in /boot or BAKELITE_TEST_KERNEL");
+            return;
+        };
+        assert!(probe(&qemu, &kernel, "tcg", Duration::from_secs(60)).unwrap());
+        let before = Instant::now();
+        assert!(
+            !probe(&qemu, &kernel, "tcg", Duration::from_millis(300)).unwrap(),
+            "there was no time to come through"
+        );
+        assert!(!probe(&qemu, b"no kernel", "tcg", Duration::from_secs(60)).unwrap());
+        assert!(before.elapsed() < Duration::from_secs(20));
+        assert_eq!(Accelerator::parse("kvm\n"), Some(Accelerator::Kvm));
+        assert_eq!(Accelerator::parse("hvf"), None);
+    }
+}

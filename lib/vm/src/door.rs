@@ -24,3 +24,23 @@ pub fn command(program: &Path) -> Command {
         None => Command::new(program),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A kernel to try QEMU with: a test that needs one says so where there is none.
+    pub fn kernel() -> Option<Vec<u8>> {
+        let folder = std::fs::read_dir("/boot").ok()?;
+        let in_boot = folder
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.display().to_string().contains("vmlinuz"));
+        std::fs::read(std::env::var_os("BAKELITE_TEST_KERNEL").map(PathBuf::from).or(in_boot)?).ok()
+    }
+
+    #[test]
+    fn programs_are_found_in_path() {
+        assert!(find("sh").is_some_and(|path| path.is_absolute()));
+        assert_eq!(find("no-such-program-anywhere"), None);
+    }
+}

@@ -214,19 +214,8 @@ impl Machine {
 
     fn make_disk(&self, number: usize, disk: &Disk, folder: &Path) -> Result<Drive, VmError> {
         let id = format!("disk{number}");
-        let (path, snapshot) = match &disk.source {
-            Source::File(path) => (path.clone(), !self.keeps()),
-            Source::Blank(size) => {
-                let path = if self.keeps() { beside(&self.image, &id) } else { folder.join(&id) };
-                if !path.exists() {
-                    media::blank(&path, disk.bus.fitting(size.0))?;
-                }
-                (path, false)
-            }
-        };
-        if !path.is_file() {
-            return Err(VmError::Unsupported(format!("{} is no file", path.display())));
-        }
+        let path = disk.file(&if self.keeps() { beside(&self.image, &id) } else { folder.join(&id) })?;
+        let snapshot = !self.keeps() && matches!(disk.source, Source::File(_));
         Ok(Drive { id, path, bus: disk.bus, snapshot })
     }
 
@@ -299,10 +288,10 @@ impl Drive {
         )
     }
 
-    /// What `-device` gets; the boot medium has index 0.
+    /// What `-device` gets; the boot medium comes before everything but a kernel that QEMU starts itself.
     fn device(&self, port: usize) -> Vec<String> {
         let Self { id, bus, .. } = self;
-        let index = if id == "boot" { ",bootindex=0" } else { "" };
+        let index = if id == "boot" { ",bootindex=1" } else { "" };
         let common = format!("drive={id},id={id}-device");
         match bus {
             Bus::Virtio => vec![format!("virtio-blk-pci,{common},serial={id}{index}")],
@@ -475,7 +464,7 @@ mod tests {
         let expected = "-name bakelite-0123\n-machine q35\n-accel tcg,thread=multi\n-cpu max\n-smp 2\n-m 512
 -display none\n-device VGA\n-device qemu-xhci,id=xhci\n-kernel /k\n-initrd /i\n-append quiet a=b
 -drive if=none,id=boot,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/boot,,x
--device ide-hd,drive=boot,id=boot-device,bus=ide.0,serial=boot,bootindex=0
+-device ide-hd,drive=boot,id=boot-device,bus=ide.0,serial=boot,bootindex=1
 -drive if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,snapshot=on,file=/m/disk0,,x
 -device nvme,drive=disk0,id=disk0-device,serial=disk0
 -drive if=none,id=disk1,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/disk1,,x

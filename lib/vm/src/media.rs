@@ -72,6 +72,27 @@ impl Disk {
         });
         parsed.ok_or_else(|| VmError::DiskWords(words.into()))
     }
+
+    /// The disk's file; that of a blank one is made at `blank_at` if it isn't there.
+    ///
+    /// # Errors
+    /// When it can't be made, or isn't there.
+    pub fn file(&self, blank_at: &Path) -> Result<PathBuf, VmError> {
+        let path = match &self.source {
+            Source::File(path) => path,
+            Source::Blank(size) => {
+                if !blank_at.exists() {
+                    blank(blank_at, self.bus.fitting(size.0))?;
+                }
+                blank_at
+            }
+        };
+        if path.is_file() {
+            Ok(path.into())
+        } else {
+            Err(VmError::Unsupported(format!("{} is no file", path.display())))
+        }
+    }
 }
 
 /// Copies what is in a file, leaving holes where it has holes, and makes the copy `size` bytes long if that is more.

@@ -7,7 +7,6 @@ use crate::accel::Accelerator;
 use crate::door;
 use crate::error::{VmError, at_file};
 use crate::machine::{Lines, Machine, Setup};
-use crate::media::Disk;
 use crate::qmp::Qmp;
 use bakelite_spec::event::Event;
 use serde_json::{Value, json};
@@ -114,6 +113,12 @@ impl Running {
                 Ok(running)
             }
             Err(error) => {
+                // QEMU connects its lines first and looks at its devices and files afterwards.
+                std::thread::sleep(Duration::from_millis(200));
+                let ended = child.try_wait().map_err(VmError::Wait)?;
+                if let Some(status) = ended {
+                    return Err(VmError::Ended { status: status.to_string(), words: words_in(&words) });
+                }
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(error)
@@ -355,17 +360,101 @@ fn machine_report(event: &Value) -> Report {
     Report::Machine { event: text(&event["event"]), reason: text(&event["data"]["reason"]) }
 }
 
-/// Makes the file of a disk that is plugged in later.
-///
-/// # Errors
-/// When it can't be made, or isn't there.
-pub fn make_disk(disk: &Disk, folder: &Path, id: &str) -> Result<PathBuf, VmError> {
-    match &disk.source {
-        crate::media::Source::File(path) => Ok(path.clone()),
-        crate::media::Source::Blank(size) => {
-            let path = folder.join(id);
-            crate::media::blank(&path, size.0)?;
-            Ok(path)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::tests::kernel;
+    use crate::image::tests::made_up;
+    use crate::machine::{Firmware, Network};
+    use crate::media::Disk;
+    use bakelite_spec::event::What;
+
+    #[test]
+    fn lines_of_events_and_lines_that_are_none() {
+        let ready = r#"{"at":1.5,"event":"ready","payload":"none"}"#;
+        let expected = Event { at: 1.5, what: What::Ready { payload: "none".into() } };
+        assert_eq!(event_report(&format!("\0{ready}\r\n")), Some(Report::Event(expected)));
+        assert_eq!(event_report("\r\n"), None);
+        for foreign in ["{\"at\":1.5,\"event\":\"unheard-of\"}", "[ 0.1] printk", "{\"at\":1"] {
+            assert_eq!(event_report(foreign), Some(Report::Foreign(foreign.into())));
         }
+    }
+
+    #[test]
+    fn reports_of_the_machine_carry_their_reason() {
+        let event = json!({"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}});
+        assert_eq!(machine_report(&event), Report::Machine { event: "RESET".into(), reason: "guest-reset".into() });
+    }
+
+    #[test]
+    fn a_kernel_is_booted_heard_and_cut() {
+        let (Some(kernel), Some(_)) = (kernel(), door::find("qemu-system-x86_64")) else {
+            eprintln!("SKIPPED: needs qemu-system-x86_64 and a kernel in /boot or BAKELITE_TEST_KERNEL");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("made-up,with-a-comma.img");
+        made_up(&image, &kernel, "bakelite-a+3.conf");
+        let network = Network::User { forward: Vec::new(), restricted: true, links: 2 };
+        let disks =
+            vec![Disk::parse("nvme:1G").unwrap(), Disk::parse("usb:1G").unwrap(), Disk::parse("sd:1G").unwrap()];
+        let arguments = "console=ttyS0 panic=0 loglevel=7 hello=there";
+        let machine = Machine {
+            memory: 512,
+            firmware: Firmware::Direct,
+            size: 3 << 30,
+            disks,
+            network,
+            accelerator: Some(Accelerator::Tcg),
+            kernel_arguments: arguments.into(),
+            ..Machine::new(&image)
+        };
+        let (heard, hear) = channel();
+        let listen: ConsoleListener = Box::new(move |bytes| drop(heard.send(bytes.len())));
+        let mut running = Running::start(&machine, &folder.path().join("console.log"), Some(listen)).unwrap();
+        let medium = running.medium().unwrap().to_path_buf();
+        assert_eq!(std::fs::metadata(&medium).unwrap().len(), 3 << 30);
+        running.set_link(1, false).unwrap();
+        assert!(running.set_link(7, false).is_err());
+        let stick = folder.path().join("stick");
+        crate::media::blank(&stick, 1 << 20).unwrap();
+        running.plug("stick", &stick).unwrap();
+        running.unplug("stick").unwrap();
+        assert_eq!(running.bytes_written().unwrap(), 0);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !running.console_text().contains("hello=there") && Instant::now() < deadline {
+            assert_ne!(
+                running.next(Duration::from_millis(200)).map(|seen| seen.report),
+                Some(Report::Ended),
+                "{}",
+                running.last_words()
+            );
+        }
+        assert!(running.console_text().contains("bakelite.slot=a quiet console=ttyS0"), "{}", running.console_text());
+        assert!(hear.try_iter().sum::<usize>() > 0);
+        running.press_reset().unwrap();
+        let reset = std::iter::from_fn(|| running.next(Duration::from_secs(5))).map(|seen| seen.report);
+        let is_reset = |report: &Report| matches!(report, Report::Machine { event, .. } if event == "RESET");
+        assert!(reset.take(20).any(|report| is_reset(&report)));
+        assert!(running.wait(Duration::ZERO).unwrap().is_none());
+        let process = running.process();
+        running.cut_power().unwrap();
+        assert!(!Path::new(&format!("/proc/{process}")).exists());
+        assert!(!medium.exists(), "the copy outlives its machine");
+    }
+
+    #[test]
+    fn qemu_that_refuses_its_arguments_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("made-up.img");
+        made_up(&image, b"no kernel", "bakelite-a.conf");
+        if door::find("qemu-system-x86_64").is_none() {
+            eprintln!("SKIPPED: needs qemu-system-x86_64");
+            return;
+        }
+        let machine =
+            Machine { firmware: Firmware::Direct, accelerator: Some(Accelerator::Tcg), ..Machine::new(&image) };
+        let error = Running::start(&machine, &folder.path().join("console.log"), None).unwrap_err().to_string();
+        assert!(error.contains("ended at its start") && error.contains("kernel"), "{error}");
     }
 }
