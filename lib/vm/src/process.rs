@@ -15,7 +15,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long QEMU may take to connect its lines.
@@ -148,10 +148,7 @@ impl Running {
 
     /// The next thing that is seen, or `None` when the time is over; after [`Report::Ended`] at once.
     pub fn next(&mut self, time: Duration) -> Option<Seen> {
-        match self.seen.recv_timeout(time) {
-            Ok(seen) => Some(seen),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.seen.recv_timeout(time).ok()
     }
 
     /// What the console has shown so far.
@@ -410,7 +407,7 @@ mod tests {
             ..Machine::new(&image)
         };
         let (heard, hear) = channel();
-        let listen: ConsoleListener = Box::new(move |bytes| drop(heard.send(bytes.len())));
+        let listen: ConsoleListener = Box::new(move |bytes| heard.send(bytes.len()).unwrap_or_default());
         let mut running = Running::start(&machine, &folder.path().join("console.log"), Some(listen)).unwrap();
         let medium = running.medium().unwrap().to_path_buf();
         assert_eq!(std::fs::metadata(&medium).unwrap().len(), 3 << 30);
