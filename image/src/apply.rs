@@ -4,6 +4,7 @@
 //! with the hour of the build: the image's time is the newest Release date in its lock.
 
 use crate::binaries::Binaries;
+use crate::boards;
 use crate::config::Config;
 use crate::decide::modules::Catalogue;
 use crate::decide::{boot, root, units};
@@ -18,7 +19,6 @@ use crate::source::mirror::Mirrors;
 use crate::tree::{Blob, Tree};
 use crate::unpack::unpack;
 use crate::write::{cpio, fat, squashfs};
-use crate::boards;
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
 
@@ -41,7 +41,7 @@ pub struct Request<'a> {
     /// All inputs.
     pub lock: &'a Lock,
     /// Where packages come from if they aren't in the cache.
-    pub mirrors: &'a Mirrors,
+    pub mirrors: Option<&'a Mirrors>,
     /// The cache.
     pub cache: &'a Cache,
     /// The payload, checked against the lock.
@@ -126,7 +126,8 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
 
     listen.event(&BuildEvent::PhaseStarted { phase: "image", items: None, bytes: Some(layout.length) });
     let initramfs = initramfs(config, &manifest, &trees, time)?;
-    let boot = boot::partition(&trees.loader, &config.board, &manifest.version, &manifest.image, trees.kernel, initramfs);
+    let boot =
+        boot::partition(&trees.loader, &config.board, &manifest.version, &manifest.image, trees.kernel, initramfs);
     if boot.size() * 2 > layout::BOOT_SIZE.0 {
         return Err(BuildError::BootTooSmall { needed: Size(boot.size() * 2), room: layout::BOOT_SIZE });
     }
@@ -165,7 +166,8 @@ fn trees(request: &Request<'_>, packages: &Tree, tools: &Tree, work: &Path) -> R
     let mut root = packages.clone();
     let certificates = root::certificates(&root);
     let missing_firmware = root::prune(&mut root, &closure);
-    root::complete(&mut root, &certificates, env!("CARGO_PKG_VERSION")).map_err(io_error("reading", "the CA certificates"))?;
+    root::complete(&mut root, &certificates, env!("CARGO_PKG_VERSION"))
+        .map_err(io_error("reading", "the CA certificates"))?;
     depmod::index(&mut root, &release, tools, &work.join("depmod-root"))?;
     root.file("usr/lib/bakelite/init", 0o755, request.binaries.init.clone());
     root.file("usr/lib/bakelite/firstboot", 0o755, request.binaries.firstboot.clone());
@@ -183,7 +185,13 @@ fn trees(request: &Request<'_>, packages: &Tree, tools: &Tree, work: &Path) -> R
     Ok(Trees { root, initramfs, loader, kernel, release, missing_firmware })
 }
 
-fn manifest(config: &Config, lock: &Lock, payload: &Payload, system: System, trees: &Trees) -> Result<Manifest, BuildError> {
+fn manifest(
+    config: &Config,
+    lock: &Lock,
+    payload: &Payload,
+    system: System,
+    trees: &Trees,
+) -> Result<Manifest, BuildError> {
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -273,4 +281,3 @@ fn hash(path: &Path) -> Result<[u8; 32], BuildError> {
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-

@@ -36,7 +36,12 @@ impl Binaries {
         };
         let folder = folder.join(arch.name());
         let arch = arch.name();
-        Ok(Self { init: program(&folder, "init", arch)?, firstboot: program(&folder, "firstboot", arch)?, folder, arch })
+        Ok(Self {
+            init: program(&folder, "init", arch)?,
+            firstboot: program(&folder, "firstboot", arch)?,
+            folder,
+            arch,
+        })
     }
 
     /// The stand-in for k3s.

@@ -7,6 +7,7 @@ use bakelite_spec::finding::{Finding, stops};
 use bakelite_spec::keys::{APPLIANCE, defaults};
 use bakelite_spec::layers::{Effective, Layer};
 use bakelite_spec::{rules, yaml::Document};
+use bakelite_trust::keys;
 use std::path::{Path, PathBuf};
 
 /// A checked appliance.
@@ -60,12 +61,24 @@ pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Findi
         .with(Layer::Appliance, &document.value);
     let appliance = Appliance::from_values(&effective.values)
         .map_err(|error| vec![Finding { file: file.into(), ..Finding::error("", error.to_string(), "") }])?;
-    let findings: Vec<Finding> =
-        rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)).collect();
+    let mut findings = key_findings(&appliance, &placed);
+    findings.extend(rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)));
     if stops(&findings) {
         return Err(findings);
     }
     Ok(Config { appliance, effective, board_name, board, folder, warnings: findings })
+}
+
+/// Public keys, checked down to their checksum: a slip found now is a backup that opens later.
+fn key_findings(appliance: &Appliance, placed: &impl Fn(&str, Finding) -> Finding) -> Vec<Finding> {
+    let hint = "copying the line that `bakelite new` wrote once more";
+    let finding = |key: &str, error: keys::KeyError| placed(key, Finding::error(key, error.to_string(), hint));
+    let recipients = appliance.backup.recipients.iter().filter_map(|text| keys::check_recipient(text).err());
+    let owners = appliance.owner.keys.iter().filter_map(|text| keys::check_owner_key(text).err());
+    recipients
+        .map(|error| finding("backup.recipients", error))
+        .chain(owners.map(|error| finding("owner.keys", error)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -85,7 +98,10 @@ mod tests {
         assert_eq!(findings[0].to_string(), "a.yaml:2:1: board: `qemu-x86-64` is not a known board; try `qemu-x86_64`");
         let text = "board: qemu-x86_64\nk3s:\n  config:\n    node-name: x\n";
         let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
-        assert!(findings.iter().any(|finding| finding.to_string().starts_with("a.yaml:3:3: k3s.config: sets node-name")), "{findings:?}");
+        assert!(
+            findings.iter().any(|finding| finding.to_string().starts_with("a.yaml:3:3: k3s.config: sets node-name")),
+            "{findings:?}"
+        );
     }
 
     #[test]

@@ -64,7 +64,10 @@ fn loader(tools: &Tree) -> Result<(String, String), BuildError> {
         let name = path.rsplit('/').next().unwrap_or_default();
         matches!(entry.node, Node::File(_)) && path.starts_with("usr/lib/") && name.starts_with("ld-linux")
     });
-    let missing = || crate::decide::boot::MissingFile { path: "usr/lib/*/ld-linux*".into(), needed_for: "starts depmod on this machine" };
+    let missing = || crate::decide::boot::MissingFile {
+        path: "usr/lib/*/ld-linux*".into(),
+        needed_for: "starts depmod on this machine",
+    };
     let (path, _) = found.ok_or_else(missing)?;
     let folder = path.rsplit_once('/').map_or("usr/lib", |(folder, _)| folder);
     Ok((path.into(), folder.into()))

@@ -64,6 +64,9 @@ pub enum BuildError {
         /// Its name.
         name: String,
     },
+    /// There is no place for the cache.
+    #[error("neither XDG_CACHE_HOME nor HOME is set; give --cache FOLDER")]
+    NoCacheFolder,
     /// Two things in one place.
     #[error("package {package} has {path} where another package has a link or a file")]
     Clash {
@@ -75,6 +78,9 @@ pub enum BuildError {
     /// Getting the inputs.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A key that Bakelite itself brings along can't be read.
+    #[error("the archive key {} is damaged in this program: {}", .0.fingerprint, .0.reason)]
+    Key(crate::source::trust::BadKey),
     /// Deciding about kernel modules.
     #[error(transparent)]
     Modules(#[from] ModuleError),

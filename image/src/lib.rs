@@ -14,8 +14,10 @@ pub mod host;
 pub mod payload;
 pub mod progress;
 pub mod source;
+pub mod start;
 pub mod tree;
 mod unpack;
+pub mod workshop;
 pub mod write;
 
 pub use error::BuildError;

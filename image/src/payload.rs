@@ -19,7 +19,8 @@ pub struct Payload {
 
 /// No payload.
 pub fn none() -> Payload {
-    let manifest = PayloadManifest { kind: Kind::None, version: String::new(), program: String::new(), files: Vec::new() };
+    let manifest =
+        PayloadManifest { kind: Kind::None, version: String::new(), program: String::new(), files: Vec::new() };
     Payload { manifest, blobs: Vec::new() }
 }
 
@@ -49,4 +50,24 @@ pub fn sum(blob: &Blob) -> Result<(Sha256, u64), BuildError> {
     let mut hashing = Hashing::new(blob.open().map_err(failed())?);
     io::copy(&mut hashing, &mut io::sink()).map_err(failed())?;
     Ok(hashing.finish())
+}
+
+/// k3s's release files, checked.
+pub fn official(found: crate::source::k3s::Payload) -> Payload {
+    let folder = format!("{}/payload", paths::LIBRARY);
+    // On the device the program has one name, whatever the release calls it for an architecture.
+    let program = format!("{folder}/k3s");
+    let file = |path: String, file: &crate::source::k3s::PayloadFile, images| PayloadFile {
+        path,
+        size: file.size,
+        sha256: file.sha256.to_string(),
+        images,
+    };
+    let files = vec![
+        file(program.clone(), &found.binary, false),
+        file(format!("{folder}/{}", found.images.name), &found.images, true),
+    ];
+    let blob = |file: crate::source::k3s::PayloadFile| Blob::File { path: file.path, length: file.size };
+    let manifest = PayloadManifest { kind: Kind::Official, version: found.version, program, files };
+    Payload { manifest, blobs: vec![blob(found.binary), blob(found.images)] }
 }

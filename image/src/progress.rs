@@ -64,9 +64,6 @@ mod tests {
     #[test]
     fn events_are_tagged_json() {
         let event = BuildEvent::Download { name: "kmod".into(), done: 1, total: Some(2) };
-        assert_eq!(
-            serde_json::to_string(&event).unwrap(),
-            r#"{"event":"download","name":"kmod","done":1,"total":2}"#
-        );
+        assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"event":"download","name":"kmod","done":1,"total":2}"#);
     }
 }

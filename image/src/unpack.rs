@@ -5,11 +5,11 @@
 
 use crate::decide::root::merged;
 use crate::error::{BuildError, io_error};
+use crate::progress::{BuildEvent, Listen};
 use crate::source::cache::Cache;
 use crate::source::deb::{self, EntryKind};
 use crate::source::lock::{Lock, LockedPackage};
 use crate::source::mirror::Mirrors;
-use crate::progress::{BuildEvent, Listen};
 use crate::tree::{Blob, Entry, Node, Tree};
 use std::fs::File;
 use std::io;
@@ -25,7 +25,7 @@ const SMALL: u64 = 4096;
 pub fn unpack(
     lock: &Lock,
     packages: &[LockedPackage],
-    mirrors: &Mirrors,
+    mirrors: Option<&Mirrors>,
     cache: &Cache,
     folder: &Path,
     listen: &dyn Listen,
@@ -57,9 +57,7 @@ fn add(tree: &mut Tree, store: &mut Store, package: &str, entry: deb::Entry<'_>)
             None => Node::Folder,
         },
         EntryKind::Symlink { target } => Node::Link(target),
-        EntryKind::Hardlink { target } => {
-            Node::File(tree.blob(&merged(&target)).cloned().ok_or_else(clash)?)
-        }
+        EntryKind::Hardlink { target } => Node::File(tree.blob(&merged(&target)).cloned().ok_or_else(clash)?),
         EntryKind::File { size } => Node::File(store.keep(entry.content, size)?),
     };
     if tree.get(&path).is_some_and(|there| there.node == Node::Folder) && node != Node::Folder {

@@ -47,13 +47,20 @@ pub fn loader(board: &Board, packages: &Tree) -> Result<Loader, MissingFile> {
                 Arch::Armv7 => "arm",
             };
             let files = [
-                (format!("usr/lib/shim/shim{suffix}.efi.signed"), format!("EFI/BOOT/BOOT{}.EFI", suffix.to_uppercase())),
+                (
+                    format!("usr/lib/shim/shim{suffix}.efi.signed"),
+                    format!("EFI/BOOT/BOOT{}.EFI", suffix.to_uppercase()),
+                ),
                 (format!("usr/lib/shim/mm{suffix}.efi.signed"), format!("EFI/BOOT/mm{suffix}.efi")),
                 // shim starts the file of this name, whatever loader is in it.
-                (format!("usr/lib/systemd/boot/efi/systemd-boot{suffix}.efi.signed"), format!("EFI/BOOT/grub{suffix}.efi")),
+                (
+                    format!("usr/lib/systemd/boot/efi/systemd-boot{suffix}.efi.signed"),
+                    format!("EFI/BOOT/grub{suffix}.efi"),
+                ),
             ];
             for (from, to) in files {
-                let blob = packages.blob(&from).ok_or(MissingFile { path: from, needed_for: "UEFI firmware starts" })?;
+                let blob =
+                    packages.blob(&from).ok_or(MissingFile { path: from, needed_for: "UEFI firmware starts" })?;
                 tree.file(&to, 0o644, blob.clone());
             }
             tree.file("loader/loader.conf", 0o644, "default bakelite-*\ntimeout 0\neditor no\n");

@@ -106,7 +106,9 @@ impl<'a> Catalogue<'a> {
             for (key, value) in self.info(path)? {
                 match key.as_str() {
                     "depends" => open.extend(value.split(',').filter(|name| !name.is_empty()).map(canonical)),
-                    "softdep" => open.extend(value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical)),
+                    "softdep" => {
+                        open.extend(value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical))
+                    }
                     "firmware" => drop(closure.firmware.insert(value)),
                     _ => {}
                 }
@@ -167,7 +169,11 @@ mod tests {
     fn kernel() -> Tree {
         let mut tree = Tree::default();
         let folder = "usr/lib/modules/6.12/kernel";
-        tree.file(&format!("{folder}/net/wired-card.ko"), 0o644, module("depends=phy-lib\0firmware=card/a.fw\0softdep=pre: ghost\0"));
+        tree.file(
+            &format!("{folder}/net/wired-card.ko"),
+            0o644,
+            module("depends=phy-lib\0firmware=card/a.fw\0softdep=pre: ghost\0"),
+        );
         tree.file(&format!("{folder}/net/phy_lib.ko"), 0o644, module("depends=\0"));
         tree.file(&format!("{folder}/net/other.ko"), 0o644, module("depends=\0"));
         tree.file("usr/lib/modules/6.12/modules.builtin", 0o644, b"kernel/fs/proc-fs.ko\n".to_vec());
@@ -211,7 +217,8 @@ mod tests {
     #[test]
     fn all_unknown_names_are_told() {
         let tree = kernel();
-        let error = Catalogue::new(&tree).unwrap().closure(&["nope".into(), "other".into(), "nada".into()]).unwrap_err();
+        let error =
+            Catalogue::new(&tree).unwrap().closure(&["nope".into(), "other".into(), "nada".into()]).unwrap_err();
         assert_eq!(error.to_string(), "the kernel 6.12 has no module nope, nada");
     }
 

@@ -6,9 +6,22 @@
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::board::{Board, Flow};
 
-/// What every appliance has. DHCP, NTP, ssh and the making and checking of file systems are Debian's.
-const COMMON: &[&str] =
-    &["busybox-static", "ca-certificates", "chrony", "dhcpcd-base", "dropbear-bin", "e2fsprogs", "kmod", "netbase"];
+/// What every appliance has. DHCP, NTP, ssh and the making and checking of file systems are Debian's. kmod opens
+/// liblzma5 only when it meets a `.ko.xz`, so nothing depends on it, and without it every module would seem empty.
+const COMMON: &[&str] = &[
+    "busybox-static",
+    "ca-certificates",
+    "chrony",
+    "dhcpcd-base",
+    "dropbear-bin",
+    "e2fsprogs",
+    "kmod",
+    "liblzma5",
+    "netbase",
+];
+
+/// What runs on the build host where its architecture is another.
+pub const TOOLS: &[&str] = &["kmod", "liblzma5"];
 
 /// Serves only an installed, self-configuring Debian.
 const WITHOUT: &[&str] = &[
@@ -16,6 +29,7 @@ const WITHOUT: &[&str] = &[
     "debconf",
     "debconf-2.0",
     "dpkg",
+    "gcc-14-base",
     "grub-common",
     "grub-efi-amd64-bin",
     "grub-efi-amd64-signed",
@@ -30,9 +44,9 @@ const WITHOUT: &[&str] = &[
     "lsb-base",
     "mokutil",
     "openssl",
+    "openssl-provider-legacy",
     "perl",
     "perl-base",
-    "shim-helpers-amd64-signed",
     "sysvinit-utils",
     "tzdata",
     "ucf",
@@ -58,7 +72,8 @@ pub fn wanted(board: &Board) -> Vec<String> {
 
 /// The packages to leave out, sorted.
 pub fn without(appliance: &Appliance) -> Vec<String> {
-    let mut names: Vec<String> = WITHOUT.iter().map(ToString::to_string).chain(appliance.without.iter().cloned()).collect();
+    let mut names: Vec<String> =
+        WITHOUT.iter().map(ToString::to_string).chain(appliance.without.iter().cloned()).collect();
     names.sort();
     names.dedup();
     names

@@ -44,20 +44,145 @@ const KEPT: &[&str] = &["etc/modprobe.d/dhcpcd"];
 
 /// The busybox applets that get a link where no package brings the program.
 const APPLETS: &[&str] = &[
-    "arping", "ash", "awk", "basename", "blkid", "cat", "chmod", "chown", "clear", "cmp", "cp", "cut", "date", "dd", "df",
-    "diff", "dirname", "dmesg", "du", "echo", "egrep", "env", "expr", "false", "fdisk", "fgrep", "find", "free", "getty",
-    "grep", "gunzip", "gzip", "halt", "head", "hexdump", "hostname", "id", "ifconfig", "ip", "kill", "killall", "less",
-    "link", "ln", "losetup", "ls", "lsblk", "lspci", "lsusb", "md5sum", "mkdir", "mkfifo", "mknod", "mkswap", "mktemp",
-    "more", "mount", "mountpoint", "mv", "nc", "netstat", "nslookup", "od", "pgrep", "pidof", "ping", "ping6", "pkill",
-    "poweroff", "printenv", "printf", "ps", "pwd", "readlink", "realpath", "reboot", "reset", "rm", "rmdir", "route", "sed",
-    "seq", "setsid", "sh", "sha256sum", "sleep", "sort", "stat", "stty", "swapoff", "swapon", "sync", "tail", "tar", "tee",
-    "telnet", "test", "time", "timeout", "top", "touch", "tr", "traceroute", "true", "tty", "umount", "uname", "uniq",
-    "uptime", "vi", "watch", "wc", "wget", "which", "whoami", "xargs", "xz", "xzcat", "yes", "zcat",
+    "arping",
+    "ash",
+    "awk",
+    "basename",
+    "blkid",
+    "cat",
+    "chmod",
+    "chown",
+    "clear",
+    "cmp",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "diff",
+    "dirname",
+    "dmesg",
+    "du",
+    "echo",
+    "egrep",
+    "env",
+    "expr",
+    "false",
+    "fdisk",
+    "fgrep",
+    "find",
+    "free",
+    "getty",
+    "grep",
+    "gunzip",
+    "gzip",
+    "halt",
+    "head",
+    "hexdump",
+    "hostname",
+    "id",
+    "ifconfig",
+    "ip",
+    "kill",
+    "killall",
+    "less",
+    "link",
+    "ln",
+    "losetup",
+    "ls",
+    "lsblk",
+    "lspci",
+    "lsusb",
+    "md5sum",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mkswap",
+    "mktemp",
+    "more",
+    "mount",
+    "mountpoint",
+    "mv",
+    "nc",
+    "netstat",
+    "nslookup",
+    "od",
+    "pgrep",
+    "pidof",
+    "ping",
+    "ping6",
+    "pkill",
+    "poweroff",
+    "printenv",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "realpath",
+    "reboot",
+    "reset",
+    "rm",
+    "rmdir",
+    "route",
+    "sed",
+    "seq",
+    "setsid",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stat",
+    "stty",
+    "swapoff",
+    "swapon",
+    "sync",
+    "tail",
+    "tar",
+    "tee",
+    "telnet",
+    "test",
+    "time",
+    "timeout",
+    "top",
+    "touch",
+    "tr",
+    "traceroute",
+    "true",
+    "tty",
+    "umount",
+    "uname",
+    "uniq",
+    "uptime",
+    "vi",
+    "watch",
+    "wc",
+    "wget",
+    "which",
+    "whoami",
+    "xargs",
+    "xz",
+    "xzcat",
+    "yes",
+    "zcat",
 ];
 
 /// Empty folders that things are mounted on.
 const MOUNT_POINTS: &[&str] = &[
-    "boot", "data", "dev", "disk", "etc/rancher", "mnt", "opt", "proc", "root", "run", "srv", "state", "sys", "tmp", "var",
+    "boot",
+    "data",
+    "dev",
+    "disk",
+    "etc/rancher",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "srv",
+    "state",
+    "sys",
+    "tmp",
+    "var",
 ];
 
 /// Files that change while the machine runs live in /run; here are their links.
@@ -92,16 +217,23 @@ export PS1='\\h:\\w\\$ '
 /// Where a package's member goes: with /usr merged, as Debian's base system has it.
 pub fn merged(path: &str) -> String {
     let top = path.split('/').next().unwrap_or_default();
-    if matches!(top, "bin" | "sbin" | "lib" | "lib32" | "lib64" | "libx32") { format!("usr/{path}") } else { path.into() }
+    if matches!(top, "bin" | "sbin" | "lib" | "lib32" | "lib64" | "libx32") {
+        format!("usr/{path}")
+    } else {
+        path.into()
+    }
 }
 
 /// Takes away what no appliance needs; modules and firmware stay only as far as they are in the closure.
 ///
 /// Gives the firmware that is asked for and that no package brought.
 pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
-    let below = |path: &str, folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below = |path: &str, folder: &str| {
+        path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     let firmware = |path: &str| path.strip_prefix("usr/lib/firmware/").map(str::to_string);
-    let gconv = |path: &str| path.split('/').any(|part| matches!(part, "gconv" | "audit" | "engines-3" | "ossl-modules"));
+    let gconv =
+        |path: &str| path.split('/').any(|part| matches!(part, "gconv" | "audit" | "engines-3" | "ossl-modules"));
     let wanted_firmware = |name: &str| closure.firmware.iter().any(|wanted| wanted_by(wanted, name));
     tree.retain(|path, _| {
         if path.starts_with("usr/lib/modules/") {
@@ -110,7 +242,8 @@ pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
         if let Some(name) = firmware(path) {
             return wanted_firmware(&name);
         }
-        KEPT.iter().any(|kept| below(path, kept)) || !(DROPPED.iter().any(|dropped| below(path, dropped)) || gconv(path))
+        KEPT.iter().any(|kept| below(path, kept))
+            || !(DROPPED.iter().any(|dropped| below(path, dropped)) || gconv(path))
     });
     let brought: Vec<String> = tree.entries().filter_map(|(path, _)| firmware(path)).collect();
     let missing = closure.firmware.iter().filter(|wanted| !brought.iter().any(|name| wanted_by(wanted, name)));
@@ -121,7 +254,9 @@ pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
 fn wanted_by(wanted: &str, name: &str) -> bool {
     let plain = name.strip_suffix(".xz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name);
     match wanted.split_once('*') {
-        Some((start, end)) => plain.starts_with(start) && plain.ends_with(end) && plain.len() >= start.len() + end.len(),
+        Some((start, end)) => {
+            plain.starts_with(start) && plain.ends_with(end) && plain.len() >= start.len() + end.len()
+        }
         None => plain == wanted,
     }
 }
@@ -161,7 +296,9 @@ pub fn complete(tree: &mut Tree, certificates: &[(String, Blob)], version: &str)
     tree.file("etc/nsswitch.conf", 0o644, NSSWITCH);
     tree.file("etc/profile", 0o644, PROFILE);
     tree.file("etc/shells", 0o644, "/bin/sh\n");
-    let release = format!("ID=bakelite\nID_LIKE=debian\nNAME=Bakelite\nVERSION_ID={version}\nPRETTY_NAME=\"Bakelite {version}\"\n");
+    let release = format!(
+        "ID=bakelite\nID_LIKE=debian\nNAME=Bakelite\nVERSION_ID={version}\nPRETTY_NAME=\"Bakelite {version}\"\n"
+    );
     tree.file("etc/os-release", 0o644, release);
     Ok(())
 }
@@ -205,13 +342,21 @@ mod tests {
     #[test]
     fn firmware_stays_by_what_modules_ask_for() {
         let mut tree = Tree::default();
-        for path in ["usr/lib/firmware/nic/a.fw.xz", "usr/lib/firmware/nic/b.fw", "usr/lib/firmware/tigon/tg3.bin", "usr/share/doc/x", "usr/bin/x"] {
+        for path in [
+            "usr/lib/firmware/nic/a.fw.xz",
+            "usr/lib/firmware/nic/b.fw",
+            "usr/lib/firmware/tigon/tg3.bin",
+            "usr/share/doc/x",
+            "usr/bin/x",
+        ] {
             tree.file(path, 0o644, b"x".to_vec());
         }
         let firmware = ["nic/a.fw", "tigon/*.bin", "nic/absent.fw"].map(String::from).into();
         let missing = prune(&mut tree, &Closure { firmware, ..Closure::default() });
         assert_eq!(missing, ["nic/absent.fw"]);
-        assert!(tree.get("usr/lib/firmware/nic/a.fw.xz").is_some() && tree.get("usr/lib/firmware/tigon/tg3.bin").is_some());
+        assert!(
+            tree.get("usr/lib/firmware/nic/a.fw.xz").is_some() && tree.get("usr/lib/firmware/tigon/tg3.bin").is_some()
+        );
         assert!(tree.get("usr/lib/firmware/nic/b.fw").is_none() && tree.get("usr/share/doc").is_none());
         assert!(tree.get("usr/bin/x").is_some());
     }

@@ -26,7 +26,12 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
         unit("network", Role::Access, &["/usr/sbin/dhcpcd", "-B", "-f", "/run/bakelite/dhcpcd.conf"], &["early"]),
         Unit {
             needs_file: Some("/run/bakelite/chrony.conf".into()),
-            ..unit("time", Role::Access, &["/usr/sbin/chronyd", "-d", "-u", "_chrony", "-f", "/run/bakelite/chrony.conf"], &["early"])
+            ..unit(
+                "time",
+                Role::Access,
+                &["/usr/sbin/chronyd", "-d", "-u", "_chrony", "-f", "/run/bakelite/chrony.conf"],
+                &["early"],
+            )
         },
         Unit {
             needs_file: Some(paths::AUTHORIZED_KEYS.into()),
@@ -34,7 +39,16 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             ..unit(
                 "ssh",
                 Role::Access,
-                &["/usr/sbin/dropbear", "-F", "-E", "-s", "-r", "/var/lib/dropbear/dropbear_ed25519_host_key", "-P", ""],
+                &[
+                    "/usr/sbin/dropbear",
+                    "-F",
+                    "-E",
+                    "-s",
+                    "-r",
+                    "/var/lib/dropbear/dropbear_ed25519_host_key",
+                    "-P",
+                    "",
+                ],
                 &["early"],
             )
         },

@@ -45,7 +45,9 @@ pub fn begin_as(path: &Path) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(path);
     let name = format!("{}.partial", path.file_name().unwrap_or_default().to_string_lossy());
     match std::fs::remove_file(folder.join(&name)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("replace", &folder.join(&name))(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(failed("replace", &folder.join(&name))(error));
+        }
         _ => {}
     }
     tempfile::Builder::new()
@@ -64,6 +66,11 @@ pub fn publish(temporary: NamedTempFile, path: &Path) -> Result<(), FileError> {
     sync_folder(folder_of(path))
 }
 
+/// Makes a folder and those above it, as far as they are missing.
+pub fn make_folder(folder: &Path) -> Result<(), FileError> {
+    std::fs::create_dir_all(folder).map_err(failed("make the folder", folder))
+}
+
 /// Makes the names in a folder durable.
 pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
     File::open(folder).and_then(|handle| handle.sync_all()).map_err(failed("sync", folder))
@@ -74,7 +81,8 @@ pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> FileError + 'a {
+/// For `map_err` on what this module is not asked to do itself, such as writing to a file from [`begin`].
+pub(crate) fn failed<'a>(act: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> FileError + 'a {
     move |source| FileError { act, path: path.to_path_buf(), source }
 }
 

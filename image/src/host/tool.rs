@@ -46,12 +46,7 @@ pub enum ToolError {
 }
 
 /// Runs `program` to its end. Besides `env` it sees only the caller's `PATH`, `HOME` and `TMPDIR`.
-pub fn run(
-    program: &OsStr,
-    args: &[&OsStr],
-    env: &[(&str, &OsStr)],
-    cwd: Option<&Path>,
-) -> Result<Output, ToolError> {
+pub fn run(program: &OsStr, args: &[&OsStr], env: &[(&str, &OsStr)], cwd: Option<&Path>) -> Result<Output, ToolError> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     let mut command = Command::new(program);
     command.args(args).env_clear().env("LC_ALL", "C.UTF-8").env("TZ", "UTC").stdin(Stdio::null());

@@ -33,7 +33,7 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 3600);
 pub struct Wanted {
     /// What to call it in messages: a package or file name.
     pub name: String,
-    /// Where to get it.
+    /// Where to get it; empty where no address is known, so that only the cache can serve it.
     pub url: String,
     /// Its size in bytes, or the most it may have.
     pub size: Size,
@@ -77,8 +77,7 @@ impl Cache {
     pub fn open(folder: &Path, fetcher: Fetcher, offline: bool) -> Result<Self, SourceError> {
         let cache = Self { folder: folder.to_path_buf(), fetcher, offline, verified: Mutex::default() };
         for part in ["sha256", "address", "partial"] {
-            let path = folder.join(part);
-            fs::create_dir_all(&path).map_err(SourceError::reading(&path))?;
+            file::make_folder(&folder.join(part))?;
         }
         cache.remove_leftovers();
         Ok(cache)
@@ -92,6 +91,9 @@ impl Cache {
         }
         if self.offline {
             return Err(SourceError::Offline { name: wanted.name.clone() });
+        }
+        if wanted.url.is_empty() {
+            return Err(SourceError::FindMirror { looked: format!("the list of sources for {}", wanted.name) });
         }
         let download = || {
             let (temporary, found, count) = self.download(&wanted.name, &wanted.url, wanted.size, listen)?;
@@ -138,11 +140,18 @@ impl Cache {
     }
 
     /// Gets a small file whose content nobody promised; offline the one that this address gave last.
-    pub fn fetch_unpromised(&self, name: &str, url: &str, limit: u64, listen: &dyn Listen) -> Result<Vec<u8>, SourceError> {
+    pub fn fetch_unpromised(
+        &self,
+        name: &str,
+        url: &str,
+        limit: u64,
+        listen: &dyn Listen,
+    ) -> Result<Vec<u8>, SourceError> {
         let pointer = self.folder.join("address").join(Sha256::of(url.as_bytes()).to_string());
         if self.offline {
             let missing = || SourceError::Offline { name: name.to_owned() };
-            let sum = fs::read_to_string(&pointer).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(missing)?;
+            let sum =
+                fs::read_to_string(&pointer).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(missing)?;
             let bytes = fs::read(self.entry(&sum)).map_err(|_| missing())?;
             return if Sha256::of(&bytes) == sum { Ok(bytes) } else { Err(missing()) };
         }
@@ -185,7 +194,7 @@ impl Cache {
             return Ok(true);
         }
         match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SourceError::reading(path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file::failed("remove", path)(error).into()),
             _ => Ok(false),
         }
     }
@@ -213,7 +222,7 @@ impl Cache {
             if hashing.count() > size.limit() {
                 return Err(wrong_size(name, url, size.limit(), hashing.count()));
             }
-            temporary.write_all(&buffer[..read]).map_err(SourceError::reading(temporary.path()))?;
+            temporary.write_all(&buffer[..read]).map_err(|error| file::failed("write", temporary.path())(error))?;
             if hashing.count() - reported >= REPORT_EVERY {
                 reported = hashing.count();
                 report(reported);
@@ -229,8 +238,7 @@ impl Cache {
 
     fn keep(&self, temporary: tempfile::NamedTempFile, sum: &Sha256) -> Result<PathBuf, SourceError> {
         let path = self.entry(sum);
-        let folder = file::folder_of(&path);
-        fs::create_dir_all(folder).map_err(SourceError::reading(folder))?;
+        file::make_folder(file::folder_of(&path))?;
         file::publish(temporary, &path)?;
         lock(&self.verified).insert(*sum);
         Ok(path)
@@ -299,7 +307,9 @@ mod tests {
         let cache = cache(folder.path(), false);
         let thing = wanted(server.url("/a"), b"content");
         let error = cache.fetch(&thing, &Silent).unwrap_err().to_string();
-        assert!(error.contains("thing") && error.contains(&server.url("/a")) && error.contains(&thing.sha256.to_string()));
+        assert!(
+            error.contains("thing") && error.contains(&server.url("/a")) && error.contains(&thing.sha256.to_string())
+        );
         assert!(error.contains(&Sha256::of(b"contemt").to_string()), "{error}");
         for size in [Size::Exactly(6), Size::Exactly(8), Size::AtMost(6)] {
             let thing = Wanted { size, sha256: Sha256::of(b"contemt"), ..thing.clone() };
@@ -322,7 +332,8 @@ mod tests {
     fn many_at_once_and_from_two_caches() {
         let server = Server::start(|path, _| Answer::ok(path.as_bytes()));
         let folder = tempfile::tempdir().unwrap();
-        let things: Vec<Wanted> = (0..20).map(|number| format!("/{number}")).map(|path| wanted(server.url(&path), path.as_bytes())).collect();
+        let things: Vec<Wanted> =
+            (0..20).map(|number| format!("/{number}")).map(|path| wanted(server.url(&path), path.as_bytes())).collect();
         let caches = [cache(folder.path(), false), cache(folder.path(), false)];
         std::thread::scope(|scope| {
             for one in &caches {
@@ -340,7 +351,8 @@ mod tests {
 
     #[test]
     fn what_nobody_promised_is_remembered_by_address() {
-        let (server, folder) = (Server::start(|_, count| Answer::ok(format!("version {count}"))), tempfile::tempdir().unwrap());
+        let (server, folder) =
+            (Server::start(|_, count| Answer::ok(format!("version {count}"))), tempfile::tempdir().unwrap());
         let url = server.url("/InRelease");
         let get = |offline, limit| cache(folder.path(), offline).fetch_unpromised("release", &url, limit, &Silent);
         assert!(matches!(get(true, 100), Err(SourceError::Offline { .. })));

@@ -105,7 +105,12 @@ fn decompress<'a>(name: &str, reader: impl Read + 'a, limit: u64) -> io::Result<
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
             Box::new(decoder)
         }
-        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name:?} is compressed in an unknown way"))),
+        _ => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{name:?} is compressed in an unknown way"),
+            ));
+        }
     };
     Ok(Box::new(Capped { inner, left: limit }))
 }
@@ -216,7 +221,8 @@ impl Tree {
 }
 
 fn text(bytes: &[u8]) -> Result<String, String> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| format!("the member {:?} has no UTF-8 name", String::from_utf8_lossy(bytes)))
+    String::from_utf8(bytes.to_vec())
+        .map_err(|_| format!("the member {:?} has no UTF-8 name", String::from_utf8_lossy(bytes)))
 }
 
 /// Strips `./`, double and trailing slashes; refuses what is absolute or climbs.

@@ -11,7 +11,10 @@ fn read(deb: &[u8]) -> Result<Vec<(String, EntryKind, Vec<u8>)>, SourceError> {
     let mut entries = Vec::new();
     let mut visit = |entry: Entry<'_>| {
         let mut content = Vec::new();
-        entry.content.read_to_end(&mut content).map_err(|error| SourceError::Unpack { package: "p".into(), reason: error.to_string() })?;
+        entry
+            .content
+            .read_to_end(&mut content)
+            .map_err(|error| SourceError::Unpack { package: "p".into(), reason: error.to_string() })?;
         entries.push((entry.path, entry.kind, content));
         Ok::<(), SourceError>(())
     };
@@ -26,24 +29,31 @@ fn refused(entries: &[RawEntry<'_>]) -> String {
 
 #[test]
 fn entries_of_every_kind_and_packing() {
-    for ending in ["", ".gz", ".zst"] {
-        let deb = make_deb("p", ending, &[
-            RawEntry::link("./", EntryType::Directory, ""),
-            RawEntry::link("./usr/", EntryType::Directory, ""),
-            RawEntry::file("./usr//a", b"content"),
-            RawEntry::link("./usr/b", EntryType::Link, "./usr/a"),
-            RawEntry::link("./usr/c", EntryType::Symlink, "../usr/a"),
-            RawEntry::link("./etc", EntryType::Symlink, "/run/etc"),
-        ]);
+    for ending in ["", ".gz", ".xz", ".zst"] {
+        let deb = make_deb(
+            "p",
+            ending,
+            &[
+                RawEntry::link("./", EntryType::Directory, ""),
+                RawEntry::link("./usr/", EntryType::Directory, ""),
+                RawEntry::file("./usr//a", b"content"),
+                RawEntry::link("./usr/b", EntryType::Link, "./usr/a"),
+                RawEntry::link("./usr/c", EntryType::Symlink, "../usr/a"),
+                RawEntry::link("./etc", EntryType::Symlink, "/run/etc"),
+            ],
+        );
         let entries = read(&deb).unwrap();
         let text: Vec<String> = entries.iter().map(|(path, kind, _)| format!("{path} {kind:?}")).collect();
-        assert_eq!(text, [
-            "usr Folder",
-            "usr/a File { size: 7 }",
-            "usr/b Hardlink { target: \"usr/a\" }",
-            "usr/c Symlink { target: \"../usr/a\" }",
-            "etc Symlink { target: \"/run/etc\" }",
-        ]);
+        assert_eq!(
+            text,
+            [
+                "usr Folder",
+                "usr/a File { size: 7 }",
+                "usr/b Hardlink { target: \"usr/a\" }",
+                "usr/c Symlink { target: \"../usr/a\" }",
+                "etc Symlink { target: \"/run/etc\" }",
+            ]
+        );
         assert_eq!(entries[1].2, b"content");
     }
 }
@@ -54,9 +64,8 @@ fn nothing_leaves_the_tree() {
         let error = refused(&[RawEntry::file(path, b"x")]);
         assert!(error.starts_with("package p: ") && error.contains(path), "{error}");
     }
-    let through = |target| {
-        refused(&[RawEntry::link("./a", EntryType::Symlink, target), RawEntry::file("./a/passwd", b"x")])
-    };
+    let through =
+        |target| refused(&[RawEntry::link("./a", EntryType::Symlink, target), RawEntry::file("./a/passwd", b"x")]);
     assert!(through("/etc").contains("through the symbolic link \"a\""));
     assert!(through("usr").contains("through the symbolic link"));
     assert!(through("../etc").contains("climbs out"));
@@ -107,7 +116,11 @@ fn every_truncation_is_an_error() {
     let deb = make_deb("p", ".zst", &[RawEntry::file("a", b"content")]);
     let whole = read(&deb).unwrap().len();
     for length in (0..deb.len() - 1).rev() {
-        assert!(read(&deb[..length]).map_or(true, |entries| entries.len() == whole && length + 16 > deb.len()), "{length} of {}", deb.len());
+        assert!(
+            read(&deb[..length]).map_or(true, |entries| entries.len() == whole && length + 16 > deb.len()),
+            "{length} of {}",
+            deb.len()
+        );
     }
 }
 

@@ -53,7 +53,10 @@ pub enum SourceError {
         name: String,
     },
     /// What was fetched is not what was promised.
-    #[error("{name}: {url} has the wrong content: expected sha256 {expected}, got {found}; nothing was kept")]
+    #[error(
+        "{name}: {url} has the wrong content: expected sha256 {expected}, got {found}; nothing was kept; \
+         the server is damaged or somebody is in between: try another one"
+    )]
     WrongHash {
         /// Package or file.
         name: String,
@@ -116,28 +119,30 @@ pub enum SourceError {
     },
     /// Two chosen packages exclude each other.
     #[error(
-        "{left} and {right} cannot be in one image: {left} {field} `{relation}` ({left} is there for {left_for}, {right} for \
-         {right_for}); ask for one of them only, or put one under `without:`"
+        "{left} and {right} cannot be in one image: the first {says}; ask for one of them only, or put one under `without:`"
     )]
     Conflict {
-        /// Name and version of the package that says so.
+        /// The package that says so: name, version and for whom it is there.
         left: String,
-        /// Name and version of the one it excludes.
+        /// The package that it excludes, likewise.
         right: String,
-        /// "conflicts with" or "breaks".
-        field: &'static str,
-        /// The relation as written.
-        relation: String,
-        /// Who wanted the first.
-        left_for: String,
-        /// Who wanted the second.
-        right_for: String,
+        /// What it says, e.g. "breaks `libc6 (<< 2.41)`".
+        says: String,
     },
     /// A lock cannot be understood.
     #[error("cannot use the lock: {reason}")]
     ReadLock {
         /// What was wrong and what to do.
         reason: String,
+    },
+    /// A package of the lock has left the mirror, as superseded ones do after some weeks.
+    #[error(
+        "{url} is locked, but the mirror has it no more: make the lock anew with `bakelite lock`, or build where the cache \
+         still has it"
+    )]
+    FetchLocked {
+        /// The address it had.
+        url: String,
     },
     /// A .deb is damaged or dangerous.
     #[error("package {package}: {reason}")]

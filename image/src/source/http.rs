@@ -89,7 +89,11 @@ impl Fetcher {
     }
 
     /// Runs a download, again while it fails for a passing reason and attempts are left.
-    pub fn attempt<T, E>(&self, mut download: impl FnMut() -> Result<T, E>, passing: impl Fn(&E) -> bool) -> Result<T, E> {
+    pub fn attempt<T, E>(
+        &self,
+        mut download: impl FnMut() -> Result<T, E>,
+        passing: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
         for pause in self.pauses {
             match download() {
                 Err(error) if passing(&error) => std::thread::sleep(pause),
@@ -110,7 +114,12 @@ impl Fetcher {
 
 /// An error for content that ended early or broke off while it was read.
 pub(crate) fn broken_off(url: &str, cause: &io::Error) -> FetchError {
-    FetchError { url: without_password(url), reason: format!("the download broke off ({cause})"), passing: true, absent: false }
+    FetchError {
+        url: without_password(url),
+        reason: format!("the download broke off ({cause})"),
+        passing: true,
+        absent: false,
+    }
 }
 
 fn local_path(url: &str) -> Option<&str> {

@@ -131,7 +131,8 @@ pub struct Lock {
 
 impl LockRequest {
     fn sorted(&self) -> Self {
-        let sort = |words: &[String]| words.iter().cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+        let sort =
+            |words: &[String]| words.iter().cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
         Self { packages: sort(&self.packages), without: sort(&self.without), tools: sort(&self.tools), ..self.clone() }
     }
 
@@ -150,7 +151,8 @@ impl Lock {
         let refused = |reason: String| SourceError::ReadLock { reason };
         let head: Head = serde_json::from_str(text).map_err(|error| refused(format!("it is no lock ({error})")))?;
         if head.format != LOCK_FORMAT {
-            let reason = format!("its format is {}, this program knows {LOCK_FORMAT}: make it anew, or update", head.format);
+            let reason =
+                format!("its format is {}, this program knows {LOCK_FORMAT}: make it anew, or update", head.format);
             return Err(refused(reason));
         }
         let lock: Self = serde_json::from_str(text).map_err(|error| refused(format!("{error}; make it anew")))?;
@@ -164,7 +166,8 @@ impl Lock {
 
     /// The lock's text, the same for equal locks.
     pub fn to_text(&self) -> Result<String, SourceError> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| SourceError::ReadLock { reason: error.to_string() })?;
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| SourceError::ReadLock { reason: error.to_string() })?;
         Ok(text + "\n")
     }
 
@@ -179,25 +182,30 @@ impl Lock {
         ours == theirs
     }
 
-    /// What to fetch for a package of this lock.
-    pub fn wanted(&self, package: &LockedPackage, mirrors: &Mirrors) -> Wanted {
-        let security = self.suites.iter().any(|suite| suite.name == package.suite && suite.archive == Archive::Security);
-        let base = if security { &mirrors.security } else { &mirrors.debian };
+    /// What to fetch for a package of this lock. Without mirrors it must be in the cache already.
+    pub fn wanted(&self, package: &LockedPackage, mirrors: Option<&Mirrors>) -> Wanted {
+        let security =
+            self.suites.iter().any(|suite| suite.name == package.suite && suite.archive == Archive::Security);
+        let base = mirrors.map(|mirrors| if security { &mirrors.security } else { &mirrors.debian });
         Wanted {
             name: package.name.clone(),
-            url: format!("{base}/{}", package.pool),
+            url: base.map(|base| format!("{base}/{}", package.pool)).unwrap_or_default(),
             size: Size::Exactly(package.size),
             sha256: package.sha256,
         }
     }
 
-    /// Fetches every package, tools included, into the cache.
-    pub fn fetch(&self, mirrors: &Mirrors, cache: &Cache, listen: &dyn Listen) -> Result<(), SourceError> {
-        let wanted: Vec<Wanted> = self.packages.iter().chain(&self.tools).map(|package| self.wanted(package, mirrors)).collect();
+    /// Fetches every package, tools included, into the cache. Without mirrors all must be there already.
+    pub fn fetch(&self, mirrors: Option<&Mirrors>, cache: &Cache, listen: &dyn Listen) -> Result<(), SourceError> {
+        let wanted: Vec<Wanted> =
+            self.packages.iter().chain(&self.tools).map(|package| self.wanted(package, mirrors)).collect();
         let bytes = self.packages.iter().chain(&self.tools).map(|package| package.size).sum();
         let items = wanted.len() as u64;
         listen.event(&BuildEvent::PhaseStarted { phase: "download", items: Some(items), bytes: Some(bytes) });
-        cache.fetch_all(&wanted, listen)?;
+        cache.fetch_all(&wanted, listen).map_err(|error| match error {
+            SourceError::Fetch(FetchError { absent: true, url, .. }) => SourceError::FetchLocked { url },
+            other => other,
+        })?;
         listen.event(&BuildEvent::PhaseFinished { phase: "download", items, bytes });
         Ok(())
     }
@@ -263,7 +271,12 @@ impl Suite {
     ) -> Result<Self, SourceError> {
         let mirror = if archive == Archive::Security { &mirrors.security } else { &mirrors.debian };
         let base = format!("{mirror}/dists/{name}");
-        let bytes = cache.fetch_unpromised(&format!("{name} InRelease"), &format!("{base}/InRelease"), RELEASE_LIMIT, listen)?;
+        let bytes = cache.fetch_unpromised(
+            &format!("{name} InRelease"),
+            &format!("{base}/InRelease"),
+            RELEASE_LIMIT,
+            listen,
+        )?;
         let release = release::verify(&bytes, &name, keys, now)?;
         Ok(Self { name, archive, base, sha256: Sha256::of(&bytes), release })
     }
@@ -289,7 +302,8 @@ impl Suite {
             return Ok(false);
         };
         let unreadable = |reason| SourceError::ReadIndex { suite: self.name.clone(), file: path.clone(), reason };
-        let (limit, _) = files.get(&plain).ok_or_else(|| unreadable("the Release does not say how big it is".to_owned()))?;
+        let (limit, _) =
+            files.get(&plain).ok_or_else(|| unreadable("the Release does not say how big it is".to_owned()))?;
         let folder = format!("{}/{component}/binary-{arch}", self.base);
         let mut wanted = Wanted {
             name: format!("{} {path}", self.name),
@@ -308,7 +322,15 @@ impl Suite {
                 cache.open_verified(&wanted, listen)
             }
             opened => opened,
-        }?;
+        };
+        let opened = opened.map_err(|error| match error {
+            SourceError::WrongHash { .. } | SourceError::WrongSize { .. } => SourceError::AcceptRelease {
+                suite: self.name.clone(),
+                reason: error.to_string(),
+                advice: "the mirror may be in the middle of an update: try again in some minutes, or another one (--mirror)",
+            },
+            other => other,
+        })?;
         index.add(decompress(path, opened, *limit), place, arch).map_err(|error| unreadable(error.to_string()))?;
         Ok(true)
     }

@@ -101,7 +101,10 @@ fn main_score(entry: &AptEntry, all: &[AptEntry]) -> u32 {
     }
     let updates = all.iter().any(|other| {
         other.uri == entry.uri
-            && other.suites.iter().any(|suite| suite.strip_suffix("-updates").is_some_and(|base| is_codename(base) || is_alias(base)))
+            && other
+                .suites
+                .iter()
+                .any(|suite| suite.strip_suffix("-updates").is_some_and(|base| is_codename(base) || is_alias(base)))
     });
     u32::from(codename)
         + u32::from(updates)
@@ -158,7 +161,8 @@ fn apt_files(apt: &Path) -> Result<Vec<PathBuf>, SourceError> {
         let mut parts = Vec::new();
         for entry in fs::read_dir(&folder).map_err(SourceError::reading(&folder))? {
             let path = entry.map_err(SourceError::reading(&folder))?.path();
-            if path.is_file() && path.extension().is_some_and(|extension| extension == "list" || extension == "sources") {
+            if path.is_file() && path.extension().is_some_and(|extension| extension == "list" || extension == "sources")
+            {
                 parts.push(path);
             }
         }
@@ -172,7 +176,9 @@ fn parse_deb822(bytes: &[u8]) -> Vec<AptEntry> {
     let mut stanzas = Stanzas::new(BufReader::new(bytes));
     let mut entries = Vec::new();
     while let Ok(Some(stanza)) = stanzas.next_stanza() {
-        let off = stanza.get("Enabled").is_some_and(|value| ["no", "false", "0", "off"].contains(&value.to_ascii_lowercase().as_str()));
+        let off = stanza
+            .get("Enabled")
+            .is_some_and(|value| ["no", "false", "0", "off"].contains(&value.to_ascii_lowercase().as_str()));
         if off || !stanza.words("Types").any(|kind| kind == "deb") {
             continue;
         }
@@ -258,7 +264,12 @@ mod tests {
     #[test]
     fn option_before_config_before_environment() {
         let apt = Path::new("/nonexistent-folder");
-        let mut choice = MirrorChoice { option: Some("/srv/debian"), config: Some("http://b.example/debian"), environment: Some("http://c.example/d http://s.example/sec/"), apt };
+        let mut choice = MirrorChoice {
+            option: Some("/srv/debian"),
+            config: Some("http://b.example/debian"),
+            environment: Some("http://c.example/d http://s.example/sec/"),
+            apt,
+        };
         assert_eq!(choose(&choice).unwrap(), mirrors("/srv/debian", "/srv/debian-security"));
         choice.option = Some(" ");
         assert_eq!(choose(&choice).unwrap().debian, "http://b.example/debian");

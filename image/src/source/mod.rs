@@ -20,6 +20,7 @@ pub mod release;
 pub mod resolve;
 pub mod trust;
 pub mod version;
+mod zstd_frames;
 
 #[cfg(test)]
 mod testing;

@@ -60,7 +60,10 @@ impl Index {
             }
             let package = read_package(&stanza, suite).map_err(|field| {
                 let name = stanza.get("Package").unwrap_or("?");
-                io::Error::new(io::ErrorKind::InvalidData, format!("package {name:?}: the field {field} is missing or bad"))
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("package {name:?}: the field {field} is missing or bad"),
+                )
             })?;
             self.insert(package)?;
         }
@@ -70,8 +73,9 @@ impl Index {
     fn insert(&mut self, package: Package) -> io::Result<()> {
         let place = self.packages.len();
         if !package.provides.is_empty() {
-            let provided = relation::parse_list(&package.provides)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("package {}: {error}", package.name)))?;
+            let provided = relation::parse_list(&package.provides).map_err(|error| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("package {}: {error}", package.name))
+            })?;
             for relation in provided {
                 self.providers.entry(relation.name.clone()).or_default().push((place, relation));
             }
@@ -79,11 +83,6 @@ impl Index {
         self.by_name.entry(package.name.clone()).or_default().push(place);
         self.packages.push(package);
         Ok(())
-    }
-
-    /// The package at a place.
-    pub fn get(&self, place: usize) -> Option<&Package> {
-        self.packages.get(place)
     }
 
     /// All versions of a package, in the order of suites.
@@ -95,16 +94,6 @@ impl Index {
     pub fn providing(&self, name: &str) -> impl Iterator<Item = (&Package, &Relation)> {
         let found = self.providers.get(name).into_iter().flatten();
         found.filter_map(|(place, relation)| Some((self.packages.get(*place)?, relation)))
-    }
-
-    /// How many packages there are.
-    pub fn len(&self) -> usize {
-        self.packages.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.packages.is_empty()
     }
 }
 
@@ -188,9 +177,12 @@ mod tests {
     #[test]
     fn keeps_what_is_needed() {
         let index = add(&format!("{STANZA}{}", STANZA.replace("amd64\nDep", "arm64\nDep"))).unwrap();
-        assert_eq!(index.len(), 1);
+        assert_eq!(index.named("kmod").count(), 1);
         let kmod = index.named("kmod").next().unwrap();
-        assert_eq!((kmod.depends.as_str(), kmod.priority, kmod.size), ("a, libc6 (>= 2.38), libkmod2 (= 34.2-2)", 1, 5));
+        assert_eq!(
+            (kmod.depends.as_str(), kmod.priority, kmod.size),
+            ("a, libc6 (>= 2.38), libkmod2 (= 34.2-2)", 1, 5)
+        );
         assert_eq!(relation::parse_groups(&kmod.depends).unwrap().len(), 3);
         assert_eq!(index.providing("v").next().unwrap().1.to_string(), "v (= 1)");
         assert_eq!(index.providing("x").count(), 0);
@@ -216,6 +208,10 @@ mod tests {
         let mut text = String::new();
         assert!(decompress("Packages", &b"12345"[..], 4).read_to_string(&mut text).is_err());
         assert!(decompress("Packages", &b"12345"[..], 5).read_to_string(&mut text).is_ok());
+        let packed = crate::source::testing::pack_xz(&[b'x'; 100_000]);
+        assert!(decompress("Packages.xz", packed.as_slice(), 99_999).read_to_string(&mut text).is_err());
+        assert!(decompress("Packages.xz", packed.as_slice(), 100_000).read_to_string(&mut text).is_ok());
+        assert!(decompress("Packages.xz", &packed[..packed.len() - 1], 100_000).read_to_string(&mut text).is_err());
         assert!(decompress("Packages.xz", &b"no xz"[..], 100).read_to_string(&mut text).is_err());
         assert!(decompress("Packages.gz", &b"no gz"[..], 100).read_to_string(&mut text).is_err());
     }

@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn refuses_what_it_does_not_understand() {
-        for bad in ["a (1.0)", "a (>= 1", "a (>= )", "a (~ 1)", "../a", "a b", "a |", "a:", "a (>= 1) [amd64]", "a (= 1;rm)"] {
+        for bad in
+            ["a (1.0)", "a (>= 1", "a (>= )", "a (~ 1)", "../a", "a b", "a |", "a:", "a (>= 1) [amd64]", "a (= 1;rm)"]
+        {
             assert!(parse_groups(bad).is_err(), "{bad}");
         }
     }

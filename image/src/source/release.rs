@@ -168,7 +168,9 @@ mod tests {
     #[test]
     fn expired_early_and_foreign_releases_are_refused() {
         let key = FakeKey::new();
-        let check = |text: &str, suite: &str, now| verify(key.sign(text).as_bytes(), suite, &key.trusted(), now).map(|_| ()).unwrap_err().to_string();
+        let check = |text: &str, suite: &str, now| {
+            verify(key.sign(text).as_bytes(), suite, &key.trusted(), now).map(|_| ()).unwrap_err().to_string()
+        };
         let expired = check(&release("trixie", "Valid-Until: Sat, 21 Nov 2026 01:00:00 UTC\n"), "trixie", NOW);
         assert!(expired.contains("valid until Sat, 21 Nov 2026"), "{expired}");
         assert!(check(&release("trixie", "Valid-Until: soon\n"), "trixie", NOW).contains("no date"));
@@ -180,10 +182,31 @@ mod tests {
     }
 
     #[test]
+    fn no_change_of_a_letter_changes_what_is_read() {
+        let key = FakeKey::new();
+        let (signed, trusted) = (key.sign(&release("trixie", "")), key.trusted());
+        let read = verify(signed.as_bytes(), "trixie", &trusted, NOW).unwrap();
+        for place in 0..signed.len() {
+            let mut bytes = signed.clone().into_bytes();
+            bytes[place] ^= 1;
+            if let Ok(other) = verify(&bytes, "trixie", &trusted, NOW) {
+                assert_eq!(other, read, "at {place}");
+            }
+        }
+    }
+
+    #[test]
     fn dates() {
         assert_eq!(parse_date("Thu, 01 Jan 1970 00:00:00 UTC"), Some(0));
         assert_eq!(parse_date("Thu, 29 Feb 2024 12:00:01 UTC"), Some(1_709_208_001));
-        for bad in ["", "Sat, 12 Sep 2026", "Sat, 12 Sep 1900 07:55:41 UTC", "Sat, 12 Sep 2026 07:55:41 CEST", "Sat, 0 Sep 2026 1:1:1 UTC", "Sat, 12 Sep 99999999999 1:1:1 UTC"] {
+        for bad in [
+            "",
+            "Sat, 12 Sep 2026",
+            "Sat, 12 Sep 1900 07:55:41 UTC",
+            "Sat, 12 Sep 2026 07:55:41 CEST",
+            "Sat, 0 Sep 2026 1:1:1 UTC",
+            "Sat, 12 Sep 99999999999 1:1:1 UTC",
+        ] {
             assert_eq!(parse_date(bad), None, "{bad}");
         }
     }

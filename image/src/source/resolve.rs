@@ -24,6 +24,13 @@ pub struct Chosen<'a> {
     pub required_by: Option<&'a str>,
 }
 
+impl Chosen<'_> {
+    /// "kmod 34.2-2 (for the appliance)".
+    fn describe(&self) -> String {
+        format!("{} {} (for {})", self.package.name, self.package.version, self.required_by.unwrap_or("the appliance"))
+    }
+}
+
 /// A need that was left unmet on purpose.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -125,7 +132,10 @@ impl<'a> Search<'a, '_> {
         by_name
             || self.index.providing(&need.name).any(|(provider, provided)| {
                 need.accepts_provided(provided)
-                    && self.chosen.get(provider.name.as_str()).is_some_and(|chosen| std::ptr::eq(chosen.package, provider))
+                    && self
+                        .chosen
+                        .get(provider.name.as_str())
+                        .is_some_and(|chosen| std::ptr::eq(chosen.package, provider))
             })
     }
 
@@ -142,11 +152,14 @@ impl<'a> Search<'a, '_> {
     fn candidate(&self, need: &Relation) -> Option<&'a Package> {
         let named = self.index.named(&need.name).filter(|package| fits(need, package));
         // Of equal versions the first suite's: `max_by` would give the last.
-        let highest = named.reduce(|best, next| if version::compare(&next.version, &best.version).is_gt() { next } else { best });
+        let highest =
+            named.reduce(|best, next| if version::compare(&next.version, &best.version).is_gt() { next } else { best });
         highest.or_else(|| {
             let providers = self.index.providing(&need.name);
             providers
-                .filter(|(package, provided)| need.accepts_provided(provided) && !self.without.contains(package.name.as_str()))
+                .filter(|(package, provided)| {
+                    need.accepts_provided(provided) && !self.without.contains(package.name.as_str())
+                })
                 .map(|(package, _)| package)
                 .min_by(|left, right| {
                     (left.priority, &left.name)
@@ -162,14 +175,9 @@ impl<'a> Search<'a, '_> {
             for (text, field) in [(&package.conflicts, "conflicts with"), (&package.breaks, "breaks")] {
                 for relation in self.read(relation::parse_list(text), package)? {
                     if let Some(other) = self.excluded(package, &relation) {
-                        return Err(SourceError::Conflict {
-                            left: format!("{} {}", package.name, package.version),
-                            right: format!("{} {}", other.package.name, other.package.version),
-                            field,
-                            relation: relation.to_string(),
-                            left_for: chosen.required_by.unwrap_or("the appliance").to_owned(),
-                            right_for: other.required_by.unwrap_or("the appliance").to_owned(),
-                        });
+                        let (left, right, says) =
+                            (chosen.describe(), other.describe(), format!("{field} `{relation}`"));
+                        return Err(SourceError::Conflict { left, right, says });
                     }
                 }
             }
@@ -184,7 +192,9 @@ impl<'a> Search<'a, '_> {
             let mut providers = self.index.providing(&relation.name);
             providers.find_map(|(provider, provided)| {
                 let other = self.chosen.get(provider.name.as_str())?;
-                (std::ptr::eq(other.package, provider) && relation.accepts_provided(provided) && provider.name != package.name)
+                (std::ptr::eq(other.package, provider)
+                    && relation.accepts_provided(provided)
+                    && provider.name != package.name)
                     .then_some(other)
             })
         };
@@ -225,7 +235,8 @@ impl<'a> Search<'a, '_> {
 /// Whether a package of its own name satisfies the need. `:any` and `:native` mean any; an image has one architecture.
 fn fits(need: &Relation, package: &Package) -> bool {
     let qualified = need.architecture.as_deref();
-    qualified.is_none_or(|wanted| ["any", "native", package.architecture.as_str()].contains(&wanted)) && need.accepts(&package.version)
+    qualified.is_none_or(|wanted| ["any", "native", package.architecture.as_str()].contains(&wanted))
+        && need.accepts(&package.version)
 }
 
 #[cfg(test)]
@@ -258,14 +269,21 @@ mod tests {
 
     fn names(index: &Index, asked: &str, without: &str) -> String {
         match resolve(index, &words(asked), &words(without)) {
-            Ok(found) => found.packages.iter().map(|one| format!("{}={}", one.package.name, one.package.version)).collect::<Vec<_>>().join(" "),
+            Ok(found) => found
+                .packages
+                .iter()
+                .map(|one| format!("{}={}", one.package.name, one.package.version))
+                .collect::<Vec<_>>()
+                .join(" "),
             Err(error) => format!("error: {error}"),
         }
     }
 
     #[test]
     fn the_highest_version_of_all_suites() {
-        let index = index("kernel 6.12.107 / Depends: image-107\nimage-107 1\n\nkernel 6.12.117 / Depends: image-117 (= 1)\nimage-117 1");
+        let index = index(
+            "kernel 6.12.107 / Depends: image-107\nimage-107 1\n\nkernel 6.12.117 / Depends: image-117 (= 1)\nimage-117 1",
+        );
         assert_eq!(names(&index, "kernel", ""), "image-117=1 kernel=6.12.117");
     }
 
@@ -281,12 +299,17 @@ mod tests {
         assert_eq!(names(&index, "f", ""), "e=1 f=1");
         assert!(names(&index, "g", "").contains("needs `perl:armhf`"));
         let found = resolve(&index, &words("a"), &[]).unwrap();
-        assert_eq!(found.packages.iter().map(|one| one.required_by).collect::<Vec<_>>(), [None, Some("a"), Some("c"), Some("c")]);
+        assert_eq!(
+            found.packages.iter().map(|one| one.required_by).collect::<Vec<_>>(),
+            [None, Some("a"), Some("c"), Some("c")]
+        );
     }
 
     #[test]
     fn what_is_left_out_is_reported_and_not_replaced() {
-        let index = index("k 1 / Depends: initramfs-tools | dracut, virtual, l\ninitramfs-tools 1\ndracut 1\nl 1\np 1 / Provides: virtual");
+        let index = index(
+            "k 1 / Depends: initramfs-tools | dracut, virtual, l\ninitramfs-tools 1\ndracut 1\nl 1\np 1 / Provides: virtual",
+        );
         let found = resolve(&index, &words("k"), &words("initramfs-tools p")).unwrap();
         assert_eq!(found.packages.len(), 2);
         let left: Vec<_> = found.left_out.iter().map(|one| (one.name.as_str(), one.wanted_by.as_str())).collect();
@@ -298,7 +321,10 @@ mod tests {
     fn what_cannot_be_met_names_the_chain() {
         let index = index("a 1 / Depends: b\nb 2 / Depends: c (>= 3)\nc 2\nd 1 / Depends: c (= 1)");
         let error = names(&index, "a", "");
-        assert_eq!(error, "error: cannot install a -> b 2: it needs `c (>= 3)`, which the suites cannot give; they have c 2");
+        assert_eq!(
+            error,
+            "error: cannot install a -> b 2: it needs `c (>= 3)`, which the suites cannot give; they have c 2"
+        );
         assert!(names(&index, "nothing", "").contains("no package `nothing`"));
         assert!(names(&index, "c d", "").contains("c 2 is already chosen"));
     }
@@ -310,7 +336,11 @@ mod tests {
              e 1 / Breaks: d (<< 1)",
         );
         let error = names(&index, "a b-user", "");
-        assert!(error.contains("a 1 conflicts with `b (<< 3)`") && error.contains("b 2 for b-user") || error.contains("b 2 is there") || error.contains("for b-user"), "{error}");
+        assert!(
+            error.contains("a 1 (for the appliance) and b 2 (for b-user)")
+                && error.contains("conflicts with `b (<< 3)`"),
+            "{error}"
+        );
         assert_eq!(names(&index, "c", ""), "c=1", "nothing excludes itself");
         assert!(names(&index, "c d", "").contains("`mta`"));
         assert_eq!(names(&index, "d e", ""), "d=1 e=1");

@@ -66,6 +66,9 @@ impl FakeKey {
     }
 }
 
+/// Files by path, to be changed while they are served.
+pub type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
 /// What the server says to one request.
 #[derive(Clone)]
 pub struct Answer {
@@ -111,7 +114,9 @@ impl Server {
                     return;
                 }
                 let (counter, answer) = (counter.clone(), answer.clone());
-                std::thread::spawn(move || serve(stream, |path| answer(path, counter.fetch_add(1, Ordering::SeqCst) + 1)));
+                std::thread::spawn(move || {
+                    serve(stream, |path| answer(path, counter.fetch_add(1, Ordering::SeqCst) + 1))
+                });
             }
         });
         Self { address, requests, stop, thread: Some(thread) }
@@ -181,7 +186,9 @@ pub fn make_tar(entries: &[RawEntry<'_>]) -> Vec<u8> {
         header.set_entry_type(entry.kind);
         header.set_size(entry.content.len() as u64);
         header.set_mode(if entry.kind.is_dir() { 0o755 } else { 0o644 });
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(NOW));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(NOW);
         header.set_cksum();
         archive.extend_from_slice(header.as_bytes());
         archive.extend_from_slice(entry.content);
@@ -191,7 +198,7 @@ pub fn make_tar(entries: &[RawEntry<'_>]) -> Vec<u8> {
     archive
 }
 
-/// A .deb whose parts are compressed as the ending says ("", ".gz", ".zst").
+/// A .deb whose parts are compressed as the ending says ("", ".gz", ".xz", ".zst").
 pub fn make_deb(name: &str, ending: &str, entries: &[RawEntry<'_>]) -> Vec<u8> {
     let pack = |bytes: Vec<u8>| match ending {
         ".gz" => {
@@ -199,6 +206,7 @@ pub fn make_deb(name: &str, ending: &str, entries: &[RawEntry<'_>]) -> Vec<u8> {
             encoder.write_all(&bytes).unwrap();
             encoder.finish().unwrap()
         }
+        ".xz" => pack_xz(&bytes),
         ".zst" => zstd::encode_all(bytes.as_slice(), 1).unwrap(),
         _ => bytes,
     };
@@ -211,10 +219,17 @@ pub fn make_deb(name: &str, ending: &str, entries: &[RawEntry<'_>]) -> Vec<u8> {
     archive
 }
 
+/// One xz stream with the preset of `xz -6`.
+pub fn pack_xz(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(6)).unwrap();
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
 /// A made-up archive: both mirrors behind one server, files by path.
 pub struct FakeArchive {
     pub key: FakeKey,
-    pub files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+    pub files: Files,
     pub server: Server,
 }
 
@@ -224,7 +239,11 @@ impl FakeArchive {
     pub fn new(packages: &[(&str, &str, &str)], security: &[(&str, &str, &str)]) -> Self {
         let key = FakeKey::new();
         let mut files = BTreeMap::new();
-        for (root, suite, list) in [("/debian", "trixie", packages), ("/debian", "trixie-updates", &[]), ("/debian-security", "trixie-security", security)] {
+        for (root, suite, list) in [
+            ("/debian", "trixie", packages),
+            ("/debian", "trixie-updates", &[]),
+            ("/debian-security", "trixie-security", security),
+        ] {
             let mut index = String::new();
             for (name, version, fields) in list {
                 let deb = make_deb(name, ".zst", &[RawEntry::file(&format!("./usr/{name}"), version.as_bytes())]);
@@ -247,7 +266,9 @@ impl FakeArchive {
         }
         let files = Arc::new(Mutex::new(files));
         let served = files.clone();
-        let server = Server::start(move |path, _| served.lock().unwrap().get(path).map_or_else(Answer::absent, |bytes| Answer::ok(bytes.as_slice())));
+        let server = Server::start(move |path, _| {
+            served.lock().unwrap().get(path).map_or_else(Answer::absent, |bytes| Answer::ok(bytes.as_slice()))
+        });
         Self { key, files, server }
     }
 

@@ -77,7 +77,8 @@ impl TrustedKeys {
         if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
             return Err("made no signature over a document".to_owned());
         }
-        if !matches!(signature.hash_alg(), Some(HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512)) {
+        if !matches!(signature.hash_alg(), Some(HashAlgorithm::Sha256 | HashAlgorithm::Sha384 | HashAlgorithm::Sha512))
+        {
             return Err("used a hash that is weaker than SHA-256".to_owned());
         }
         let Some(created) = signature.created().map(|time| u64::from(time.as_secs())) else {
@@ -113,7 +114,9 @@ fn check_with(certificate: &SignedPublicKey, signature: &Signature, data: &[u8],
     for subkey in &certificate.public_subkeys {
         if issued_by(signature, &subkey.key) {
             return judge(certificate, &subkey.key, signature, data, now, || {
-                subkey.verify_bindings(primary).map_err(|error| format!("is not bound to its certificate ({error})"))?;
+                subkey
+                    .verify_bindings(primary)
+                    .map_err(|error| format!("is not bound to its certificate ({error})"))?;
                 if subkey.signatures.iter().any(|binding| binding.typ() == Some(SignatureType::SubkeyRevocation)) {
                     return Err("is revoked".to_owned());
                 }
@@ -192,6 +195,9 @@ fn issuer(signature: &Signature) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pgp::packet::{PacketHeader, Subpacket, SubpacketData};
+    use pgp::types::{SignatureBytes, Tag, Timestamp};
+
     use super::super::testing::NOW;
     use super::*;
 
@@ -205,6 +211,26 @@ mod tests {
                 subkey.verify_bindings(&certificate.primary_key).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn weak_hashes_and_wrong_kinds_do_not_count() {
+        let certificate = &TrustedKeys::debian().unwrap().certificates[2];
+        let reason = |kind, hash| {
+            let created =
+                Subpacket::regular(SubpacketData::SignatureCreationTime(Timestamp::from_secs(NOW as u32))).unwrap();
+            let issuer = SubpacketData::IssuerFingerprint(certificate.primary_key.fingerprint());
+            let hashed = vec![created, Subpacket::regular(issuer).unwrap()];
+            let algorithm = certificate.primary_key.algorithm();
+            let header = PacketHeader::new_fixed(Tag::Signature, 0);
+            let bytes = SignatureBytes::Native(vec![0; 64].into());
+            let signature = Signature::v4(header, kind, algorithm, hash, [0; 2], bytes, hashed, vec![]);
+            TrustedKeys::debian().unwrap().check(&[signature], b"text", NOW).unwrap_err()
+        };
+        assert!(reason(SignatureType::Text, HashAlgorithm::Sha1).contains("weaker than SHA-256"));
+        assert!(reason(SignatureType::Key, HashAlgorithm::Sha512).contains("over a document"));
+        let fitting = reason(SignatureType::Text, HashAlgorithm::Sha512);
+        assert!(fitting.contains("does not fit the text") && fitting.contains(DEBIAN[2].0), "{fitting}");
     }
 
     #[test]

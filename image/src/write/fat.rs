@@ -7,6 +7,7 @@ use crate::tree::{Node, Tree};
 use bakelite_spec::layout::BOOT_CLUSTER;
 use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, ReadWriteSeek, Time, TimeProvider};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use time::OffsetDateTime;
 
 /// Formats a partition and fills it with a tree (folders and files only).
 ///
@@ -15,7 +16,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 /// # Errors
 /// When it doesn't fit, a name is not fit for FAT, or reading or writing fails.
 pub fn write(tree: &Tree, time: i64, volume_id: u32, length: u64, mut partition: impl ReadWriteSeek) -> io::Result<()> {
-    let sectors = u32::try_from(length / 512).map_err(|_| io::Error::other("the boot partition is too large for FAT32"))?;
+    let sectors =
+        u32::try_from(length / 512).map_err(|_| io::Error::other("the boot partition is too large for FAT32"))?;
     let format = FormatVolumeOptions::new()
         .bytes_per_cluster(BOOT_CLUSTER)
         .fat_type(FatType::Fat32)
@@ -54,22 +56,18 @@ impl TimeProvider for FixedClock {
     }
 }
 
-/// Seconds since 1970 as FAT's date and time (UTC; days to civil date after Howard Hinnant's `civil_from_days`).
+/// Seconds since 1970 as FAT's date and time (UTC), within the years that FAT knows.
 fn date_time(time: i64) -> DateTime {
-    let (days, seconds) = (time.div_euclid(86_400), time.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let date = Date { year: year.clamp(1980, 2107) as u16, month: month as u16, day: day as u16 };
+    const FIRST: i64 = 315_532_800; // 1980-01-01
+    let moment = OffsetDateTime::from_unix_timestamp(time.max(FIRST)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let date = Date {
+        year: moment.year().clamp(1980, 2107) as u16,
+        month: u8::from(moment.month()).into(),
+        day: moment.day().into(),
+    };
     // FAT keeps even seconds.
-    let time = Time { hour: (seconds / 3600) as u16, min: (seconds / 60 % 60) as u16, sec: (seconds % 60 / 2 * 2) as u16, millis: 0 };
-    DateTime { date, time }
+    let second = u16::from(moment.second()) / 2 * 2;
+    DateTime { date, time: Time { hour: moment.hour().into(), min: moment.minute().into(), sec: second, millis: 0 } }
 }
 
 /// A part of a file or device that looks like a whole one; nothing outside it is reached.
@@ -154,7 +152,9 @@ mod tests {
         };
         let bytes = make();
         assert!(bytes == make(), "two volumes of the same tree differ");
-        let volume = FileSystem::new(Window::new(Cursor::new(&mut bytes.clone()[..]), 512, 320 << 20), FsOptions::new()).unwrap();
+        let volume =
+            FileSystem::new(Window::new(Cursor::new(&mut bytes.clone()[..]), 512, 320 << 20), FsOptions::new())
+                .unwrap();
         let mut text = String::new();
         let mut file = volume.root_dir().open_file("loader/entries/bakelite-a+3.conf").unwrap();
         file.read_to_string(&mut text).unwrap();

@@ -1,0 +1,96 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Bakes bootable appliance images that run k3s, from one short YAML.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Arguments {
+    /// Tell what happens as JSON lines
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a short appliance and a key pair
+    New {
+        /// The board to bake for
+        #[arg(long, required_unless_present = "list")]
+        board: Option<String>,
+        /// List the boards there are
+        #[arg(long)]
+        list: bool,
+        /// The file to write
+        #[arg(required_unless_present = "list")]
+        file: Option<PathBuf>,
+    },
+    /// Check an appliance: all findings at once
+    Check {
+        /// The appliance's YAML
+        config: PathBuf,
+    },
+    /// What a key means, its default, and who set it
+    Explain {
+        /// The key, such as network.wait; a section lists its keys
+        key: String,
+        /// Also tell its value in this appliance
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Print the JSON schema that editors use
+    Schema {
+        /// Of which files
+        #[arg(value_enum, default_value = "appliance")]
+        of: Schema,
+    },
+    /// Write down every input of an image with version, size and hash
+    Lock {
+        #[command(flatten)]
+        inputs: Inputs,
+        /// The lock to write [default: beside the configuration]
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Bake an image
+    Build(Build),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Schema {
+    Appliance,
+    Board,
+}
+
+#[derive(Debug, Args)]
+pub struct Inputs {
+    /// The appliance's YAML
+    pub config: PathBuf,
+    /// Debian's mirror [default: the configuration's, BAKELITE_MIRROR, or this machine's apt sources]
+    #[arg(long)]
+    pub mirror: Option<String>,
+    /// The cache's folder [default: ~/.cache/bakelite]
+    #[arg(long)]
+    pub cache: Option<PathBuf>,
+    /// Take everything from the cache
+    #[arg(long)]
+    pub offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// The image to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// The lock to obey [default: beside the configuration, else beside the output, else made anew]
+    #[arg(long)]
+    pub lock: Option<PathBuf>,
+    /// Replace an image that is there
+    #[arg(long)]
+    pub force: bool,
+}

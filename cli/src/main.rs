@@ -1,0 +1,110 @@
+//! The counter: the `bakelite` command. Arguments in; words, progress and exit codes out; no logic.
+//!
+//! Exit status: 0 done, 1 it could not be done, 2 the arguments or the configuration are wrong.
+
+mod arguments;
+mod explain;
+mod progress;
+
+use arguments::{Arguments, Build, Command, Inputs};
+use bakelite_image::workshop::{self, Options};
+use bakelite_image::{BuildError, boards, config, start};
+use bakelite_spec::keys::{APPLIANCE, BOARD};
+use bakelite_spec::quantity::Size;
+use bakelite_spec::schema::schema;
+use clap::Parser;
+use progress::Screen;
+use std::process::ExitCode;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let screen = Screen::new(arguments.json);
+    match run(arguments.command, &screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            screen.error(&error);
+            ExitCode::from(if matches!(error, BuildError::Config { .. }) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command, screen: &Screen) -> Result<(), BuildError> {
+    match command {
+        Command::New { list: true, .. } => {
+            for (name, _) in boards::BOARDS {
+                let board = boards::board(name).map_err(|findings| BuildError::Config { findings })?;
+                screen.line(&format!("{name:<18} {}", board.description));
+            }
+        }
+        Command::New { board, file, .. } => {
+            let key = start::new(&board.unwrap_or_default(), &file.unwrap_or_default())?;
+            screen.line(&format!(
+                "Made an appliance and a key pair. {} opens your backups and signs for your machines:",
+                key.display()
+            ));
+            screen.line("keep it safe, and never put it on a device.");
+        }
+        Command::Check { config: path } => {
+            let config = config::load(&path).map_err(|findings| BuildError::Config { findings })?;
+            config.warnings.iter().for_each(|warning| screen.line(&warning.to_string()));
+            screen.line(&format!("{}: good, for {} ({})", path.display(), config.board_name, config.board.description));
+        }
+        Command::Explain { key, config } => explain::explain(&key, config.as_deref(), screen)?,
+        Command::Schema { of } => {
+            let (table, title) = match of {
+                arguments::Schema::Appliance => (APPLIANCE, "A Bakelite appliance"),
+                arguments::Schema::Board => (BOARD, "A Bakelite board"),
+            };
+            screen.line(&serde_json::to_string_pretty(&schema(table, title)).unwrap_or_default());
+        }
+        Command::Lock { inputs, output } => {
+            let options = Options { lock: output, ..options(inputs) };
+            let (path, lock) = workshop::lock(&options, screen)?;
+            screen.finish();
+            let bytes = lock.packages.iter().map(|package| package.size).sum();
+            screen.line(&format!("{}: {} packages, {}", path.display(), lock.packages.len(), Size(bytes).human()));
+            for left in &lock.left_out {
+                screen.detail(&format!("left out: {} ({}), wanted by {}", left.name, left.why, left.wanted_by));
+            }
+        }
+        Command::Build(build) => build_image(build, screen)?,
+    }
+    Ok(())
+}
+
+fn options(inputs: Inputs) -> Options {
+    Options {
+        config: inputs.config,
+        mirror: inputs.mirror,
+        cache: inputs.cache,
+        offline: inputs.offline,
+        ..Options::default()
+    }
+}
+
+fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
+    let started = Instant::now();
+    let options = Options { lock: build.lock, force: build.force, ..options(build.inputs) };
+    let built = workshop::build(&options, &build.output, screen)?;
+    screen.finish();
+    if !built.missing_firmware.is_empty() {
+        screen.detail(&format!(
+            "firmware that modules ask for and no package brings: {}",
+            built.missing_firmware.join(", ")
+        ));
+    }
+    let (manifest, layout) = (&built.manifest, &built.layout);
+    screen.line(&format!(
+        "{}: image {} for {}, payload {}, system {} of {}, {} in all, {:.1} s",
+        build.output.display(),
+        manifest.image,
+        manifest.board_name,
+        manifest.payload.title(),
+        Size(manifest.system.length).human(),
+        Size(layout.partitions.get(2).map_or(0, |slot| slot.length)).human(),
+        Size(layout.length).human(),
+        started.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}

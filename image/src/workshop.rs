@@ -1,0 +1,212 @@
+//! A whole piece of work as a person asks for it: `bakelite lock` and `bakelite build`, from a file's name to a result.
+//!
+//! Here it is chosen which mirror, which lock and which payload a build uses; `apply` then only does as it is told.
+//! The lock is the one given, else the one beside the configuration, else the one beside the output, else a new one
+//! that is written beside the output.
+
+use crate::apply::{self, Built};
+use crate::binaries::Binaries;
+use crate::config::{self, Config};
+use crate::decide::packages;
+use crate::error::{BuildError, io_error};
+use crate::host::file;
+use crate::payload::{self, Payload};
+use crate::progress::{BuildEvent, Listen};
+use crate::source::cache::{Cache, default_folder};
+use crate::source::http::Fetcher;
+use crate::source::k3s;
+use crate::source::lock::{Lock, LockRequest, make_lock};
+use crate::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, choose};
+use crate::source::trust::TrustedKeys;
+use bakelite_spec::appliance::Payload as Kind;
+use bakelite_spec::board::Arch;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The Debian release that appliances are made of.
+const SUITE: &str = "trixie";
+/// How long a mirror may say nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The variable that names another place with the layout of k3s's release site.
+pub const SITE_VARIABLE: &str = "BAKELITE_K3S_SITE";
+
+/// What was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The appliance's YAML.
+    pub config: PathBuf,
+    /// Debian's mirror.
+    pub mirror: Option<String>,
+    /// The lock to obey, or to write.
+    pub lock: Option<PathBuf>,
+    /// The cache's folder.
+    pub cache: Option<PathBuf>,
+    /// Take everything from the cache.
+    pub offline: bool,
+    /// Replace an output that is there.
+    pub force: bool,
+}
+
+/// An open workshop: the configuration is checked, cache and mirrors are chosen.
+struct Workshop {
+    config: Config,
+    mirror: Option<String>,
+    cache: Cache,
+}
+
+impl Workshop {
+    fn open(options: &Options) -> Result<Self, BuildError> {
+        let config = config::load(&options.config).map_err(|findings| BuildError::Config { findings })?;
+        let folder = options.cache.clone().or_else(default_folder).ok_or(BuildError::NoCacheFolder)?;
+        let cache = Cache::open(&folder, Fetcher::new(PATIENCE), options.offline)?;
+        Ok(Self { config, mirror: options.mirror.clone(), cache })
+    }
+
+    /// The mirrors, or why there are none: with a full cache none is needed.
+    fn mirrors(&self) -> Result<Mirrors, BuildError> {
+        let environment = std::env::var(MIRROR_VARIABLE).ok();
+        Ok(choose(&MirrorChoice {
+            option: self.mirror.as_deref(),
+            config: self.config.appliance.mirror.as_deref(),
+            environment: environment.as_deref(),
+            apt: Path::new("/etc/apt"),
+        })?)
+    }
+
+    fn request(&self) -> LockRequest {
+        LockRequest {
+            suite: SUITE.into(),
+            arch: self.config.board.arch.debian().into(),
+            packages: packages::wanted(&self.config.board),
+            without: packages::without(&self.config.appliance),
+            build_arch: build_arch().into(),
+            tools: packages::TOOLS.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn make_lock(&self, listen: &dyn Listen) -> Result<Lock, BuildError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let keys = TrustedKeys::debian().map_err(BuildError::Key)?;
+        let mut lock = make_lock(&self.request(), &self.mirrors()?, &keys, &self.cache, now, listen)?;
+        if let Some(official) = self.official(&[], listen)? {
+            lock.payload = official.locked();
+        }
+        Ok(lock)
+    }
+
+    /// k3s's release files, where the configuration asks for them.
+    fn official(
+        &self,
+        locked: &[crate::source::lock::LockedFile],
+        listen: &dyn Listen,
+    ) -> Result<Option<k3s::Payload>, BuildError> {
+        let k3s = &self.config.appliance.k3s;
+        if k3s.payload != Kind::Official {
+            return Ok(None);
+        }
+        let arch = self.config.board.arch.debian();
+        let found = match &k3s.files {
+            Some(folder) => k3s::from_folder(&self.config.folder.join(folder), arch, None)?,
+            None => {
+                let site = std::env::var(SITE_VARIABLE).unwrap_or_else(|_| k3s::RELEASE_SITE.into());
+                k3s::from_site(&site, &k3s.version, arch, locked, &self.cache, listen)?
+            }
+        };
+        let changed = found.locked().into_iter().find(|file| {
+            !locked.is_empty() && !locked.iter().any(|other| other.name == file.name && other.sha256 == file.sha256)
+        });
+        match changed {
+            Some(file) => Err(BuildError::PayloadChanged { name: file.name }),
+            None => Ok(Some(found)),
+        }
+    }
+
+    fn payload(&self, lock: &Lock, binaries: &Binaries, listen: &dyn Listen) -> Result<Payload, BuildError> {
+        match self.config.appliance.k3s.payload {
+            Kind::None => Ok(payload::none()),
+            Kind::Rehearsal => payload::rehearsal(binaries.rehearsal()?),
+            Kind::Official => Ok(self.official(&lock.payload, listen)?.map_or_else(payload::none, payload::official)),
+        }
+    }
+
+    /// The lock of a build, and whether it had to be made.
+    fn lock_for(&self, options: &Options, output: &Path, listen: &dyn Listen) -> Result<Lock, BuildError> {
+        let beside = output.with_extension("lock");
+        let fitting = |path: &Path, lock: Lock| {
+            let payload_fits = lock.payload.is_empty() == (self.config.appliance.k3s.payload != Kind::Official);
+            if lock.matches(&self.request()) && payload_fits {
+                Ok(lock)
+            } else {
+                Err(BuildError::LockIsStale(path.into()))
+            }
+        };
+        for path in [options.lock.clone(), Some(options.config.with_extension("lock"))].into_iter().flatten() {
+            if options.lock.is_some() || path.exists() {
+                return fitting(&path, read_lock(&path)?);
+            }
+        }
+        if beside.exists() {
+            // Nobody asked for this one by name: made by an earlier build, and made anew when it no longer fits.
+            if let Ok(lock) = read_lock(&beside).and_then(|lock| fitting(&beside, lock)) {
+                return Ok(lock);
+            }
+            listen.event(&BuildEvent::Note { text: format!("{} no longer fits, making it anew", beside.display()) });
+        }
+        let lock = self.make_lock(listen)?;
+        file::write(&beside, lock.to_text()?.as_bytes())?;
+        Ok(lock)
+    }
+}
+
+/// Makes a lock and writes it: to the place given, else beside the configuration.
+///
+/// # Errors
+/// Whatever stopped it; an older lock is then as it was.
+pub fn lock(options: &Options, listen: &dyn Listen) -> Result<(PathBuf, Lock), BuildError> {
+    let workshop = Workshop::open(options)?;
+    let lock = workshop.make_lock(listen)?;
+    let path = options.lock.clone().unwrap_or_else(|| options.config.with_extension("lock"));
+    file::write(&path, lock.to_text()?.as_bytes())?;
+    Ok((path, lock))
+}
+
+/// Builds an image.
+///
+/// # Errors
+/// Whatever stopped it; then there is no image, and an older one is as it was.
+pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Built, BuildError> {
+    apply::check_output(output, options.force)?;
+    let workshop = Workshop::open(options)?;
+    for warning in &workshop.config.warnings {
+        listen.event(&BuildEvent::Note { text: warning.to_string() });
+    }
+    let binaries = Binaries::find(workshop.config.board.arch)?;
+    let lock = workshop.lock_for(options, output, listen)?;
+    let payload = workshop.payload(&lock, &binaries, listen)?;
+    let mirrors = workshop.mirrors().ok();
+    lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
+    let request = apply::Request {
+        config: &workshop.config,
+        binaries: &binaries,
+        lock: &lock,
+        mirrors: mirrors.as_ref(),
+        cache: &workshop.cache,
+        payload: &payload,
+        output,
+        force: options.force,
+    };
+    apply::build(&request, listen)
+}
+
+fn read_lock(path: &Path) -> Result<Lock, BuildError> {
+    let text = std::fs::read_to_string(path).map_err(io_error("reading the lock", path))?;
+    Ok(Lock::parse(&text)?)
+}
+
+/// Debian's name of the architecture that this program runs on.
+fn build_arch() -> &'static str {
+    [Arch::X86_64, Arch::Aarch64, Arch::Armv7]
+        .into_iter()
+        .find(|arch| arch.name().trim_end_matches("v7") == std::env::consts::ARCH)
+        .map_or(std::env::consts::ARCH, Arch::debian)
+}
