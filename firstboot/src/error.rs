@@ -1,0 +1,28 @@
+//! What firstboot can't do.
+
+use bakelite_sys::SysError;
+
+/// What stopped a pass. init then goes on with the last accepted settings and tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum FirstbootError {
+    /// The argument is none of the passes.
+    #[error("`{0}` is not a pass; try early, settle, facts or plan")]
+    UnknownPass(String),
+    /// The baked settings aren't there, or aren't JSON.
+    #[error("reading the baked settings from {path}")]
+    ReadBaked {
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The report can't be written down.
+    #[error("writing the report")]
+    WriteReport(#[source] serde_json::Error),
+    /// A step wants something done again and again.
+    #[error("the step {0} never comes to an end")]
+    Endless(&'static str),
+    /// Anything with the system.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}

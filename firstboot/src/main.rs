@@ -1,0 +1,51 @@
+//! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`.
+//!
+//! `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
+//! status is the contract with init (spec's `Outcome`), which is systemd's as well.
+
+mod error;
+mod layers;
+mod pass;
+mod probe;
+mod world;
+
+use bakelite_plan::step::{EARLY, SETTLE};
+use bakelite_spec::event::Outcome;
+use error::FirstbootError;
+use std::path::Path;
+use std::process::ExitCode;
+use world::Machine;
+
+fn main() -> ExitCode {
+    bakelite_sys::kmsg::start();
+    let command = std::env::args().nth(1).unwrap_or_default();
+    match run(&command) {
+        Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),
+        Err(error) => {
+            log::error!("{command}: {}", bakelite_sys::words(&error));
+            eprintln!("firstboot {command}: {}", bakelite_sys::words(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str) -> Result<Outcome, FirstbootError> {
+    let root = Path::new("/");
+    match command {
+        "early" => pass::run("early", EARLY, &mut Machine::new(root), &layers::settings(root)?),
+        "settle" => pass::run("settle", SETTLE, &mut Machine::new(root), &layers::settings(root)?),
+        "facts" => {
+            println!("{}", serde_json::to_string_pretty(&probe::facts(root, 0)).map_err(FirstbootError::WriteReport)?);
+            Ok(Outcome::GoOn)
+        }
+        "plan" => {
+            let (facts, settings) = (probe::facts(root, 0), layers::settings(root)?);
+            for step in EARLY.iter().chain(SETTLE) {
+                let decision = (step.decide)(&facts, &settings);
+                println!("{:<12} {:<7} {}", step.name, decision.kind(), decision.why());
+            }
+            Ok(Outcome::GoOn)
+        }
+        other => Err(FirstbootError::UnknownPass(other.into())),
+    }
+}

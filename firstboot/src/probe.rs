@@ -1,0 +1,66 @@
+//! Looks at the machine and changes nothing.
+
+use bakelite_plan::facts::{Dummy, Facts, Link};
+use bakelite_plan::{address, identity, k3s_config, payload};
+use bakelite_spec::status::paths;
+use bakelite_sys::{link, machine, names_in, read_text};
+use rustix::fs::statfs;
+use std::path::Path;
+
+/// The name of the link that leads nowhere.
+pub const DUMMY_LINK: &str = "dummy0";
+/// Linux: include/uapi/linux/magic.h.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// Files whose content steps read.
+const FILES: &[&str] = &[
+    identity::RECORD,
+    address::LAST,
+    k3s_config::CONFIG,
+    paths::HOSTNAME,
+    paths::AUTHORIZED_KEYS,
+    "/run/bakelite/hosts",
+    "/run/bakelite/resolv.conf",
+    "/run/bakelite/dhcpcd.conf",
+    "/run/bakelite/chrony.conf",
+];
+
+/// Files of which only the presence matters.
+const SECRETS: &[&str] = &[identity::TOKEN, identity::HOST_KEY];
+
+/// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
+pub fn facts(root: &Path, waited: u64) -> Facts {
+    let at = |path: &str| root.join(path.trim_start_matches('/'));
+    let mut addresses = link::addresses();
+    let dummy = addresses.remove(DUMMY_LINK).map(|addresses| Dummy { addresses });
+    let images = at(payload::IMAGES);
+    Facts {
+        serial: machine::serial(root),
+        links: link::wired(root)
+            .into_iter()
+            .map(|link| Link { name: link.name, mac: link.mac, path: link.path, carrier: link.carrier })
+            .collect(),
+        address: link::default_address().filter(|(link, _)| link != DUMMY_LINK),
+        dummy,
+        state_is_durable: statfs(at(paths::STATE)).is_ok_and(|found| found.f_type as i64 != TMPFS_MAGIC),
+        files: FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect(),
+        present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).collect(),
+        image_links: names_in(&images)
+            .into_iter()
+            .filter_map(|name| {
+                let target = std::fs::read_link(images.join(&name)).ok()?;
+                Some((format!("{}/{name}", payload::IMAGES), target.to_string_lossy().into_owned()))
+            })
+            .collect(),
+        waited,
+    }
+}
+
+/// An empty secret is what a cut in the wrong moment of somebody else's program leaves; it counts as absent.
+fn is_there(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.len() > 0)
+}
+
+fn text_of(path: &Path) -> Option<String> {
+    path.exists().then(|| read_text(path).unwrap_or_default())
+}

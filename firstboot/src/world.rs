@@ -1,0 +1,166 @@
+//! The one door through which a plan becomes true: each action, done and made durable.
+
+use crate::error::FirstbootError;
+use crate::probe::{self, DUMMY_LINK};
+use bakelite_plan::action::Action;
+use bakelite_plan::address::DUMMY;
+use bakelite_plan::facts::Facts;
+use bakelite_spec::status::{Report, paths};
+use bakelite_sys::{SysError, durable, machine, tool};
+use std::net::IpAddr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Whether an action had anything to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It was so already.
+    No,
+    /// It is so now.
+    Yes,
+}
+
+/// What a pass works on.
+pub trait World {
+    /// Looks.
+    fn facts(&self) -> Facts;
+    /// Does one thing, durably.
+    ///
+    /// # Errors
+    /// When it can't be done; it may then be done again.
+    fn apply(&mut self, action: &Action) -> Result<Changed, FirstbootError>;
+    /// Leaves the report for init and the screen.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    fn report(&mut self, report: &Report) -> Result<(), FirstbootError>;
+}
+
+/// The real machine.
+#[derive(Debug)]
+pub struct Machine {
+    root: PathBuf,
+    waited: u64,
+}
+
+/// ip, modprobe and dropbearkey answer at once; a slow card may take its time to load them.
+const TOOL_LIMIT: Duration = Duration::from_secs(60);
+
+impl Machine {
+    /// The machine below a root, `/` but in tests.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.into(), waited: 0 }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn parent(&self, path: &Path) -> Result<(), FirstbootError> {
+        Ok(path.parent().map_or(Ok(()), durable::make_folder)?)
+    }
+
+    fn await_address(&mut self, seconds: u64) -> Changed {
+        for _ in 0..seconds {
+            std::thread::sleep(Duration::from_secs(1));
+            self.waited += 1;
+            if probe::facts(&self.root, self.waited).address.is_some() {
+                return Changed::Yes;
+            }
+        }
+        Changed::No
+    }
+}
+
+impl World for Machine {
+    fn facts(&self) -> Facts {
+        probe::facts(&self.root, self.waited)
+    }
+
+    fn apply(&mut self, action: &Action) -> Result<Changed, FirstbootError> {
+        match action {
+            Action::Publish { path, text, mode } => {
+                let path = self.at(path);
+                self.parent(&path)?;
+                durable::write_durable(&path, text.as_bytes(), *mode)?;
+            }
+            Action::Tell { path, text, mode } => {
+                let path = self.at(path);
+                self.parent(&path)?;
+                durable::replace(&path, text.as_bytes(), *mode)?;
+            }
+            Action::MakeSecret { path } => {
+                let path = self.at(path);
+                self.parent(&path)?;
+                let bytes = [machine::random()?, machine::random()?].concat();
+                let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).chain(["\n".into()]).collect();
+                durable::write_durable(&path, text.as_bytes(), 0o600)?;
+            }
+            Action::MakeHostKey { path } => make_host_key(&self.at(path))?,
+            Action::Link { path, target } => link(&self.at(path), target)?,
+            Action::Unlink { path } => {
+                let path = self.at(path);
+                if !path.is_symlink() {
+                    return Ok(Changed::No);
+                }
+                durable::remove_file(&path)?;
+                durable::sync_folder(path.parent().unwrap_or(&path))?;
+            }
+            Action::AwaitAddress { seconds } => return Ok(self.await_address(*seconds)),
+            Action::MakeDummy { addresses } => make_dummy(addresses)?,
+            Action::RemoveDummy => ip(&["link", "delete", DUMMY_LINK])?,
+        }
+        Ok(Changed::Yes)
+    }
+
+    fn report(&mut self, report: &Report) -> Result<(), FirstbootError> {
+        let text = serde_json::to_vec(report).map_err(FirstbootError::WriteReport)?;
+        let path = self.at(paths::REPORT);
+        self.parent(&path)?;
+        Ok(durable::replace(&path, &text, 0o644)?)
+    }
+}
+
+/// The key is made beside its place and published: half a key would lock everybody out.
+fn make_host_key(path: &Path) -> Result<(), FirstbootError> {
+    durable::make_folder(path.parent().unwrap_or(path))?;
+    let half = path.with_extension("new");
+    durable::remove_file(&half)?;
+    let place = half.to_string_lossy();
+    tool::must("dropbearkey", &["-t", "ed25519", "-f", &place], TOOL_LIMIT)?;
+    std::fs::File::open(&half)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| SysError::Write { path: half.clone(), source })?;
+    Ok(durable::publish(&half, path)?)
+}
+
+fn link(path: &Path, target: &str) -> Result<(), FirstbootError> {
+    let folder = path.parent().unwrap_or(path);
+    durable::make_folder(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = folder.join(format!(".{name}.new"));
+    durable::remove_file(&beside)?;
+    symlink(target, &beside).map_err(|source| SysError::Change { path: beside.clone(), source })?;
+    Ok(durable::publish(&beside, path)?)
+}
+
+fn ip(arguments: &[&str]) -> Result<(), FirstbootError> {
+    tool::must("ip", arguments, TOOL_LIMIT).map(drop)?;
+    Ok(())
+}
+
+/// docs.k3s.io, air-gap install, "Default Network Route": a dummy link with a default route of a high metric.
+fn make_dummy(addresses: &[IpAddr]) -> Result<(), FirstbootError> {
+    if !Path::new("/sys/class/net").join(DUMMY_LINK).exists() {
+        tool::must("modprobe", &["dummy", "numdummies=0"], TOOL_LIMIT)?;
+        ip(&["link", "add", DUMMY_LINK, "type", "dummy"])?;
+    }
+    ip(&["address", "replace", &format!("{DUMMY}/31"), "dev", DUMMY_LINK])?;
+    for address in addresses {
+        let prefix = if address.is_ipv6() { 128 } else { 32 };
+        ip(&["address", "replace", &format!("{address}/{prefix}"), "dev", DUMMY_LINK])?;
+    }
+    ip(&["link", "set", DUMMY_LINK, "up"])?;
+    ip(&["route", "replace", "default", "via", "203.0.113.255", "dev", DUMMY_LINK, "metric", "1000"])
+}

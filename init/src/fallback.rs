@@ -1,0 +1,54 @@
+//! Settings for network, time and ssh when early itself died: the last accepted ones, else what the image says.
+//!
+//! An operator with a key gets in, in every refusal; so this needs nothing but the baked appliance.
+
+use crate::baked::Baked;
+use bakelite_spec::status::paths;
+use bakelite_sys::{SysError, durable, names_in};
+use std::path::Path;
+
+/// Files of /run/bakelite as early last wrote them and they were accepted; kept by firstboot.
+pub const ACCEPTED: &str = "/var/lib/bakelite/accepted";
+const RUN: &str = "/run/bakelite";
+
+/// Puts the settings in place that early would have; where they come from, in words.
+///
+/// # Errors
+/// When a file can't be written.
+pub fn settle_for(baked: &Baked) -> Result<String, SysError> {
+    let accepted = names_in(ACCEPTED);
+    if accepted.is_empty() {
+        for (name, text) in of_image(baked) {
+            write(name, text.as_bytes())?;
+        }
+        return Ok("took the image's own settings for network and ssh".into());
+    }
+    for name in &accepted {
+        let path = Path::new(ACCEPTED).join(name);
+        let bytes = std::fs::read(&path).map_err(|source| SysError::Read { path, source })?;
+        write(name, &bytes)?;
+    }
+    Ok("took the last accepted settings for network and ssh".into())
+}
+
+/// What early had written before it died stays.
+fn write(name: &str, bytes: &[u8]) -> Result<(), SysError> {
+    let path = Path::new(RUN).join(name);
+    if path.exists() { Ok(()) } else { durable::replace(path, bytes, 0o600) }
+}
+
+fn of_image(baked: &Baked) -> Vec<(&'static str, String)> {
+    let appliance = &baked.appliance;
+    // A name with a place-holder is early's to fill.
+    let name = appliance.hostname.split('{').next().unwrap_or_default().trim_end_matches('-');
+    let name = if name.is_empty() { "bakelite" } else { name };
+    let servers: String = appliance.network.dns.iter().map(|server| format!("nameserver {server}\n")).collect();
+    vec![
+        ("hostname", format!("{name}\n")),
+        ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n")),
+        ("resolv.conf", servers),
+        ("dhcpcd.conf", "option domain_name_servers, domain_name, classless_static_routes, interface_mtu\n".into()),
+        ("chrony.conf", "driftfile /var/lib/chrony/drift\nmakestep 1 3\n".into()),
+        (paths::AUTHORIZED_KEYS.trim_start_matches("/run/bakelite/"), appliance.ssh.keys.join("\n")),
+    ]
+}

@@ -1,0 +1,122 @@
+//! What a machine needs before its programs: a clock that never goes back, a machine-id, kernel settings, swap.
+
+use crate::baked::Baked;
+use bakelite_spec::status::paths;
+use bakelite_sys::{SysError, durable, machine, read_text, tool, words};
+use std::path::Path;
+use std::time::Duration;
+
+const CLOCK: &str = "/var/lib/bakelite/clock";
+const MACHINE_ID: &str = "/var/lib/bakelite/machine-id";
+
+/// Kernel settings by k3s.md 2.4; with protect-kernel-defaults the kubelet refuses others.
+const SYSCTLS: &[(&str, &str)] = &[
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("vm/max_map_count", "262144"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+    ("fs/inotify/max_user_instances", "1024"),
+    ("fs/inotify/max_user_watches", "262144"),
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv4/conf/all/forwarding", "1"),
+    ("net/ipv4/conf/default/forwarding", "1"),
+    // Ctrl-Alt-Del is a signal to this program, not a sudden restart.
+    ("kernel/ctrl-alt-del", "0"),
+    // Only what is at least a warning reaches the consoles; the status page is there.
+    ("kernel/printk", "4 4 1 4"),
+];
+
+/// Sets the kernel's settings; one that this kernel lacks is skipped.
+pub fn sysctls() {
+    for (name, value) in SYSCTLS {
+        if let Err(error) = durable::write_plain(Path::new("/proc/sys").join(name), value) {
+            log::info!("left a kernel setting: {}", words(&error));
+        }
+    }
+}
+
+/// The latest of the clock, the image's time and the time that was last saved: seconds since 1970.
+pub fn floor(now: i64, image: i64, saved: Option<i64>) -> i64 {
+    now.max(image).max(saved.unwrap_or(0))
+}
+
+/// Lifts the clock to its floor; what was done.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub fn lift_clock(image: i64) -> Result<Option<String>, SysError> {
+    let saved = read_text(CLOCK).ok().and_then(|text| text.trim().parse().ok());
+    let now = machine::clock();
+    let floor = floor(now, image, saved);
+    if floor == now {
+        return Ok(None);
+    }
+    machine::set_clock(floor)?;
+    Ok(Some(format!("set the clock {} s ahead, to what is known at least", floor - now)))
+}
+
+/// Saves the clock, so that the next boot doesn't begin before now.
+///
+/// # Errors
+/// Where it can't be written.
+pub fn save_clock() -> Result<(), SysError> {
+    durable::write_durable(CLOCK, format!("{}\n", machine::clock()).as_bytes(), 0o644)
+}
+
+/// Makes this machine's id once, and shows it in /run, where /etc/machine-id points.
+///
+/// # Errors
+/// Where it can't be made or kept.
+pub fn machine_id() -> Result<(), SysError> {
+    let valid = |text: &String| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = match read_text(MACHINE_ID).ok().filter(valid) {
+        Some(id) => id,
+        None => {
+            let id: String = machine::random()?.iter().map(|byte| format!("{byte:02x}")).collect();
+            durable::write_durable(MACHINE_ID, format!("{id}\n").as_bytes(), 0o444)?;
+            id
+        }
+    };
+    durable::replace("/run/bakelite/machine-id", format!("{id}\n").as_bytes(), 0o444)
+}
+
+/// Makes part of the memory compressed swap; what was done. The module is loaded by then.
+///
+/// # Errors
+/// Where the kernel lacks it or a tool fails.
+pub fn zram(baked: &Baked) -> Result<Option<String>, SysError> {
+    let bytes = baked.appliance.memory.zram.bytes(machine::memory());
+    if bytes == 0 || !Path::new("/sys/block/zram0").exists() {
+        return Ok(None);
+    }
+    durable::write_plain("/sys/block/zram0/disksize", &bytes.to_string())?;
+    let limit = Duration::from_secs(10);
+    tool::must("/usr/bin/busybox", &["mkswap", "/dev/zram0"], limit)?;
+    tool::must("/usr/bin/busybox", &["swapon", "-p", "100", "/dev/zram0"], limit)?;
+    Ok(Some(format!("made {} MiB of compressed swap", bytes >> 20)))
+}
+
+/// Takes over the node's name that firstboot has decided; the name, if there is one.
+pub fn take_hostname() -> Option<String> {
+    let name = read_text(paths::HOSTNAME).ok().map(|name| name.trim().to_string()).filter(|name| !name.is_empty())?;
+    if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
+        log::warn!("kept the old name: {error}");
+    }
+    Some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::floor;
+
+    #[test]
+    fn the_clock_is_never_before_what_is_known() {
+        assert_eq!(floor(0, 1_790_000_000, None), 1_790_000_000);
+        assert_eq!(floor(0, 1_790_000_000, Some(1_800_000_000)), 1_800_000_000);
+        assert_eq!(floor(1_900_000_000, 1_790_000_000, Some(1_800_000_000)), 1_900_000_000);
+        assert_eq!(floor(5, 9, Some(-1)), 9);
+    }
+}

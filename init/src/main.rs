@@ -1,0 +1,134 @@
+//! The doorkeeper: /init of the initramfs, and PID 1 of the running system.
+//!
+//! Twice the same program: in the initramfs it finds the boot medium and moves to its system partition; there it brings
+//! the state partition, arranges the machine and keeps its units running. Nothing leads out of PID 1: errors and
+//! panics end in `rescue`, and only `shutdown` restarts the machine.
+
+mod attach;
+mod baked;
+mod boot_good;
+mod cgroups;
+mod console;
+mod control;
+mod error;
+mod events;
+mod fallback;
+mod machine;
+mod medium;
+mod modules;
+mod mounts;
+mod output;
+mod places;
+mod pump;
+mod rescue;
+mod run;
+mod screen;
+mod shell;
+mod shutdown;
+mod state;
+mod supervise;
+mod switch;
+mod watchdog;
+
+use crate::baked::Baked;
+use crate::console::Consoles;
+use crate::error::InitError;
+use crate::events::Journal;
+use crate::medium::Found;
+use crate::modules::Modules;
+use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::event::What;
+use bakelite_spec::fault::Code;
+use bakelite_sys::{SysError, durable, kmsg, machine as facts, read_text};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What the initramfs found, for the program in the root.
+const FOUND: &str = "/run/bakelite/medium.json";
+
+fn main() -> ExitCode {
+    if let Some("cold-plug") = std::env::args().nth(1).as_deref() {
+        kmsg::start();
+        cold_plug();
+        return ExitCode::SUCCESS;
+    }
+    if std::process::id() != 1 {
+        eprintln!("this is init: it runs as the first program of a machine, and as nothing else");
+        return ExitCode::FAILURE;
+    }
+    rescue::catch_panics();
+    let error = if Path::new(FOUND).exists() {
+        match run::run() {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    } else {
+        initramfs()
+    };
+    rescue::stay(&error.into_fault(Code::UnitFailing), &mut Consoles::open())
+}
+
+fn cmdline() -> Cmdline {
+    Cmdline::parse(&read_text("/proc/cmdline").unwrap_or_default())
+}
+
+/// Loads what the devices ask for, as a child of its own, so that PID 1 neither waits nor keeps the index.
+fn cold_plug() {
+    let mut modules = Modules::read(&modules::folder(), &cmdline());
+    let wanted: Vec<String> = std::env::args().skip(2).collect();
+    let loaded =
+        if wanted.is_empty() { modules::cold_plug(&mut modules, &mut BTreeSet::new()) } else { modules.load(&wanted) };
+    log::info!("loaded {loaded} kernel modules");
+}
+
+/// The initramfs's part; returns only with what went wrong.
+fn initramfs() -> InitError {
+    match find_system() {
+        Ok(()) => switch::switch(),
+        Err(error) => error,
+    }
+}
+
+fn find_system() -> Result<(), InitError> {
+    mounts::early(mounts::Stage::Initramfs)?;
+    kmsg::start();
+    baked::keep()?;
+    let baked = Baked::read()?;
+    let mut journal = Journal::open(baked.manifest.board.console.events.as_deref());
+    journal.say(What::Init { version: baked.manifest.version.clone(), image: baked.manifest.image.clone() });
+    let cmdline = cmdline();
+    let mut modules = Modules::read(&modules::folder(), &cmdline);
+    modules.load(&["squashfs".into(), "efivarfs".into()]);
+    let slot = cmdline.value("bakelite.slot").unwrap_or("a").to_string();
+    let found = medium::find(&slot, &baked.manifest.system, &mut modules, &mut journal)
+        .and_then(|found| switch::mount_system(&found).map(|()| found));
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => medium::refuse(error.into_fault(Code::SlotUnreadable), &mut journal),
+    };
+    keep_found(&found)?;
+    journal.say(What::Slot { slot: found.slot, disk: found.disk });
+    journal.hand_over();
+    Ok(())
+}
+
+fn keep_found(found: &Found) -> Result<(), InitError> {
+    let bytes = serde_json::to_vec(found).map_err(|source| InitError::Baked { file: "medium.json", source })?;
+    Ok(durable::replace(FOUND, &bytes, 0o600)?)
+}
+
+fn read_found() -> Result<Found, InitError> {
+    let bytes = std::fs::read(FOUND).map_err(|source| SysError::Read { path: FOUND.into(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| InitError::Baked { file: "medium.json", source })
+}
+
+/// Milliseconds since the kernel started.
+fn now() -> supervise::Moment {
+    u64::try_from(facts::uptime().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether a file is there and not empty.
+fn is_there(path: &str) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0)
+}

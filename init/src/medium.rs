@@ -1,0 +1,263 @@
+//! Finding the medium that this machine was booted from, and its system partition.
+//!
+//! Only that medium counts: systemd-boot names the partition it was read from; without that word exactly one disk may
+//! carry our partitions. Two candidates are refused by name, never guessed between.
+
+use crate::console::Consoles;
+use crate::error::InitError;
+use crate::events::Journal;
+use crate::modules::{Modules, cold_plug};
+use crate::rescue;
+use bakelite_disk::Guid;
+use bakelite_disk::footer::Footer;
+use bakelite_disk::gpt::{Entry, Table};
+use bakelite_spec::event::What;
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::layout::{Role, SECTOR, UNSTAMPED_DISK};
+use bakelite_spec::manifest::System;
+use bakelite_sys::{SysError, block, efivar, machine};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// When a missing medium is told of; it is sought on.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long nothing new may appear before a medium that could have a twin is taken.
+const QUIET_TWIN: Duration = Duration::from_secs(3);
+/// The same for a medium that only nobody else looks like.
+const QUIET_ALONE: Duration = Duration::from_millis(700);
+
+/// The medium, as the program in the root needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// `a` or `b`.
+    pub slot: String,
+    /// The disk's name.
+    pub disk: String,
+    /// The system partition's device file.
+    pub device: PathBuf,
+}
+
+/// A disk with a partition table.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The disk.
+    pub disk: block::Disk,
+    /// Its table.
+    pub table: Table,
+}
+
+impl Candidate {
+    fn is_ours(&self, role: Role) -> bool {
+        self.entry(role).is_some()
+    }
+
+    /// The partition with a role.
+    pub fn entry(&self, role: Role) -> Option<(u32, &Entry)> {
+        let wanted: Guid = role.type_guid().parse().ok()?;
+        self.table.entries.iter().find(|(_, entry)| entry.type_guid == wanted).map(|(number, entry)| (*number, entry))
+    }
+
+    fn is_unstamped(&self) -> bool {
+        UNSTAMPED_DISK.parse() == Ok(self.table.disk)
+    }
+}
+
+/// What the candidates come to.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    None,
+    /// The one, by its number, and how long nothing new may have appeared before it is taken.
+    One(usize, Duration),
+    Two(String, String),
+}
+
+/// Chooses the boot medium. `loader` is the partition that the boot loader was read from.
+fn choose(candidates: &[Candidate], role: Role, loader: Option<Guid>) -> Choice {
+    let fits = |candidate: &Candidate| match loader {
+        Some(guid) => candidate.table.entries.values().any(|entry| entry.guid == guid),
+        None => candidate.is_ours(role),
+    };
+    let fitting: Vec<usize> = (0..candidates.len()).filter(|number| fits(&candidates[*number])).collect();
+    match fitting[..] {
+        [] => Choice::None,
+        [one] => {
+            let quiet = match (candidates[one].is_unstamped(), loader) {
+                (true, _) => QUIET_TWIN,
+                (false, None) => QUIET_ALONE,
+                (false, Some(_)) => Duration::ZERO,
+            };
+            Choice::One(one, quiet)
+        }
+        [one, two, ..] => Choice::Two(candidates[one].disk.name.clone(), candidates[two].disk.name.clone()),
+    }
+}
+
+/// Opens a disk, and reads its size from the device itself.
+///
+/// # Errors
+/// When there is no such device, or nothing in it.
+pub fn open(path: &Path, write: bool) -> Result<(File, u64), SysError> {
+    let failed = |source| SysError::Device { act: "opening", path: path.into(), source };
+    let mut file = File::options().read(true).write(write).open(path).map_err(failed)?;
+    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    Ok((file, length))
+}
+
+/// All disks that have a partition table.
+pub fn candidates() -> Vec<Candidate> {
+    block::disks(Path::new("/"))
+        .into_iter()
+        .filter_map(|disk| {
+            let (mut file, length) = open(&disk.device(), false).ok()?;
+            let table = Table::read(&mut file, length / SECTOR).ok()?;
+            Some(Candidate { disk, table })
+        })
+        .collect()
+}
+
+/// Seeks the system partition, loading modules for what appears; returns only when there is one that may be booted.
+///
+/// # Errors
+/// The faults that waiting can't cure: two media, or a slot that isn't whole.
+pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Journal) -> Result<Found, InitError> {
+    let role = Role::of_slot(slot).ok_or_else(|| {
+        InitError::fault(
+            Code::SlotUnreadable,
+            format!("bakelite.slot={slot} on the kernel command line is neither a nor b"),
+        )
+    })?;
+    let begun = machine::uptime();
+    let mut seen = BTreeSet::new();
+    let mut names: Vec<String> = Vec::new();
+    let mut changed_at = begun;
+    let mut told = false;
+    loop {
+        let loaded = cold_plug(modules, &mut seen);
+        if efivar::is_uefi() {
+            // The driver may be a module of the initramfs; mounted already is as good.
+            let _ = crate::mounts::efi_variables();
+        }
+        let loader = efivar::loader("LoaderDevicePartUUID").and_then(|text| text.to_lowercase().parse().ok());
+        let now = machine::uptime();
+        let candidates = candidates();
+        let found: Vec<String> = candidates.iter().map(|candidate| candidate.disk.name.clone()).collect();
+        if loaded > 0 || found != names {
+            names = found;
+            changed_at = now;
+        }
+        match choose(&candidates, role, loader) {
+            Choice::One(number, quiet) if now - changed_at >= quiet => {
+                return check(&candidates[number], role, slot, system);
+            }
+            Choice::Two(one, two) => {
+                let text = format!("{one} and {two} both carry this machine's system and can't be told apart");
+                return Err(InitError::fault(Code::TwoBootMedia, text));
+            }
+            _ => {}
+        }
+        if now - begun > PATIENCE && !told {
+            told = true;
+            let disks = if names.is_empty() { "no disk at all".into() } else { names.join(", ") };
+            let fault = Fault::new(Code::NoBootMedium, format!("none of the disks here is the boot medium ({disks})"));
+            journal.consoles.page(&rescue::page(&fault, "It is still being looked for."));
+            journal.say(What::Fault(fault));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Compares the slot's footer with what this initramfs was built for.
+fn check(candidate: &Candidate, role: Role, slot: &str, system: &System) -> Result<Found, InitError> {
+    let disk = &candidate.disk;
+    let broken =
+        |text: String| InitError::fault(Code::SlotUnreadable, format!("system {slot} on {}: {text}", disk.name));
+    let (number, entry) = candidate.entry(role).ok_or_else(|| broken("there is no such partition".into()))?;
+    let (mut file, _) = open(&disk.device(), false)?;
+    let footer =
+        Footer::read(&mut file, entry.start(), entry.length()).map_err(|error| broken(bakelite_sys::words(&error)))?;
+    let hash: String = footer.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    if footer.length != system.length || hash != system.sha256 {
+        return Err(broken(format!(
+            "its footer speaks of another system ({} bytes, {}…) than this kernel's ({} bytes, {}…)",
+            footer.length,
+            hash.get(..12).unwrap_or_default(),
+            system.length,
+            system.sha256.get(..12).unwrap_or_default()
+        )));
+    }
+    let device = disk.partition_device(number);
+    if !device.exists() {
+        // The kernel reads only a whole primary table by itself.
+        bakelite_sys::raw::tell_partition(&file, bakelite_sys::raw::Tell::Add, number, entry.start(), entry.length())
+            .map_err(|source| SysError::Device {
+            act: "telling the kernel of a partition",
+            path: device.clone(),
+            source,
+        })?;
+    }
+    Ok(Found { slot: slot.into(), disk: disk.name.clone(), device })
+}
+
+/// Whether another disk than the one booted from could be taken for it at the next boot: its name.
+pub fn twin(disk: &str) -> Option<String> {
+    let all = candidates();
+    let own = all.iter().find(|candidate| candidate.disk.name == disk)?;
+    let esp = own.entry(Role::Boot)?.1.guid;
+    all.iter()
+        .filter(|other| other.disk.name != disk)
+        .find(|other| other.table.disk == own.table.disk || other.table.entries.values().any(|entry| entry.guid == esp))
+        .map(|other| other.disk.name.clone())
+}
+
+/// Says on all consoles what stops the boot, and stays.
+pub fn refuse(fault: Fault, journal: &mut Journal) -> ! {
+    journal.say(What::Fault(fault.clone()));
+    rescue::stay(&fault, &mut Consoles::open())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str, disk: Guid, esp: u8, ours: bool) -> Candidate {
+        let mut table = Table::new(disk, 1 << 20);
+        let entry = |role: Role, byte| Entry {
+            type_guid: role.type_guid().parse().unwrap(),
+            guid: Guid([byte; 16]),
+            first: 2048,
+            last: 4095,
+            attributes: 0,
+            name: String::new(),
+        };
+        table.entries.insert(2, entry(Role::Boot, esp));
+        if ours {
+            table.entries.insert(3, entry(Role::SystemA, esp + 1));
+        }
+        Candidate { disk: block::Disk { name: name.into(), ..block::Disk::default() }, table }
+    }
+
+    #[test]
+    fn only_the_medium_that_was_booted_from_counts() {
+        let stamped = Guid([9; 16]);
+        let unstamped: Guid = UNSTAMPED_DISK.parse().unwrap();
+        let card = candidate("mmcblk0", stamped, 1, true);
+        let other = candidate("sda", Guid([8; 16]), 3, true);
+        let foreign = candidate("sdb", Guid([7; 16]), 5, false);
+        let fresh = candidate("vda", unstamped, 1, true);
+        let twin = candidate("vdb", unstamped, 1, true);
+        let esp = Some(Guid([1; 16]));
+        let a = Role::SystemA;
+        assert_eq!(choose(&[], a, esp), Choice::None);
+        assert_eq!(choose(&[other.clone(), card.clone()], a, esp), Choice::One(1, Duration::ZERO));
+        assert_eq!(choose(&[other.clone(), foreign.clone()], a, esp), Choice::None);
+        assert_eq!(choose(&[foreign, card.clone()], a, None), Choice::One(1, QUIET_ALONE));
+        assert_eq!(choose(&[other, card.clone()], a, None), Choice::Two("sda".into(), "mmcblk0".into()));
+        assert_eq!(choose(std::slice::from_ref(&fresh), a, esp), Choice::One(0, QUIET_TWIN));
+        assert_eq!(choose(&[fresh, twin], a, esp), Choice::Two("vda".into(), "vdb".into()));
+        assert_eq!(choose(&[card], Role::SystemB, None), Choice::None);
+    }
+}

@@ -1,0 +1,553 @@
+//! The running system: arrange the machine, then the loop that feeds `supervise` and does what it says.
+
+use crate::baked::Baked;
+use crate::control::{self, Wish};
+use crate::error::InitError;
+use crate::events::Journal;
+use crate::medium::{self, Found};
+use crate::modules::{self, Modules};
+use crate::pump::{Input, NOTIFY, Pump};
+use crate::shell::Shell;
+use crate::shutdown::{self, Action, Parts, shutdown};
+use crate::supervise::{Effect, Event, Moment, State};
+use crate::watchdog::Watchdog;
+use crate::{attach, boot_good, cgroups, fallback, machine, mounts, places, screen};
+use crate::{cmdline, is_there, now, read_found};
+use bakelite_spec::event::What;
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::k3s;
+use bakelite_spec::status::{LastStart, Report, Status, UnitStatus, paths};
+use bakelite_spec::unit::{Kind, Readiness, Role};
+use bakelite_sys::notify::Message;
+use bakelite_sys::{SysError, durable, link, tool, words};
+use nix::sys::signal::Signal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::Duration;
+
+/// This program in the root.
+const SELF: &str = "/usr/lib/bakelite/init";
+/// Modules that k3s wants whether or not a device asks for them (k3s.md 2.4), and those of this program.
+const K3S_MODULES: &[&str] = &[
+    "overlay",
+    "br_netfilter",
+    "nf_conntrack",
+    "vxlan",
+    "veth",
+    "xt_comment",
+    "xt_mark",
+    "xt_conntrack",
+    "xt_statistic",
+    "xt_MASQUERADE",
+    "xt_addrtype",
+    "xt_multiport",
+    "xt_nat",
+    "ip_set",
+    "iptable_nat",
+    "iptable_filter",
+    "nft_compat",
+];
+/// Between two saves of the clock.
+const CLOCK_EACH: Moment = 600_000;
+/// The same reason restarts the machine at most once in this time.
+const REBOOT_EACH: i64 = 24 * 3600;
+const REBOOTS: &str = "/var/lib/bakelite/reboots.json";
+/// Less free space than this on the state partition is a fault.
+const STATE_ROOM: u64 = 16 << 20;
+
+struct Running {
+    baked: Baked,
+    found: Found,
+    state: State,
+    pump: Pump,
+    journal: Journal,
+    watchdog: Watchdog,
+    shell: Shell,
+    /// Faults of this program's own: state, clock, media.
+    own: BTreeMap<&'static str, Fault>,
+    /// Faults that firstboot's passes reported.
+    reported: BTreeMap<String, Vec<Fault>>,
+    address: Option<(String, String)>,
+    addresses: BTreeMap<String, Vec<String>>,
+    status: Status,
+    page: String,
+    clock_at: Moment,
+    network_changed: bool,
+}
+
+/// Runs the machine.
+///
+/// # Errors
+/// What keeps it from coming as far as its loop.
+pub fn run() -> Result<Infallible, InitError> {
+    bakelite_sys::kmsg::start();
+    let baked = Baked::read()?;
+    let found = read_found()?;
+    let mut journal = Journal::open(baked.manifest.board.console.events.as_deref());
+    mounts::share_all()?;
+    mounts::early(mounts::Stage::Root)?;
+    machine::sysctls();
+    // Devices are looked through beside the state partition's check; early needs both.
+    let cold_plug = child(&["cold-plug"]);
+    let attached = attach::attach(&found.disk);
+    let mut own = BTreeMap::new();
+    attached.effects.into_iter().for_each(|text| journal.say(What::Effect { text }));
+    if let Some(fault) = &attached.fault {
+        journal.say(What::Fault(fault.clone()));
+        own.insert("state", fault.clone());
+    }
+    places::arrange(attached.fault.is_none())?;
+    arrange(&baked, &mut journal)?;
+    wait_for(cold_plug);
+    child(&[&["cold-plug"], K3S_MODULES].concat());
+
+    let state = State::new(baked.units.clone(), attached.fault);
+    let mut running = Running {
+        pump: Pump::new(&state)?,
+        watchdog: Watchdog::open(baked.manifest.board.watchdog.0),
+        shell: Shell::new(baked.manifest.board.console.shell.as_deref().filter(|_| baked.appliance.debug)),
+        state,
+        journal,
+        own,
+        reported: BTreeMap::new(),
+        address: None,
+        addresses: BTreeMap::new(),
+        status: Status::default(),
+        page: String::new(),
+        clock_at: now() + CLOCK_EACH,
+        network_changed: true,
+        baked,
+        found,
+    };
+    running.run_for_ever()
+}
+
+/// Starts this program once more for a part of the work; its number, to wait for it.
+fn child(arguments: &[&str]) -> Option<u32> {
+    let command: Vec<String> = [&[SELF], arguments].concat().into_iter().map(String::from).collect();
+    let start = tool::Start {
+        command: &command,
+        environment: &BTreeMap::new(),
+        output: None,
+        terminal: None,
+        cgroup: None,
+        open_files: None,
+        oom_score: 0,
+    };
+    tool::spawn(start).inspect_err(|error| log::warn!("{}", words(error))).ok()
+}
+
+/// Waits for a child; one that hangs must not keep the machine from starting.
+fn wait_for(child: Option<u32>) {
+    let Some(pid) = child.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) else { return };
+    for _ in 0..1000 {
+        match rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG) {
+            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
+            _ => return,
+        }
+    }
+    log::warn!("went on without waiting longer for devices");
+}
+
+/// What the machine needs before its programs.
+fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
+    if Path::new(shutdown::DIRTY).exists() {
+        journal.say(What::Effect { text: "the last boot was not ended in order".into() });
+    } else {
+        durable::write_durable(shutdown::DIRTY, b"", 0o644)?;
+    }
+    match machine::lift_clock(baked.manifest.time) {
+        Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
+        Err(error) => log::warn!("{}", words(&error)),
+    }
+    machine::machine_id()?;
+    cgroups::prepare()?;
+    if let Err(error) = link::loopback_up() {
+        log::warn!("{}", words(&error));
+    }
+    let zram = Modules::read(&modules::folder(), &cmdline()).load(&["zram".into()]);
+    log::info!("loaded {zram} kernel modules for swap");
+    match machine::zram(baked) {
+        Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
+        Err(error) => log::warn!("{}", words(&error)),
+    }
+    Ok(())
+}
+
+impl Running {
+    fn run_for_ever(&mut self) -> Result<Infallible, InitError> {
+        self.feed(Event::Tick);
+        loop {
+            let shell = self.shell.keep(now());
+            self.look_at_network();
+            self.publish();
+            let limit = self.limit(shell);
+            let inputs = self.pump.wait(limit);
+            for input in inputs {
+                self.take(input);
+            }
+            self.feed(Event::Tick);
+            if now() >= self.clock_at {
+                self.housekeeping();
+            }
+            self.watchdog.pet();
+        }
+    }
+
+    /// How long may be waited: to the next deadline, and never so long that the watchdog bites.
+    fn limit(&mut self, shell: Option<Moment>) -> Duration {
+        let now = now();
+        let next = [self.state.deadline(now), shell, Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
+        let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
+        let slow = if self.journal.flush() { 20 } else { longest };
+        Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Ended(pid, status, signal) => {
+                self.shell.ended(pid, now());
+                if let Some(number) = self.number_of(pid) {
+                    self.ended(number, status, signal);
+                }
+            }
+            Input::Said(pid, message) => {
+                let Some(number) = self.number_of(pid) else { return };
+                match message {
+                    Message::Ready => self.feed(Event::Ready(number)),
+                    Message::Status(text) => self.feed(Event::Says(number, text)),
+                    Message::Alive => {}
+                }
+            }
+            Input::Caller(caller) => match control::read(&caller) {
+                Ok(wish) => {
+                    control::answer(&caller, "ok");
+                    drop(caller);
+                    self.grant(wish);
+                }
+                Err(why) => control::answer(&caller, &why),
+            },
+            Input::BlockDevice => {
+                if let Some(other) = medium::twin(&self.found.disk) {
+                    let text = format!("{other} is a copy of {}; the next boot can't tell them apart", self.found.disk);
+                    self.own.insert("twin", Fault::new(Code::TwoBootMedia, text));
+                } else {
+                    self.own.remove("twin");
+                }
+                self.feed(Event::Devices);
+            }
+            Input::Device(alias) => {
+                let mut modules = Modules::read(&modules::folder(), &cmdline());
+                let wanted = modules.wanted_by(&BTreeSet::from([alias]));
+                modules.load(&wanted);
+            }
+            Input::Network => self.network_changed = true,
+            Input::Signal(Signal::SIGUSR2) => self.go_down(Action::PowerOff, "SIGUSR2"),
+            Input::Signal(Signal::SIGUSR1) => self.go_down(Action::Halt, "SIGUSR1"),
+            Input::Signal(signal) => self.go_down(Action::Reboot, signal.as_str()),
+        }
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        match wish {
+            Wish::Units(ask) => self.feed(Event::Ask(ask)),
+            Wish::Down(action) => self.go_down(action, "asked for over the control socket"),
+            Wish::StopWorkloads => {
+                if let Some(number) = self.state.of_role(Role::Payload) {
+                    let name = self.state.units[number].unit.name.clone();
+                    self.feed(Event::Ask(crate::supervise::Ask::Stop(name)));
+                    let pid = self.state.units[number].pid;
+                    shutdown::stop_workloads(&mut self.parts());
+                    if pid.is_some() {
+                        self.feed(Event::Ended(number, None, None, None));
+                    }
+                }
+            }
+        }
+    }
+
+    fn parts(&mut self) -> Parts<'_> {
+        Parts { state: &self.state, pump: &mut self.pump, journal: &mut self.journal, watchdog: &mut self.watchdog }
+    }
+
+    fn go_down(&mut self, action: Action, why: &str) -> ! {
+        shutdown(self.parts(), action, why)
+    }
+
+    fn number_of(&self, pid: u32) -> Option<usize> {
+        self.state.units.iter().position(|live| live.pid == Some(pid))
+    }
+
+    fn ended(&mut self, number: usize, status: Option<i32>, signal: Option<i32>) {
+        let unit = self.state.units[number].unit.clone();
+        self.pump.outputs[number].take();
+        let asked = self.state.units[number].is_stopping();
+        let words = (unit.role == Role::Payload && !asked)
+            .then(|| k3s::classify(&self.pump.outputs[number].last_words()))
+            .flatten();
+        let well = unit.kind == Kind::Oneshot && matches!(status, Some(0 | 75 | 77 | 79));
+        if !well && !asked {
+            self.pump.outputs[number].keep();
+        }
+        if matches!(unit.role, Role::Early | Role::Settle) {
+            self.take_report(&unit.name);
+        }
+        if unit.role == Role::Early {
+            self.status.hostname = machine::take_hostname().unwrap_or_default();
+        }
+        self.feed(Event::Ended(number, status, signal, words));
+    }
+
+    /// Tells what a pass of firstboot has decided.
+    fn take_report(&mut self, unit: &str) {
+        let Ok(bytes) = std::fs::read(paths::REPORT) else { return };
+        let Ok(report) = serde_json::from_slice::<Report>(&bytes) else { return };
+        for step in report.steps {
+            self.journal.say(What::Step { step: step.step, decision: step.decision, why: step.why });
+        }
+        for text in report.warnings {
+            self.journal.say(What::Effect { text });
+        }
+        let before = self.reported.insert(unit.into(), report.faults.clone()).unwrap_or_default();
+        for fault in report.faults.into_iter().filter(|fault| !before.contains(fault)) {
+            self.journal.say(What::Fault(fault));
+        }
+    }
+
+    /// Gives one event to `supervise` and does what it answers, the answers to that included.
+    fn feed(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for effect in self.state.handle(now(), event, &is_there) {
+                events.extend(self.apply(effect));
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Start(number) => Some(
+                self.start(number)
+                    .map_or_else(|error| Event::NotStarted(number, words(&error)), |pid| Event::Started(number, pid)),
+            ),
+            Effect::Terminate(number) => {
+                self.signal(number, rustix::process::Signal::TERM);
+                None
+            }
+            Effect::Kill(number) => {
+                self.signal(number, rustix::process::Signal::KILL);
+                None
+            }
+            Effect::KillGroup(number) => {
+                cgroups::kill(&cgroups::of_unit(&self.state.units[number].unit.name));
+                None
+            }
+            Effect::LookAtPort(number, port) => Some(Event::Port(number, link::is_port_open(port))),
+            Effect::Say(What::Ready { payload }) => {
+                let payload = if payload == "none" { payload } else { self.payload_kind() };
+                self.journal.say(What::Ready { payload });
+                None
+            }
+            Effect::Say(what) => {
+                self.journal.say(what);
+                None
+            }
+            Effect::LastStart(start) => {
+                self.keep_last_start(&start);
+                None
+            }
+            Effect::FallBack => {
+                self.tell(fallback::settle_for(&self.baked).map(Some));
+                self.status.hostname = machine::take_hostname().unwrap_or_default();
+                None
+            }
+            Effect::Good => {
+                self.journal.say(What::Good);
+                let marked = boot_good::mark(&self.found.disk);
+                self.tell(marked);
+                None
+            }
+            Effect::Reboot(unit) => {
+                self.reboot_for(&unit);
+                None
+            }
+            Effect::Remove(path) => {
+                self.tell(durable::remove_file(path).map(|()| None));
+                None
+            }
+        }
+    }
+
+    fn tell(&mut self, done: Result<Option<String>, SysError>) {
+        match done {
+            Ok(text) => text.into_iter().for_each(|text| self.journal.say(What::Effect { text })),
+            Err(error) => self.journal.say(What::Effect { text: format!("failed: {}", words(&error)) }),
+        }
+    }
+
+    fn payload_kind(&self) -> String {
+        let title = self.baked.manifest.payload.title();
+        title.split(' ').next().unwrap_or_default().to_string()
+    }
+
+    fn start(&mut self, number: usize) -> Result<u32, SysError> {
+        let output = self.pump.begin_output(number)?;
+        let unit = &self.state.units[number].unit;
+        let mut environment = unit.environment.clone();
+        if unit.readiness == Readiness::Notify {
+            environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());
+        }
+        tool::spawn(tool::Start {
+            command: &unit.command,
+            environment: &environment,
+            output: Some(output),
+            terminal: None,
+            cgroup: cgroups::open(&unit.name),
+            open_files: unit.open_files,
+            oom_score: unit.oom_score,
+        })
+    }
+
+    fn signal(&self, number: usize, signal: rustix::process::Signal) {
+        let pid = self.state.units[number].pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
+        if let Some(pid) = pid {
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+
+    /// In /run for settle, and on state for whoever comes after a power cut.
+    fn keep_last_start(&self, start: &LastStart) {
+        let Ok(bytes) = serde_json::to_vec(start) else { return };
+        let state = Path::new(paths::STATE).join("last-start.json");
+        let kept = durable::replace(paths::LAST_START, &bytes, 0o644)
+            .and_then(|()| durable::write_durable(state, &bytes, 0o600));
+        if let Err(error) = kept {
+            log::warn!("{}", words(&error));
+        }
+    }
+
+    /// Restarts because a unit asks for it, at most once a day for the same one.
+    fn reboot_for(&mut self, unit: &str) {
+        let read = std::fs::read(REBOOTS).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut reboots: BTreeMap<String, i64> = read.unwrap_or_default();
+        let clock = bakelite_sys::machine::clock();
+        if reboots.get(unit).is_some_and(|last| clock - last < REBOOT_EACH) {
+            let text = format!("{unit} asks for a restart again; the last one is less than a day ago");
+            self.journal.say(What::Effect { text });
+            return;
+        }
+        reboots.insert(unit.into(), clock);
+        let noted = serde_json::to_vec(&reboots).ok().map(|bytes| durable::write_durable(REBOOTS, &bytes, 0o600));
+        if matches!(noted, Some(Ok(()))) {
+            self.go_down(Action::Reboot, &format!("{unit} asked for it"));
+        }
+    }
+
+    fn look_at_network(&mut self) {
+        if !std::mem::take(&mut self.network_changed) {
+            return;
+        }
+        let wired: Vec<String> = link::wired(Path::new("/")).into_iter().map(|link| link.name).collect();
+        self.addresses = link::addresses()
+            .into_iter()
+            .filter(|(name, _)| wired.contains(name))
+            .map(|(name, addresses)| (name, addresses.iter().map(ToString::to_string).collect()))
+            .collect();
+        let address = link::default_address().map(|(link, address)| (link, address.to_string()));
+        if address != self.address {
+            let (link, text) = address
+                .clone()
+                .unwrap_or_else(|| (self.address.clone().map(|(link, _)| link).unwrap_or_default(), String::new()));
+            self.journal.say(What::Address { link, address: text });
+            self.address.clone_from(&address);
+            self.feed(Event::Address(address.map(|(_, address)| address)));
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        self.clock_at = now() + CLOCK_EACH;
+        self.tell(machine::save_clock().map(|()| None));
+        let free = rustix::fs::statvfs(paths::STATE_MOUNT).map_or(u64::MAX, |room| room.f_bavail * room.f_frsize);
+        if free < STATE_ROOM {
+            let text = format!("the state partition has {} KiB left", free >> 10);
+            self.own.insert("full", Fault::new(Code::StateFull, text));
+        } else {
+            self.own.remove("full");
+        }
+    }
+
+    /// Writes status.json and the page where they have changed.
+    fn publish(&mut self) {
+        let faults: Vec<Fault> = self
+            .own
+            .values()
+            .cloned()
+            .chain(self.reported.values().flatten().cloned())
+            .chain(self.state.faults())
+            .collect();
+        let units = self.state.units.iter().map(|live| {
+            let status =
+                UnitStatus { state: live.state, pid: live.pid, starts: live.starts, detail: live.detail.clone() };
+            (live.unit.name.clone(), status)
+        });
+        let status = Status {
+            version: self.baked.manifest.version.clone(),
+            image: self.baked.manifest.image.clone(),
+            slot: self.found.slot.clone(),
+            hostname: self.status.hostname.clone(),
+            addresses: self.addresses.clone(),
+            doing: self.doing(&faults),
+            ready_at: self.state.ready_at.map(|at| at as f64 / 1000.0),
+            good: self.state.good,
+            payload: self.baked.manifest.payload.title(),
+            debug: self.baked.appliance.debug,
+            units: units.collect(),
+            faults,
+        };
+        if status == self.status {
+            return;
+        }
+        let written = serde_json::to_vec(&status).ok().map(|bytes| durable::replace(paths::STATUS, &bytes, 0o644));
+        if let Some(Err(error)) = written {
+            log::warn!("{}", words(&error));
+        }
+        let page = screen::page(&status);
+        if page != self.page {
+            let news = status.faults != self.status.faults || status.ready_at != self.status.ready_at;
+            if news {
+                self.journal.consoles.page(&page)
+            } else {
+                self.journal.consoles.screen(&page)
+            }
+            self.page = page;
+        }
+        self.status = status;
+    }
+
+    fn doing(&self, faults: &[Fault]) -> String {
+        use bakelite_spec::event::UnitState::{Failed, GivenUp, Running, Starting, Stopping};
+        let of = |role| self.state.of_role(role).map(|number| &self.state.units[number]);
+        let (early, settle, payload) = (of(Role::Early), of(Role::Settle), of(Role::Payload));
+        let says = |words: &str, detail: &str| {
+            if detail.is_empty() { words.to_string() } else { format!("{words}: {detail}") }
+        };
+        match (early, settle, payload) {
+            (Some(early), _, _) if early.state == Starting => says("preparing the settings", &early.detail),
+            (Some(early), _, _) if matches!(early.state, Failed | GivenUp) => says("settings", &early.detail),
+            (_, Some(settle), _) if settle.state == Starting => says("preparing the machine", &settle.detail),
+            (_, Some(settle), _) if matches!(settle.state, Failed | GivenUp) => says("machine", &settle.detail),
+            (_, _, Some(payload)) => match payload.state {
+                Running => "k3s is running".replace("k3s", &self.payload_kind()),
+                Starting => says(&format!("starting {}", self.payload_kind()), &payload.detail),
+                Stopping => format!("stopping {}", self.payload_kind()),
+                Failed => says(&format!("{} ended, and is started again", self.payload_kind()), &payload.detail),
+                GivenUp => says(&format!("{} is not started any more", self.payload_kind()), &payload.detail),
+                _ if !faults.is_empty() => "up and reachable, with the payload withheld".into(),
+                _ => "starting".into(),
+            },
+            _ if self.state.ready_at.is_some() => "up and reachable".into(),
+            _ => "starting".into(),
+        }
+    }
+}

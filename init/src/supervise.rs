@@ -1,0 +1,664 @@
+//! Keeping the units running, as a pure function: an event and the time in, effects out. No clock, no I/O.
+//!
+//! The laws: no unit runs twice at once; none gets SIGTERM twice in one life (the second ends k3s at once, k3s.md 2.7);
+//! each end that wasn't asked for is a failure, exit status 0 included; restarts are paused for 5, 10, 20, 40, 60 s;
+//! k3s never starts without a settle of its own before it; network and ssh start whatever early says.
+
+use bakelite_spec::event::{Outcome, UnitState, What};
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::status::LastStart;
+use bakelite_spec::unit::{Kind, Readiness, Role, Unit};
+
+/// Milliseconds since the kernel started.
+pub type Moment = u64;
+
+const BACK_OFF: [Moment; 5] = [5_000, 10_000, 20_000, 40_000, 60_000];
+/// A run as long as this forgets earlier failures.
+const STEADY: Moment = 600_000;
+/// How long READY has to hold for a good boot.
+const GOOD: Moment = 120_000;
+/// Quiet after a device came or went.
+const DEVICES: Moment = 3_000;
+/// Quiet after the default address changed.
+const ADDRESS: Moment = 30_000;
+/// A settle that ended this shortly after a change of address may not have seen it.
+const JUST_NOW: Moment = 1_000;
+/// Between two looks at a port, and what makes a closed one a failure (k3s.md 2.6).
+const PORT_EACH: Moment = 40_000;
+const PORT_FAILS: u32 = 5;
+const PORT_FOR: Moment = 180_000;
+/// Failures in a row before they become a fault.
+const FAILING: usize = 3;
+/// What settle leaves when it changed a file that the payload reads.
+pub const PAYLOAD_CHANGED: &str = "/run/bakelite/payload-changed";
+
+/// What happened. Units by their number.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// A unit's process runs.
+    Started(usize, u32),
+    /// A unit's process could not be started.
+    NotStarted(usize, String),
+    /// A unit's process ended: exit status, signal, and what its last words mean.
+    Ended(usize, Option<i32>, Option<i32>, Option<Fault>),
+    /// A unit said READY=1.
+    Ready(usize),
+    /// A unit said what it is doing.
+    Says(usize, String),
+    /// Whether a unit's port accepts connections.
+    Port(usize, bool),
+    /// A block device came or went.
+    Devices,
+    /// The default address is another one.
+    Address(Option<String>),
+    /// Somebody asks over the control socket.
+    Ask(Ask),
+}
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Start a unit that was stopped or given up.
+    Start(String),
+    /// Stop a unit until it is asked for again.
+    Stop(String),
+    /// Stop and start a unit.
+    Restart(String),
+    /// Settings and settle again; the payload restarts only if a file it reads has changed.
+    Refit,
+}
+
+/// What is to be done. Units by their number.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Start its process; answered by `Started` or `NotStarted`.
+    Start(usize),
+    /// SIGTERM to its main process.
+    Terminate(usize),
+    /// SIGKILL to its main process.
+    Kill(usize),
+    /// SIGKILL to all that it left behind.
+    KillGroup(usize),
+    /// Look at its port; answered by `Port`.
+    LookAtPort(usize, u16),
+    /// Tell of it.
+    Say(What),
+    /// Write down how the payload's last start went.
+    LastStart(LastStart),
+    /// Use the last accepted settings, else the baked ones.
+    FallBack,
+    /// This boot is a good one.
+    Good,
+    /// A unit asks for a restart of the machine.
+    Reboot(String),
+    /// Remove a file.
+    Remove(&'static str),
+}
+
+/// One unit's life.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The entry of the table.
+    pub unit: Unit,
+    /// Its state.
+    pub state: UnitState,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// How often it was started.
+    pub starts: u32,
+    /// A few words on it.
+    pub detail: String,
+    /// What is wrong with it.
+    pub fault: Option<Fault>,
+    since: Moment,
+    started: Moment,
+    not_before: Moment,
+    failures: usize,
+    wanted: bool,
+    /// The end that is coming was asked for.
+    asked: bool,
+    hangs: bool,
+    kill_at: Option<Moment>,
+    /// A one-shot: ended at least once, in whatever way.
+    passed: bool,
+    outcome: Option<Outcome>,
+    /// A one-shot is to run again when its present run has ended.
+    again: bool,
+    /// Settle: done, and no payload has been started upon it.
+    unspent: bool,
+    port_at: Moment,
+    port_closed: Option<(Moment, u32)>,
+}
+
+/// All units, and what is waited for.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The units in the order of the table.
+    pub units: Vec<Live>,
+    /// Why settle and the payload are not run at all.
+    withheld: Option<Fault>,
+    devices_at: Option<Moment>,
+    address: Option<String>,
+    address_since: Moment,
+    settled_address: Option<String>,
+    refit_at: Option<Moment>,
+    refitting: bool,
+    well_since: Option<Moment>,
+    /// Whether this boot counts as good.
+    pub good: bool,
+    /// When the payload, or the machine without one, was first ready.
+    pub ready_at: Option<Moment>,
+}
+
+impl State {
+    /// All units waiting. `withheld` keeps settle and the payload from running.
+    pub fn new(units: Vec<Unit>, withheld: Option<Fault>) -> Self {
+        let units = units
+            .into_iter()
+            .map(|unit| Live {
+                state: UnitState::Waiting,
+                pid: None,
+                starts: 0,
+                detail: String::new(),
+                fault: None,
+                since: 0,
+                started: 0,
+                not_before: 0,
+                failures: 0,
+                wanted: !(withheld.is_some() && matches!(unit.role, Role::Settle | Role::Payload)),
+                asked: false,
+                hangs: false,
+                kill_at: None,
+                passed: false,
+                outcome: None,
+                again: false,
+                unspent: false,
+                port_at: 0,
+                port_closed: None,
+                unit,
+            })
+            .collect();
+        Self {
+            units,
+            withheld,
+            devices_at: None,
+            address: None,
+            address_since: 0,
+            settled_address: None,
+            refit_at: None,
+            refitting: false,
+            well_since: None,
+            good: false,
+            ready_at: None,
+        }
+    }
+
+    /// The number of the unit with a role.
+    pub fn of_role(&self, role: Role) -> Option<usize> {
+        self.units.iter().position(|live| live.unit.role == role)
+    }
+
+    fn named(&self, name: &str) -> Option<usize> {
+        self.units.iter().position(|live| live.unit.name == name)
+    }
+
+    /// What is wrong with the units.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.units.iter().filter_map(|live| live.fault.clone()).collect()
+    }
+
+    /// Takes one event. `is_there` says whether a file is there and not empty.
+    pub fn handle(&mut self, now: Moment, event: Event, is_there: &dyn Fn(&str) -> bool) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Tick => {}
+            Event::Started(number, pid) => self.started(now, number, pid, &mut effects),
+            Event::NotStarted(number, why) => {
+                self.units[number].detail = why;
+                self.ended(now, number, (None, None, None), is_there, &mut effects);
+            }
+            Event::Ended(number, status, signal, fault) => {
+                self.ended(now, number, (status, signal, fault), is_there, &mut effects);
+            }
+            Event::Ready(number) => self.ready(now, number, &mut effects),
+            Event::Says(number, text) => {
+                let live = &mut self.units[number];
+                live.detail = text;
+                effects.push(said(live));
+            }
+            Event::Port(number, open) => self.port(now, number, open, &mut effects),
+            Event::Devices => self.devices_at = Some(now + DEVICES),
+            Event::Address(address) => {
+                self.address = address;
+                self.address_since = now;
+                let differs = self.address.is_some() && self.address != self.settled_address;
+                let settled = self.of_role(Role::Settle).is_some_and(|number| self.units[number].passed);
+                self.refit_at = (differs && settled).then_some(now + ADDRESS);
+            }
+            Event::Ask(ask) => self.ask(now, &ask, &mut effects),
+        }
+        self.time_passes(now, &mut effects);
+        self.start_what_may(now, is_there, &mut effects);
+        self.judge(now, is_there, &mut effects);
+        effects
+    }
+
+    /// When the next `Tick` is needed, at the latest.
+    pub fn deadline(&self, now: Moment) -> Option<Moment> {
+        let units = self.units.iter().flat_map(|live| {
+            let start = matches!(live.state, UnitState::Waiting | UnitState::Failed) && live.wanted;
+            let limit = live.unit.start_seconds.filter(|_| live.state == UnitState::Starting);
+            [
+                start.then_some(live.not_before),
+                limit.map(|limit| live.since + limit * 1000),
+                live.kill_at,
+                (live.state == UnitState::Running && live.unit.alive_port.is_some()).then_some(live.port_at),
+            ]
+        });
+        let well = self.well_since.filter(|_| !self.good).map(|since| since + GOOD);
+        units.chain([self.devices_at, self.refit_at, well]).flatten().filter(|at| *at > now).min()
+    }
+
+    fn started(&mut self, now: Moment, number: usize, pid: u32, effects: &mut Vec<Effect>) {
+        let live = &mut self.units[number];
+        live.pid = Some(pid);
+        let running = live.unit.readiness == Readiness::Started && live.unit.kind == Kind::Service;
+        if running {
+            live.state = UnitState::Running;
+            live.since = now;
+        }
+        effects.push(said(live));
+    }
+
+    fn ready(&mut self, now: Moment, number: usize, effects: &mut Vec<Effect>) {
+        let live = &mut self.units[number];
+        if live.state != UnitState::Starting {
+            return;
+        }
+        live.state = UnitState::Running;
+        live.since = now;
+        live.port_at = now + PORT_EACH;
+        live.port_closed = None;
+        effects.push(said(live));
+        if live.unit.role == Role::Payload {
+            live.fault = None;
+            let start =
+                LastStart { started: seconds(live.started), ready_at: Some(seconds(now)), ..LastStart::default() };
+            effects.push(Effect::LastStart(start));
+            self.first_ready(now, live_name(&self.units[number]), effects);
+        }
+    }
+
+    fn first_ready(&mut self, now: Moment, payload: String, effects: &mut Vec<Effect>) {
+        self.ready_at.get_or_insert(now);
+        effects.push(Effect::Say(What::Ready { payload }));
+    }
+
+    fn ended(
+        &mut self,
+        now: Moment,
+        number: usize,
+        (status, signal, words): (Option<i32>, Option<i32>, Option<Fault>),
+        is_there: &dyn Fn(&str) -> bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let live = &mut self.units[number];
+        if live.pid.is_none() && live.state != UnitState::Starting {
+            return;
+        }
+        let was_steady = live.state == UnitState::Running && now - live.since >= STEADY;
+        let ran = live.pid.take().is_some();
+        let (asked, hung) = (std::mem::take(&mut live.asked), std::mem::take(&mut live.hangs));
+        live.kill_at = None;
+        live.since = now;
+        if ran {
+            live.detail = match (status, signal) {
+                (Some(status), _) => format!("exit status {status}"),
+                (_, Some(signal)) => format!("signal {signal}"),
+                _ => String::new(),
+            };
+            if live.unit.role != Role::Payload {
+                effects.push(Effect::KillGroup(number));
+            }
+        }
+        if asked {
+            live.state = UnitState::Waiting;
+            live.failures = 0;
+            live.not_before = now;
+            effects.push(said(live));
+            return;
+        }
+        match live.unit.kind {
+            Kind::Oneshot => self.one_shot_ended(now, number, status, is_there, effects),
+            Kind::Service => {
+                if was_steady {
+                    live.failures = 0;
+                }
+                self.service_failed(now, number, (status, signal, words, hung), effects);
+            }
+        }
+    }
+
+    fn one_shot_ended(
+        &mut self,
+        now: Moment,
+        number: usize,
+        status: Option<i32>,
+        is_there: &dyn Fn(&str) -> bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let live = &mut self.units[number];
+        let outcome = Outcome::read(status);
+        let role = live.unit.role;
+        live.passed = true;
+        live.outcome = Some(outcome);
+        live.fault = None;
+        match outcome {
+            Outcome::GoOn => {
+                live.state = UnitState::Done;
+                live.failures = 0;
+            }
+            Outcome::TryAgain => {
+                live.pause(now);
+                live.detail = "waits, and tries again".into();
+            }
+            Outcome::Refused => {
+                live.state = UnitState::GivenUp;
+                live.detail = "refused: a human is needed".into();
+            }
+            Outcome::Reboot => {
+                live.state = UnitState::GivenUp;
+                live.detail = "asked for a restart".into();
+                effects.push(Effect::Reboot(live.unit.name.clone()));
+            }
+            Outcome::Died => {
+                let code = if role == Role::Early { Code::EarlyFailed } else { Code::UnitFailing };
+                live.fault = Some(Fault::new(code, format!("{} ended with {}", live.unit.name, live.detail)));
+                live.pause(now);
+                if role == Role::Early {
+                    effects.push(Effect::FallBack);
+                }
+            }
+        }
+        if std::mem::take(&mut live.again) && live.state != UnitState::Failed {
+            live.state = UnitState::Waiting;
+            live.not_before = now;
+        }
+        effects.push(said(live));
+        if role == Role::Settle && outcome == Outcome::GoOn {
+            live.unspent = true;
+            self.settled_address = self.address.clone();
+            if self.address.is_some() && now - self.address_since < JUST_NOW {
+                self.refit_at = Some(now + ADDRESS);
+            }
+            if std::mem::take(&mut self.refitting)
+                && is_there(PAYLOAD_CHANGED)
+                && let Some(payload) = self.of_role(Role::Payload)
+            {
+                self.stop(now, payload, true, effects);
+            }
+        }
+    }
+
+    fn service_failed(
+        &mut self,
+        now: Moment,
+        number: usize,
+        (status, signal, words, hung): (Option<i32>, Option<i32>, Option<Fault>, bool),
+        effects: &mut Vec<Effect>,
+    ) {
+        let live = &mut self.units[number];
+        live.pause(now);
+        if live.unit.role != Role::Payload {
+            if live.failures >= FAILING {
+                let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
+                live.fault = Some(Fault::new(Code::UnitFailing, text));
+            }
+            effects.push(said(live));
+            return;
+        }
+        let hang = hung.then(|| Fault::new(Code::K3sHangs, format!("{} did not become ready in time", live.unit.name)));
+        let fault = words.or(hang).or_else(|| {
+            let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
+            (live.failures >= FAILING).then(|| Fault::new(Code::K3sFailing, text))
+        });
+        if let Some(fault) = &fault {
+            live.detail = format!("{}, {}", live.detail, fault.code.name());
+            if fault.code.is_final_for_k3s() {
+                live.state = UnitState::GivenUp;
+            }
+        }
+        live.fault.clone_from(&fault);
+        effects.push(Effect::LastStart(LastStart {
+            started: seconds(live.started),
+            ready_at: None,
+            ended: Some(seconds(now)),
+            status,
+            signal,
+            fault: fault.clone(),
+        }));
+        effects.push(said(live));
+        effects.extend(fault.map(|fault| Effect::Say(What::Fault(fault))));
+        let not_before = live.not_before;
+        if let Some(settle) = self.of_role(Role::Settle) {
+            let settle = &mut self.units[settle];
+            settle.unspent = false;
+            if settle.state == UnitState::Done {
+                settle.state = UnitState::Waiting;
+                // A little before the payload's own time, so that it isn't late.
+                settle.not_before = not_before.saturating_sub(1_000);
+            }
+        }
+    }
+
+    fn port(&mut self, now: Moment, number: usize, open: bool, effects: &mut Vec<Effect>) {
+        let live = &mut self.units[number];
+        if live.state != UnitState::Running || open {
+            live.port_closed = None;
+            return;
+        }
+        let (since, fails) = live.port_closed.map_or((now, 1), |(since, fails)| (since, fails + 1));
+        live.port_closed = Some((since, fails));
+        if fails >= PORT_FAILS && now - since >= PORT_FOR {
+            live.detail = "its port has been closed for minutes".into();
+            self.stop(now, number, false, effects);
+            self.units[number].hangs = true;
+        }
+    }
+
+    /// Asks a unit's process to end, once.
+    fn stop(&mut self, now: Moment, number: usize, asked: bool, effects: &mut Vec<Effect>) {
+        let live = &mut self.units[number];
+        live.asked |= asked;
+        if live.pid.is_none() || live.state == UnitState::Stopping {
+            return;
+        }
+        live.state = UnitState::Stopping;
+        live.since = now;
+        live.kill_at = Some(now + live.unit.stop_seconds * 1000);
+        effects.push(Effect::Terminate(number));
+        effects.push(said(live));
+    }
+
+    fn ask(&mut self, now: Moment, ask: &Ask, effects: &mut Vec<Effect>) {
+        let withheld = self.withheld.is_some();
+        match ask {
+            Ask::Refit => self.refit_at = Some(now),
+            Ask::Start(name) | Ask::Stop(name) | Ask::Restart(name) => {
+                let Some(number) = self.named(name) else { return };
+                let live = &mut self.units[number];
+                let may = !(withheld && matches!(live.unit.role, Role::Settle | Role::Payload));
+                live.wanted = !matches!(ask, Ask::Stop(_)) && may;
+                live.fault = None;
+                if matches!(live.state, UnitState::Failed | UnitState::GivenUp | UnitState::Done) && live.wanted {
+                    live.state = UnitState::Waiting;
+                    live.not_before = now;
+                    live.failures = 0;
+                    if live.unit.role == Role::Payload {
+                        self.run_again(now, Role::Settle);
+                    }
+                } else if !matches!(ask, Ask::Start(_)) {
+                    self.stop(now, number, true, effects);
+                }
+            }
+        }
+    }
+
+    /// Has a one-shot run once more: now, or when its present run has ended.
+    fn run_again(&mut self, now: Moment, role: Role) {
+        let Some(number) = self.of_role(role) else { return };
+        let live = &mut self.units[number];
+        live.unspent = false;
+        if live.state == UnitState::Starting || live.state == UnitState::Stopping {
+            live.again = true;
+        } else if live.wanted {
+            live.state = UnitState::Waiting;
+            live.not_before = now;
+        }
+    }
+
+    fn time_passes(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        for number in 0..self.units.len() {
+            let live = &mut self.units[number];
+            if live.kill_at.is_some_and(|at| at <= now) {
+                live.kill_at = None;
+                effects.push(Effect::Kill(number));
+            }
+            let limit = live.unit.start_seconds.map(|limit| live.since + limit * 1000);
+            if live.state == UnitState::Starting && live.pid.is_some() && limit.is_some_and(|at| at <= now) {
+                live.hangs = true;
+                live.detail = "did not become ready in time".into();
+                self.stop(now, number, false, effects);
+            }
+            let live = &mut self.units[number];
+            if let Some(port) = live.unit.alive_port
+                && live.state == UnitState::Running
+                && live.port_at <= now
+            {
+                live.port_at = now + PORT_EACH;
+                effects.push(Effect::LookAtPort(number, port));
+            }
+        }
+        if self.devices_at.is_some_and(|at| at <= now) {
+            self.devices_at = None;
+            let waits = |role| {
+                self.of_role(role).is_some_and(|number| {
+                    matches!(self.units[number].outcome, Some(Outcome::TryAgain | Outcome::Refused))
+                })
+            };
+            if waits(Role::Early) || waits(Role::Settle) {
+                self.run_again(now, Role::Early);
+                self.run_again(now, Role::Settle);
+            }
+        }
+        if self.refit_at.is_some_and(|at| at <= now) {
+            self.refit_at = None;
+            self.refitting = true;
+            effects.push(Effect::Remove(PAYLOAD_CHANGED));
+            self.run_again(now, Role::Early);
+            self.run_again(now, Role::Settle);
+        }
+    }
+
+    fn start_what_may(&mut self, now: Moment, is_there: &dyn Fn(&str) -> bool, effects: &mut Vec<Effect>) {
+        for number in 0..self.units.len() {
+            if !self.may_start(now, number, is_there) {
+                continue;
+            }
+            if self.units[number].unit.role == Role::Payload
+                && let Some(settle) = self.of_role(Role::Settle)
+            {
+                self.units[settle].unspent = false;
+            }
+            let live = &mut self.units[number];
+            live.state = UnitState::Starting;
+            live.since = now;
+            live.started = now;
+            live.starts += 1;
+            live.detail = String::new();
+            live.asked = false;
+            effects.push(Effect::Start(number));
+        }
+    }
+
+    fn may_start(&self, now: Moment, number: usize, is_there: &dyn Fn(&str) -> bool) -> bool {
+        let live = &self.units[number];
+        let rests = matches!(live.state, UnitState::Waiting | UnitState::Failed) && live.pid.is_none();
+        if !rests || !live.wanted || now < live.not_before {
+            return false;
+        }
+        let file = live.unit.needs_file.as_deref().is_none_or(is_there);
+        let settled = live.unit.role != Role::Payload
+            || self
+                .of_role(Role::Settle)
+                .is_none_or(|settle| self.units[settle].state == UnitState::Done && self.units[settle].unspent);
+        file && settled && live.unit.after.iter().all(|name| self.stands(name, live.unit.role))
+    }
+
+    /// Whether what a unit comes after is there. What gives access never waits for a good end of early.
+    fn stands(&self, name: &str, for_role: Role) -> bool {
+        let Some(number) = self.named(name) else { return true };
+        let before = &self.units[number];
+        match (before.unit.kind, before.unit.role) {
+            (Kind::Oneshot, Role::Early) if for_role == Role::Access => before.passed,
+            (Kind::Oneshot, _) => before.state == UnitState::Done,
+            (Kind::Service, _) => before.state == UnitState::Running,
+        }
+    }
+
+    /// Whether all is well, and for how long: a good boot is told once.
+    fn judge(&mut self, now: Moment, is_there: &dyn Fn(&str) -> bool, effects: &mut Vec<Effect>) {
+        let well = match self.of_role(Role::Payload) {
+            Some(payload) => self.units[payload].state == UnitState::Running,
+            None => self.units.iter().all(|live| match (live.unit.role, live.unit.kind) {
+                (Role::Early, _) => live.state == UnitState::Done,
+                (Role::Access, Kind::Service) => {
+                    live.state == UnitState::Running || !live.unit.needs_file.as_deref().is_none_or(is_there)
+                }
+                _ => true,
+            }),
+        };
+        if !well {
+            self.well_since = None;
+            return;
+        }
+        let since = *self.well_since.get_or_insert(now);
+        if self.ready_at.is_none() && self.withheld.is_none() {
+            self.first_ready(now, "none".into(), effects);
+        }
+        if !self.good && self.withheld.is_none() && now - since >= GOOD {
+            self.good = true;
+            effects.push(Effect::Good);
+        }
+    }
+}
+
+impl Live {
+    /// Whether its end was asked for.
+    pub fn is_stopping(&self) -> bool {
+        self.state == UnitState::Stopping
+    }
+
+    fn pause(&mut self, now: Moment) {
+        self.state = UnitState::Failed;
+        self.not_before = now + BACK_OFF[self.failures.min(BACK_OFF.len() - 1)];
+        self.failures += 1;
+    }
+}
+
+fn live_name(live: &Live) -> String {
+    live.unit.name.clone()
+}
+
+fn said(live: &Live) -> Effect {
+    Effect::Say(What::Unit { unit: live.unit.name.clone(), state: live.state, detail: live.detail.clone() })
+}
+
+fn seconds(moment: Moment) -> f64 {
+    moment as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! Facts: what the machine is, as far as decisions need it. Plain data, so that a file can hold a machine.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// A machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Facts {
+    /// The maker's serial number; empty where there is none worth the name.
+    pub serial: String,
+    /// Wired links, by name.
+    pub links: Vec<Link>,
+    /// The default address and its link, the stand-in's own apart.
+    pub address: Option<(String, IpAddr)>,
+    /// Whether the stand-in for a network is up.
+    pub dummy: Option<Dummy>,
+    /// Whether what is written to state outlives this boot.
+    pub state_is_durable: bool,
+    /// The files that steps read, by path; absent ones aren't in it.
+    pub files: BTreeMap<String, String>,
+    /// Paths that are there, whatever is in them: secrets, whose content is nobody's business here.
+    pub present: Vec<String>,
+    /// Links below the folder of container images, with their targets.
+    pub image_links: BTreeMap<String, String>,
+    /// How long this pass has waited for an address, in seconds.
+    pub waited: u64,
+}
+
+/// A wired link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The kernel's name.
+    pub name: String,
+    /// The MAC address, lower case with colons.
+    pub mac: String,
+    /// The place of its device below /sys/devices.
+    pub path: String,
+    /// Whether something is at the other end.
+    pub carrier: bool,
+}
+
+/// The stand-in for a network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dummy {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Facts {
+    /// A file's text, if it is there.
+    pub fn file(&self, path: &str) -> Option<&str> {
+        self.files.get(path).map(String::as_str)
+    }
+
+    /// Whether a path is there.
+    pub fn has(&self, path: &str) -> bool {
+        self.present.iter().any(|present| present == path) || self.files.contains_key(path)
+    }
+}

@@ -1,0 +1,77 @@
+//! The node's name from its pattern: stable, valid, and different on each machine.
+
+use crate::facts::Facts;
+
+/// Serial numbers that makers leave on thousands of machines.
+const JUNK: &[&str] = &[
+    "none",
+    "default string",
+    "to be filled by o.e.m.",
+    "system serial number",
+    "123456789",
+    "0123456789",
+    "not specified",
+    "unknown",
+    "n/a",
+    "na",
+    "invalid",
+    "oem",
+    "chassis serial number",
+    "serial",
+];
+
+/// The longest DNS label (RFC 1123), which is what Kubernetes takes for a node's name here.
+const LONGEST: usize = 63;
+
+/// Fills a pattern. `{serial}` falls back to the first MAC, and both to `unknown` on a machine that has neither.
+pub fn expand(pattern: &str, facts: &Facts, board: &str) -> String {
+    let mac = facts.links.iter().map(|link| label(&link.mac.replace(':', ""))).find(|mac| !mac.is_empty());
+    let mac = mac.unwrap_or_else(|| "unknown".into());
+    let serial = Some(label(&facts.serial)).filter(|serial| is_worth_the_name(&facts.serial) && !serial.is_empty());
+    let name = pattern
+        .replace("{serial}", &serial.unwrap_or_else(|| mac.clone()))
+        .replace("{mac}", &mac)
+        .replace("{board}", &label(board));
+    let name: String = label(&name).chars().take(LONGEST).collect();
+    name.trim_matches('-').to_string()
+}
+
+/// Whether a serial number tells one machine from another.
+fn is_worth_the_name(serial: &str) -> bool {
+    let serial = serial.trim().to_lowercase();
+    let mut letters = serial.chars().filter(char::is_ascii_alphanumeric);
+    let first = letters.next();
+    let varied = letters.any(|letter| Some(letter) != first);
+    varied && !JUNK.contains(&serial.as_str())
+}
+
+/// Only lower-case letters, digits and inner dashes.
+fn label(text: &str) -> String {
+    let plain: String =
+        text.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    plain.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Link;
+
+    fn machine(serial: &str) -> Facts {
+        let link = Link { mac: "52:54:00:AB:cd:01".into(), ..Link::default() };
+        Facts { serial: serial.into(), links: vec![link], ..Facts::default() }
+    }
+
+    #[test]
+    fn names_are_valid_and_fall_back_where_the_serial_is_junk() {
+        let name = |serial: &str| expand("shop-{serial}", &machine(serial), "rpi4");
+        assert_eq!(name("10000000a3b4c5d6"), "shop-10000000a3b4c5d6");
+        assert_eq!(name("ABC 12/3"), "shop-abc-12-3");
+        for junk in ["", "None", "To Be Filled By O.E.M.", "0000000000000000", "Default string", "123456789"] {
+            assert_eq!(name(junk), "shop-52540 0abcd01".replace(' ', ""), "{junk}");
+        }
+        assert_eq!(expand("{serial}", &Facts::default(), "x"), "unknown");
+        assert_eq!(expand("n-{serial}", &machine(&"ab".repeat(60)), "x").len(), 63);
+        assert_eq!(expand("{board}-{mac}", &machine("x"), "qemu-x86_64"), "qemu-x86-64-525400abcd01");
+    }
+}

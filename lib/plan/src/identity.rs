@@ -1,0 +1,74 @@
+//! Identity: the node's name and its secrets, made once, before k3s ever starts, and never changed by a new setting.
+//!
+//! Order: what the state partition says, else made new. Where state doesn't outlive the boot nothing is made, as a
+//! second identity of the same machine is worse than none.
+
+use crate::Settings;
+use crate::action::Action;
+use crate::facts::Facts;
+use crate::hostname;
+use crate::step::{Decision, publish};
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::status::paths;
+use serde::{Deserialize, Serialize};
+
+/// The identity's record.
+pub const RECORD: &str = "/var/lib/bakelite/identity.json";
+/// The cluster's token; k3s reads it by `token-file`.
+pub const TOKEN: &str = "/var/lib/bakelite/token";
+/// The ssh server's key.
+pub const HOST_KEY: &str = "/var/lib/dropbear/dropbear_ed25519_host_key";
+
+/// Who this machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Identity {
+    /// The format of this record.
+    pub format: u32,
+    /// The node's name.
+    pub node: String,
+}
+
+/// The identity on state, if there is one that can be read.
+pub fn of(facts: &Facts) -> Option<Identity> {
+    serde_json::from_str(facts.file(RECORD)?).ok()
+}
+
+/// The node's name: the identity's, else what the pattern gives.
+pub fn node_name(facts: &Facts, settings: &Settings) -> String {
+    of(facts).map_or_else(
+        || hostname::expand(&settings.appliance.hostname, facts, &settings.manifest.board_name),
+        |identity| identity.node,
+    )
+}
+
+/// Decides about the identity.
+pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
+    if !facts.state_is_durable {
+        let text = "the state partition isn't available, so this machine has no identity to start k3s with";
+        return Decision::Refuse(Fault::new(Code::StateUnavailable, text));
+    }
+    if facts.has(RECORD) && of(facts).is_none() {
+        let text = format!("{RECORD} can't be read, and a new identity would be another node");
+        return Decision::Refuse(Fault::new(Code::IdentityConflict, text));
+    }
+    let identity = Identity { format: 1, node: node_name(facts, settings) };
+    let secret = |path: &str| (!facts.has(path)).then(|| Action::MakeSecret { path: path.into() });
+    let host_key = (!facts.has(HOST_KEY)).then(|| Action::MakeHostKey { path: HOST_KEY.into() });
+    // The record comes last: with it, all of the identity is there.
+    let record = publish(facts, RECORD, json(&identity), 0o600);
+    let actions: Vec<Action> = [secret(TOKEN), host_key, record].into_iter().flatten().collect();
+    let name = &identity.node;
+    Decision::of(
+        actions,
+        format!("this machine is {name}"),
+        format!("this machine becomes {name}, with secrets of its own"),
+    )
+}
+
+fn json(identity: &Identity) -> String {
+    serde_json::to_string(identity).map_or_else(|_| String::new(), |text| text + "\n")
+}
+
+/// Where the name goes in this boot.
+pub(crate) const HOSTNAME: &str = paths::HOSTNAME;

@@ -1,0 +1,27 @@
+//! The fitter's head: facts in, decisions out. Pure: no I/O, no clock, no random numbers.
+//!
+//! A [`step::Step`] decides from [`facts::Facts`] and [`Settings`] alone; what it wants done is a list of
+//! [`action::Action`]s, each idempotent, that somebody else applies and makes durable. After each step the world is
+//! looked at anew: a plan is a forecast, never a script.
+
+pub mod action;
+pub mod address;
+pub mod facts;
+pub mod hostname;
+pub mod identity;
+pub mod k3s_config;
+pub mod payload;
+pub mod settings;
+pub mod step;
+
+use bakelite_spec::appliance::Appliance;
+use bakelite_spec::manifest::Manifest;
+
+/// What the machine is meant to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The appliance, all layers merged.
+    pub appliance: Appliance,
+    /// What is in the image.
+    pub manifest: Manifest,
+}

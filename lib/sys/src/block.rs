@@ -1,0 +1,166 @@
+//! Disks as sysfs shows them: what they are called, how they are attached, what is on them, who holds them.
+//!
+//! The root folder is a parameter, so that tests use trees. Nothing is opened here but small files of sysfs.
+
+use crate::{names_in, read_text};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Bytes of the sectors that sysfs counts in, whatever the disk's own are.
+const SECTOR: u64 = 512;
+
+/// One disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// The kernel's name, such as `sda`, `nvme0n1`, `mmcblk0`.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Whether the medium can be taken out.
+    pub removable: bool,
+    /// Whether it can't be written.
+    pub read_only: bool,
+    /// How it is attached: `usb`, `nvme`, `mmc`, `ata`, `virtio`, `scsi`; empty where unknown.
+    pub transport: String,
+    /// The maker's and model's name.
+    pub model: String,
+    /// The serial number.
+    pub serial: String,
+    /// The world-wide name.
+    pub wwn: String,
+    /// The devices built upon it (device mapper, RAID).
+    pub holders: Vec<String>,
+    /// Its partitions by number.
+    pub partitions: BTreeMap<u32, Partition>,
+}
+
+/// One partition as the kernel knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// The kernel's name, such as `sda1`, `nvme0n1p1`.
+    pub name: String,
+    /// Its first byte.
+    pub start: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// The devices built upon it.
+    pub holders: Vec<String>,
+}
+
+impl Disk {
+    /// The device file of the whole disk.
+    pub fn device(&self) -> PathBuf {
+        Path::new("/dev").join(&self.name)
+    }
+
+    /// The device file of one of its partitions, by the kernel's rule for names.
+    pub fn partition_device(&self, number: u32) -> PathBuf {
+        let joint = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
+        Path::new("/dev").join(format!("{}{joint}{number}", self.name))
+    }
+}
+
+/// All real disks with a medium, by name. `root` is `/` but in tests.
+pub fn disks(root: &Path) -> Vec<Disk> {
+    const NONE: [&str; 9] = ["loop", "ram", "zram", "dm-", "sr", "fd", "md", "nbd", "mtdblock"];
+    let folder = root.join("sys/block");
+    names_in(&folder)
+        .into_iter()
+        .filter(|name| !NONE.iter().any(|prefix| name.starts_with(prefix)))
+        // The boot and replay-protected areas of an eMMC are disks of their own.
+        .filter(|name| !(name.starts_with("mmcblk") && (name.contains("boot") || name.contains("rpmb"))))
+        .filter_map(|name| disk(&folder.join(&name), name))
+        .filter(|disk| disk.size > 0)
+        .collect()
+}
+
+fn disk(folder: &Path, name: String) -> Option<Disk> {
+    let text = |path: &str| read_text(folder.join(path)).map(|text| text.trim().to_string()).unwrap_or_default();
+    let number = |path: &str| text(path).parse::<u64>().ok();
+    let place = folder.canonicalize().ok()?.to_string_lossy().into_owned();
+    let partitions = names_in(folder)
+        .into_iter()
+        .filter_map(|child| {
+            let of = |file: &str| text(&format!("{child}/{file}")).parse::<u64>().ok();
+            let number = u32::try_from(of("partition")?).ok()?;
+            let (start, length) = (of("start")?.checked_mul(SECTOR)?, of("size")?.checked_mul(SECTOR)?);
+            let holders = names_in(folder.join(&child).join("holders"));
+            Some((number, Partition { name: child, start, length, holders }))
+        })
+        .collect();
+    let model = [text("device/vendor"), text("device/model"), text("device/name")];
+    Some(Disk {
+        size: number("size")?.checked_mul(SECTOR)?,
+        removable: number("removable") == Some(1),
+        read_only: number("ro") == Some(1),
+        transport: transport(&name, &place).into(),
+        model: model
+            .iter()
+            .filter(|word| !word.is_empty() && !word.starts_with("0x"))
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(" "),
+        serial: [text("device/serial"), text("serial"), serial_page(folder)]
+            .into_iter()
+            .find(|s| !s.is_empty())
+            .unwrap_or_default(),
+        wwn: [text("device/wwid"), text("wwid")].into_iter().find(|s| !s.is_empty()).unwrap_or_default(),
+        holders: names_in(folder.join("holders")),
+        partitions,
+        name,
+    })
+}
+
+/// SCSI disks tell their serial number only in a binary page (SPC-4, 7.8.15).
+fn serial_page(folder: &Path) -> String {
+    let bytes = std::fs::read(folder.join("device/vpd_pg80")).unwrap_or_default();
+    String::from_utf8_lossy(bytes.get(4..).unwrap_or_default()).trim_matches(['\0', ' ']).to_string()
+}
+
+fn transport(name: &str, place: &str) -> &'static str {
+    let known = [("/usb", "usb"), ("/nvme", "nvme"), ("/mmc", "mmc"), ("/ata", "ata"), ("/virtio", "virtio")];
+    match known.iter().find(|(part, _)| place.contains(part)) {
+        Some((_, transport)) => transport,
+        None if name.starts_with("sd") => "scsi",
+        None => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        crate::durable::make_folder(path.parent().unwrap()).unwrap();
+        crate::durable::replace(path, text.as_bytes(), 0o644).unwrap();
+    }
+
+    #[test]
+    fn a_tree_becomes_disks() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let usb = "sys/devices/pci0/usb1/1-1/host0/block/sda";
+        for (file, text) in
+            [("size", "2048\n"), ("removable", "1\n"), ("device/vendor", "Acme \n"), ("device/model", "Stick\n")]
+        {
+            put(root, &format!("{usb}/{file}"), text);
+        }
+        put(root, &format!("{usb}/sda1/partition"), "1\n");
+        put(root, &format!("{usb}/sda1/start"), "64\n");
+        put(root, &format!("{usb}/sda1/size"), "128\n");
+        put(root, "sys/block/loop0/size", "100\n");
+        put(root, "sys/block/mmcblk0boot0/size", "100\n");
+        put(root, "sys/block/nvme0n1/size", "0\n");
+        std::os::unix::fs::symlink("../devices/pci0/usb1/1-1/host0/block/sda", root.join("sys/block/sda")).unwrap();
+        let found = disks(root);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let disk = &found[0];
+        assert_eq!((disk.size, disk.removable, disk.transport.as_str()), (1 << 20, true, "usb"));
+        assert_eq!(disk.model, "Acme Stick");
+        assert_eq!((disk.partitions[&1].start, disk.partitions[&1].length), (32_768, 65_536));
+        assert_eq!(disk.partition_device(2), Path::new("/dev/sda2"));
+        let card = Disk { name: "mmcblk0".into(), ..Disk::default() };
+        assert_eq!(card.partition_device(5), Path::new("/dev/mmcblk0p5"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Durable files: what these functions have written is on the medium, or the file is as it was before.
+//!
+//! Publishing is: a temporary file beside the target, fsync, rename, fsync of the folder (law 3 and 4 of the design).
+//! For tmpfs and kernel files, where there is nothing to make durable, [`write_plain`] is the one door.
+
+use crate::SysError;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".new");
+    path.with_file_name(name)
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    if durable { file.sync_all() } else { Ok(()) }
+}
+
+/// Replaces a file's content so that a power cut leaves the old content or the new one.
+///
+/// # Errors
+/// When any step fails; the old content is then still there.
+pub fn write_durable(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    let path = path.as_ref();
+    let temporary = beside(path);
+    write_new(&temporary, bytes, mode, true).map_err(|source| SysError::Write { path: temporary.clone(), source })?;
+    publish(&temporary, path)
+}
+
+/// Moves a finished and synced file to its name, and makes the name durable.
+///
+/// # Errors
+/// When the rename or the fsync of the folder fails.
+pub fn publish(from: &Path, to: &Path) -> Result<(), SysError> {
+    rename(from, to)?;
+    sync_folder(to.parent().unwrap_or(Path::new("/")))
+}
+
+/// Renames without making it durable.
+///
+/// # Errors
+/// When the rename fails.
+#[expect(clippy::disallowed_methods, reason = "the door itself")]
+pub fn rename(from: &Path, to: &Path) -> Result<(), SysError> {
+    std::fs::rename(from, to).map_err(|source| SysError::Change { path: to.into(), source })
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// When the folder can't be opened or synced.
+pub fn sync_folder(folder: &Path) -> Result<(), SysError> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| SysError::Change { path: folder.into(), source })
+}
+
+/// Makes the whole file system that a path is on durable.
+///
+/// # Errors
+/// When the path can't be opened or the medium fails.
+pub fn sync_file_system(path: &Path) -> Result<(), SysError> {
+    let change = |source| SysError::Change { path: path.into(), source };
+    let file = File::open(path).map_err(change)?;
+    rustix::fs::syncfs(&file).map_err(|error| change(error.into()))
+}
+
+/// Replaces a file on a tmpfs in one step; nothing is made durable.
+///
+/// # Errors
+/// When writing or renaming fails.
+pub fn replace(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    let path = path.as_ref();
+    let temporary = beside(path);
+    write_new(&temporary, bytes, mode, false).map_err(|source| SysError::Write { path: temporary.clone(), source })?;
+    rename(&temporary, path)
+}
+
+/// Writes to a file of the kernel (sysfs, procfs, cgroup) or a device; it has to be there.
+///
+/// # Errors
+/// When it isn't there or refuses the value.
+pub fn write_plain(path: impl AsRef<Path>, text: &str) -> Result<(), SysError> {
+    let path = path.as_ref();
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| SysError::Write { path: path.into(), source })
+}
+
+/// Makes a folder and those above it.
+///
+/// # Errors
+/// When one of them can't be made.
+pub fn make_folder(path: impl AsRef<Path>) -> Result<(), SysError> {
+    let path = path.as_ref();
+    std::fs::create_dir_all(path).map_err(|source| SysError::Change { path: path.into(), source })
+}
+
+/// Removes a file; one that isn't there is no error.
+///
+/// # Errors
+/// When it is there and can't be removed.
+pub fn remove_file(path: impl AsRef<Path>) -> Result<(), SysError> {
+    let path = path.as_ref();
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(SysError::Change { path: path.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn content_and_mode_are_replaced_and_nothing_is_left_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seal");
+        write_durable(&path, b"one", 0o644).unwrap();
+        write_durable(&path, b"two", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(crate::names_in(folder.path()), ["seal"]);
+        assert!(write_durable(folder.path().join("none/seal"), b"", 0o600).is_err());
+    }
+
+    #[test]
+    fn kernel_files_are_never_created() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(write_plain(folder.path().join("cgroup.kill"), "1").is_err());
+        assert!(crate::names_in(folder.path()).is_empty());
+    }
+}

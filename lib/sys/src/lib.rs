@@ -1,0 +1,156 @@
+//! Hands: every mount, ioctl, durable write and child process of the device side. Decides nothing.
+//!
+//! One file a subject. `unsafe` stands in [`raw`] only. rustix is the default for system calls; nix is used only for
+//! what rustix lacks: ioctls with macros, netlink sockets, the list of interface addresses.
+
+pub mod block;
+pub mod durable;
+pub mod efivar;
+pub mod kmsg;
+pub mod link;
+pub mod machine;
+pub mod module;
+pub mod mount;
+pub mod notify;
+pub mod raw;
+pub mod socket;
+pub mod terminal;
+pub mod tool;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the device side could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum SysError {
+    /// Reading a file or folder failed.
+    #[error("reading {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Writing a file failed.
+    #[error("writing {}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Making, moving or removing a file or folder failed.
+    #[error("changing {}", path.display())]
+    Change {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Mounting failed.
+    #[error("mounting {what} on {}", target.display())]
+    Mount {
+        /// What was to be mounted.
+        what: String,
+        /// Where.
+        target: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Unmounting failed.
+    #[error("unmounting {}", target.display())]
+    Unmount {
+        /// What.
+        target: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A kernel module could not be loaded.
+    #[error("loading the kernel module {name}")]
+    Module {
+        /// Which.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A device refused a request.
+    #[error("{act} on {}", path.display())]
+    Device {
+        /// What was asked of it.
+        act: &'static str,
+        /// Which device.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A socket could not be made or used.
+    #[error("{act}")]
+    Socket {
+        /// What was done with it.
+        act: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program could not be started or waited for.
+    #[error("starting {program}")]
+    Start {
+        /// Its path.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program ended in another way than it should.
+    #[error("{command}: {ended}: {output}")]
+    Tool {
+        /// The whole command line.
+        command: String,
+        /// How it ended, in words.
+        ended: String,
+        /// The last lines it wrote.
+        output: String,
+    },
+    /// A system-wide request failed.
+    #[error("{act}")]
+    System {
+        /// What was asked for.
+        act: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// An error with all its causes, on one line.
+pub fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Reads a small text file, such as one of sysfs, without its last line end.
+///
+/// # Errors
+/// When it can't be read.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, SysError> {
+    let path = path.as_ref();
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\0']).to_string()),
+        Err(source) => Err(SysError::Read { path: path.into(), source }),
+    }
+}
+
+/// The names in a folder, sorted; empty where there is no folder.
+pub fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,163 @@
+//! Network links: which are wired hardware, whether there is carrier, which addresses they have, where the default goes.
+//!
+//! Reads sysfs, /proc/net/route and getifaddrs; changes nothing but the loopback link.
+
+use crate::{SysError, names_in, read_text, tool};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::time::Duration;
+
+/// One wired link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's name.
+    pub name: String,
+    /// The MAC address, lower case with colons.
+    pub mac: String,
+    /// Whether something is at the other end.
+    pub carrier: bool,
+    /// The hardware's place below /sys/devices, such as `pci0000:00/0000:00:03.0/virtio0`.
+    pub path: String,
+}
+
+/// All wired links of real hardware, by name. `root` is `/` but in tests.
+pub fn wired(root: &Path) -> Vec<Link> {
+    let folder = root.join("sys/class/net");
+    names_in(&folder)
+        .into_iter()
+        .filter_map(|name| {
+            let link = folder.join(&name);
+            let text = |file: &str| read_text(link.join(file)).unwrap_or_default();
+            // Hardware has a device; ARPHRD_ETHER is 1; wireless links have a folder of their own.
+            if !link.join("device").exists() || text("type") != "1" || link.join("wireless").exists() {
+                return None;
+            }
+            let place = link.join("device").canonicalize().ok()?.to_string_lossy().into_owned();
+            let path = place.split_once("sys/devices/").map(|(_, path)| path.to_string()).unwrap_or_default();
+            Some(Link { mac: text("address").to_lowercase(), carrier: text("carrier") == "1", path, name })
+        })
+        .collect()
+}
+
+/// The addresses of all links that are up, loopback and link-local ones left out, by the link's name.
+pub fn addresses() -> BTreeMap<String, Vec<IpAddr>> {
+    let mut found: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    for entry in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let Some(address) = entry.address else { continue };
+        let address = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => IpAddr::V4(v4.ip()),
+            (_, Some(v6)) => IpAddr::V6(v6.ip()),
+            _ => continue,
+        };
+        if !is_local(&address) {
+            found.entry(entry.interface_name).or_default().push(address);
+        }
+    }
+    found
+}
+
+fn is_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+    }
+}
+
+/// A default route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The link's name.
+    pub link: String,
+    /// The metric; the lowest wins.
+    pub metric: u32,
+}
+
+/// The default route that is in use: IPv4's best, else IPv6's. `root` is `/` but in tests.
+pub fn default_route(root: &Path) -> Option<DefaultRoute> {
+    let v4 = read_text(root.join("proc/net/route")).unwrap_or_default();
+    let v6 = read_text(root.join("proc/net/ipv6_route")).unwrap_or_default();
+    best_v4(&v4).or_else(|| best_v6(&v6))
+}
+
+/// Columns: link, destination, gateway, flags, references, use, metric, mask. Flag 1: up; 0x200: rejects.
+fn best_v4(text: &str) -> Option<DefaultRoute> {
+    text.lines()
+        .skip(1)
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let flags = u32::from_str_radix(words.get(3)?, 16).ok()?;
+            let default = *words.get(1)? == "00000000" && *words.get(7)? == "00000000" && flags & 0x201 == 1;
+            default.then_some(DefaultRoute { link: words.first()?.to_string(), metric: words.get(6)?.parse().ok()? })
+        })
+        .min_by_key(|route| route.metric)
+}
+
+/// Columns: destination, its length, source, its length, next hop, metric, references, use, flags, link.
+fn best_v6(text: &str) -> Option<DefaultRoute> {
+    text.lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let flags = u32::from_str_radix(words.get(8)?, 16).ok()?;
+            let link = *words.get(9)?;
+            let default =
+                words.first()?.trim_start_matches('0').is_empty() && *words.get(1)? == "00" && flags & 0x201 == 1;
+            let metric = u32::from_str_radix(words.get(5)?, 16).ok()?;
+            (default && link != "lo").then(|| DefaultRoute { link: link.into(), metric })
+        })
+        .min_by_key(|route| route.metric)
+}
+
+/// The default address: the first global one of the link that the default route uses.
+pub fn default_address() -> Option<(String, IpAddr)> {
+    let route = default_route(Path::new("/"))?;
+    let mut addresses = addresses().remove(&route.link)?;
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    Some((route.link, *addresses.first()?))
+}
+
+/// Whether something on this machine accepts connections on a TCP port. Loopback answers at once; 1 s at most.
+pub fn is_port_open(port: u16) -> bool {
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+        .into_iter()
+        .any(|address| std::net::TcpStream::connect_timeout(&(address, port).into(), Duration::from_secs(1)).is_ok())
+}
+
+/// Takes the loopback link up.
+///
+/// # Errors
+/// busybox's words.
+pub fn loopback_up() -> Result<(), SysError> {
+    tool::must("/usr/bin/busybox", &["ip", "link", "set", "lo", "up"], Duration::from_secs(5)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_metric_that_is_up_wins() {
+        let text = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+            eth1\t00000000\t0202000A\t0003\t0\t0\t1003\t00000000\t0\t0\t0\n\
+            eth0\t00000000\t0202000A\t0003\t0\t0\t1002\t00000000\t0\t0\t0\n\
+            eth2\t00000000\t0202000A\t0002\t0\t0\t1\t00000000\t0\t0\t0\n\
+            eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(best_v4(text), Some(DefaultRoute { link: "eth0".into(), metric: 1002 }));
+        let zero = "0".repeat(32);
+        let reject = format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo");
+        let real = format!(
+            "{zero} 00 {zero} 00 fe800000000000000000000000000002 00000400 00000001 00000000 00000003     eth0"
+        );
+        assert_eq!(best_v6(&reject), None);
+        assert_eq!(best_v6(&format!("{reject}\n{real}")).map(|route| route.link).as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn an_open_port_is_told_from_a_closed_one() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(is_port_open(port));
+        drop(listener);
+        assert!(!is_port_open(port));
+    }
+}

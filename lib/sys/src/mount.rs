@@ -1,0 +1,103 @@
+//! Mounting and unmounting, with what was mounted in the error.
+
+use crate::SysError;
+use rustix::mount::UnmountFlags;
+pub use rustix::mount::{MountFlags, MountPropagationFlags};
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+
+/// Mounts a file system.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn mount(
+    source: &str,
+    target: impl AsRef<Path>,
+    kind: &str,
+    flags: MountFlags,
+    options: &str,
+) -> Result<(), SysError> {
+    let target = target.as_ref();
+    let failed =
+        |error: io::Error| SysError::Mount { what: format!("{source} ({kind})"), target: target.into(), source: error };
+    let options = CString::new(options).map_err(|error| failed(error.into()))?;
+    rustix::mount::mount(source, target, kind, flags, options.as_c_str()).map_err(|error| failed(error.into()))
+}
+
+/// Shows a folder at a second place, too.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn bind(source: &Path, target: &Path) -> Result<(), SysError> {
+    rustix::mount::mount_bind(source, target).map_err(|error| SysError::Mount {
+        what: source.display().to_string(),
+        target: target.into(),
+        source: error.into(),
+    })
+}
+
+/// Mounts again with other flags.
+///
+/// # Errors
+/// The kernel's answer, such as EBUSY where files are open for writing.
+pub fn remount(target: &Path, flags: MountFlags) -> Result<(), SysError> {
+    rustix::mount::mount_remount(target, flags, c"").map_err(|error| SysError::Mount {
+        what: "again".into(),
+        target: target.into(),
+        source: error.into(),
+    })
+}
+
+/// Moves a mount to another place.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn move_to(source: &Path, target: &Path) -> Result<(), SysError> {
+    rustix::mount::mount_move(source, target).map_err(|error| SysError::Mount {
+        what: source.display().to_string(),
+        target: target.into(),
+        source: error.into(),
+    })
+}
+
+/// Changes how mounts below a folder reach other namespaces.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn propagate(target: &Path, flags: MountPropagationFlags) -> Result<(), SysError> {
+    rustix::mount::mount_change(target, flags).map_err(|error| SysError::Mount {
+        what: "propagation".into(),
+        target: target.into(),
+        source: error.into(),
+    })
+}
+
+/// Unmounts; lazily means: out of sight at once, ended when nobody uses it any more.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn unmount(target: &Path, lazily: bool) -> Result<(), SysError> {
+    let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    rustix::mount::unmount(target, flags | UnmountFlags::NOFOLLOW)
+        .map_err(|error| SysError::Unmount { target: target.into(), source: error.into() })
+}
+
+/// All mount points in the order in which they were mounted.
+pub fn points() -> Vec<String> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_root_is_among_the_mount_points() {
+        assert!(super::points().iter().any(|point| point == "/"));
+        assert_eq!(super::unescape("/a\\040b"), "/a b");
+    }
+}

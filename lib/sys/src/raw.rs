@@ -1,0 +1,133 @@
+//! The only file with `unsafe`: ioctls and what a child does between fork and exec.
+//!
+//! Each block says why it is sound. Nothing here decides; callers pass plain values and get `io::Result`.
+#![expect(unsafe_code, reason = "the one file of the device side that may; each block gives its reason")]
+
+use rustix::process::{Resource, Rlimit, setrlimit, setsid};
+use std::ffi::{c_int, c_longlong, c_void};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// What a child does before exec.
+pub struct Preparation {
+    /// An open `cgroup.procs` to enter.
+    pub cgroup: Option<OwnedFd>,
+    /// RLIMIT_NOFILE.
+    pub open_files: Option<u64>,
+    /// oom_score_adj.
+    pub oom_score: i16,
+    /// Whether standard input becomes the controlling terminal.
+    pub terminal: bool,
+}
+
+/// Has a command do what a [`Preparation`] says, after fork and before exec.
+pub fn prepare(command: &mut Command, preparation: Preparation) {
+    let score = format!("{}\n", preparation.oom_score);
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes plain system calls on
+    // descriptors and buffers that were made before the fork; it neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(move || {
+            if let Some(cgroup) = &preparation.cgroup {
+                rustix::io::write(cgroup, b"0")?;
+            }
+            setsid()?;
+            if preparation.terminal {
+                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+            }
+            if let Some(limit) = preparation.open_files {
+                setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+            }
+            let file =
+                rustix::fs::open(c"/proc/self/oom_score_adj", rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty())?;
+            rustix::io::write(&file, score.as_bytes())?;
+            Ok(())
+        });
+    }
+}
+
+#[repr(C)]
+struct BlkpgPartition {
+    start: c_longlong,
+    length: c_longlong,
+    number: c_int,
+    names: [u8; 128],
+}
+
+#[repr(C)]
+struct BlkpgArgument {
+    operation: c_int,
+    flags: c_int,
+    length: c_int,
+    data: *mut c_void,
+}
+
+mod request {
+    //! The requests by their numbers in linux/blkpg.h, linux/fs.h and linux/watchdog.h.
+    use std::ffi::c_int;
+    nix::ioctl_write_ptr_bad!(blkpg, 0x1269, super::BlkpgArgument);
+    nix::ioctl_none_bad!(blkflsbuf, 0x1261);
+    nix::ioctl_readwrite!(watchdog_set_timeout, b'W', 6, c_int);
+    nix::ioctl_write_ptr!(fs_set_label, 0x94, 50, [u8; 256]);
+}
+
+/// What the kernel is told of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// There is a new one.
+    Add,
+    /// It is longer now.
+    Resize,
+}
+
+/// Tells the kernel of one partition (BLKPG), which works while others of the disk are in use. Bytes.
+///
+/// # Errors
+/// The kernel's answer, such as EBUSY where the partition is known already.
+pub fn tell_partition(disk: &File, tell: Tell, number: u32, start: u64, length: u64) -> io::Result<()> {
+    let whole = |value: u64| c_longlong::try_from(value).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let mut partition =
+        BlkpgPartition { start: whole(start)?, length: whole(length)?, number: number as c_int, names: [0; 128] };
+    let argument = BlkpgArgument {
+        operation: if tell == Tell::Add { 1 } else { 3 },
+        flags: 0,
+        length: size_of::<BlkpgPartition>() as c_int,
+        data: (&raw mut partition).cast(),
+    };
+    // SAFETY: both structures have the kernel's layout (linux/blkpg.h) and outlive the call.
+    unsafe { request::blkpg(disk.as_raw_fd(), &raw const argument) }.map(drop).map_err(Into::into)
+}
+
+/// Drops the kernel's cached blocks of a disk, having written the dirty ones.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn flush_cached_blocks(disk: &File) -> io::Result<()> {
+    // SAFETY: the request takes no argument.
+    unsafe { request::blkflsbuf(disk.as_raw_fd()) }.map(drop).map_err(Into::into)
+}
+
+/// Sets a watchdog's time-out in seconds and returns what the hardware made of it.
+///
+/// # Errors
+/// Where the driver can't.
+pub fn set_watchdog(device: &File, seconds: u32) -> io::Result<u32> {
+    let mut value = c_int::try_from(seconds).unwrap_or(c_int::MAX);
+    // SAFETY: the request reads and writes one int, which outlives the call.
+    unsafe { request::watchdog_set_timeout(device.as_raw_fd(), &raw mut value) }?;
+    Ok(value.unsigned_abs())
+}
+
+/// Sets the label of the mounted file system that a file or folder is on.
+///
+/// # Errors
+/// Where the file system can't, or the label is too long.
+pub fn set_label(file: &File, label: &str) -> io::Result<()> {
+    let mut bytes = [0u8; 256];
+    let room = bytes.get_mut(..label.len()).filter(|room| room.len() < 255).ok_or(io::ErrorKind::InvalidInput)?;
+    room.copy_from_slice(label.as_bytes());
+    // SAFETY: the request reads 256 bytes (FSLABEL_MAX), which outlive the call, with a zero behind the label.
+    unsafe { request::fs_set_label(file.as_raw_fd(), &raw const bytes) }.map(drop).map_err(Into::into)
+}
