@@ -2,6 +2,7 @@
 //!
 //! Not part of the product: nothing in the house depends on it.
 
+mod arrows;
 mod check;
 mod damage;
 mod door;
