@@ -36,6 +36,7 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
     let images = at(payload::IMAGES);
     Facts {
         serial: machine::serial(root),
+        machine_id: read_text(at("/etc/machine-id")).unwrap_or_default(),
         links: link::wired(root)
             .into_iter()
             .map(|link| Link { name: link.name, mac: link.mac, path: link.path, carrier: link.carrier })
@@ -62,5 +63,5 @@ fn is_there(path: &Path) -> bool {
 }
 
 fn text_of(path: &Path) -> Option<String> {
-    path.exists().then(|| read_text(path).unwrap_or_default())
+    path.exists().then(|| std::fs::read_to_string(path).unwrap_or_default())
 }
