@@ -3,6 +3,8 @@
 //! The world here forgets /run and links at each cut and keeps what an action made durable. Secrets are numbered, so a
 //! secret that is made twice shows.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::{DUMMY, LAST};
@@ -131,7 +133,7 @@ impl Machine {
         panic!("{} never comes to an end", step.name);
     }
 
-    fn to_the_end(&mut self, settings: &Settings) -> usize {
+    fn run_to_end(&mut self, settings: &Settings) -> usize {
         let mut boots = 1;
         while self.boot(settings).is_err() {
             self.power_cut();
@@ -151,7 +153,7 @@ fn every_cut_ends_in_the_same_machine() {
     for fresh in [Machine::default(), with_link, with_address] {
         let settings = settings(&json!({ "ssh": { "keys": ["ssh-ed25519 AAAA"] } }));
         let mut whole = fresh.clone();
-        whole.to_the_end(&settings);
+        whole.run_to_end(&settings);
         let total = whole.actions;
         assert!(total > 8, "only {total} actions");
         for first in 0..=total {
@@ -161,7 +163,7 @@ fn every_cut_ends_in_the_same_machine() {
                     machine.power_cut();
                     machine.fuse = Some(second);
                 }
-                machine.to_the_end(&settings);
+                machine.run_to_end(&settings);
                 assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
                 assert_eq!(machine.secrets, 2, "cut at {first} and {second}");
                 runs += 1;
@@ -175,7 +177,7 @@ fn every_cut_ends_in_the_same_machine() {
 fn a_finished_machine_changes_nothing_on_its_media() {
     let settings = settings(&json!({}));
     let mut machine = Machine::default();
-    machine.to_the_end(&settings);
+    machine.run_to_end(&settings);
     let kept = machine.kept.clone();
     machine.power_cut();
     let before = machine.kept.len();
@@ -187,9 +189,9 @@ fn a_finished_machine_changes_nothing_on_its_media() {
 #[test]
 fn a_new_pattern_renames_nobody() {
     let mut machine = Machine::default();
-    machine.to_the_end(&settings(&json!({ "hostname": "old-{serial}" })));
+    machine.run_to_end(&settings(&json!({ "hostname": "old-{serial}" })));
     machine.power_cut();
-    machine.to_the_end(&settings(&json!({ "hostname": "new-{serial}" })));
+    machine.run_to_end(&settings(&json!({ "hostname": "new-{serial}" })));
     assert!(machine.kept[RECORD].contains("old-abc123"));
     assert!(machine.kept[CONFIG].contains("node-name: \"old-abc123\""));
 }
@@ -210,16 +212,16 @@ fn k3s_gets_the_real_address_else_the_last_one_else_the_stand_ins() {
     let settings =
         settings(&json!({ "k3s": { "config": { "write-kubeconfig-mode": "0644", "disable": ["traefik"] } } }));
     let mut machine = Machine::default();
-    machine.to_the_end(&settings);
+    machine.run_to_end(&settings);
     assert!(machine.kept[CONFIG].contains("node-ip: \"203.0.113.254\""));
     assert!(!machine.kept[CONFIG].contains("tls-san: [\"bakelite-abc123\",\"bakelite-abc123.local\",\"203"));
     machine.address = Some(("eth0".into(), "10.0.0.2".parse().unwrap()));
-    machine.to_the_end(&settings);
+    machine.run_to_end(&settings);
     assert!(machine.dummy.is_none(), "the stand-in goes when a real address comes");
     assert_eq!(machine.kept[LAST], "10.0.0.2\n");
     machine.address = None;
     machine.power_cut();
-    machine.to_the_end(&settings);
+    machine.run_to_end(&settings);
     assert!(machine.kept[CONFIG].contains("node-ip: \"10.0.0.2\""), "without a network the node keeps its address");
     assert!(machine.dummy.as_ref().is_some_and(|dummy| dummy.addresses.contains(&"10.0.0.2".parse().unwrap())));
     assert!(machine.kept[CONFIG].contains("write-kubeconfig-mode: \"0644\""), "the user's keys win, quoted");
@@ -233,7 +235,7 @@ fn archives_of_an_older_image_go_and_a_users_own_stay() {
     let folder = bakelite_plan::payload::IMAGES;
     machine.links.insert(format!("{folder}/k3s-old.tar.zst"), "/usr/lib/bakelite/payload/k3s-old.tar.zst".into());
     machine.links.insert(format!("{folder}/mine.tar"), "/data/mine.tar".into());
-    machine.to_the_end(&settings);
+    machine.run_to_end(&settings);
     let names: Vec<_> = machine.links.keys().map(|path| path.rsplit('/').next().unwrap()).collect();
     assert_eq!(names, ["k3s-airgap-images-amd64-0123456789ab.tar.zst", "mine.tar"]);
 }
@@ -250,18 +252,15 @@ fn static_links_are_matched_by_mac_and_by_path() {
         path: path.into(),
         carrier: true,
     };
-    let mut machine = Machine::default();
-    machine.wired = vec![
+    let wired = vec![
         link("eth0", "dc:a6:32:01:02:03", "pci0000:00/0000:00:01.0"),
         link("eth1", "dc:a6:32:01:02:04", "pci0000:00/0000:00:02.0/virtio1"),
         link("eth2", "dc:a6:32:01:02:05", "pci0000:00/0000:00:02.0x"),
     ];
-    machine.to_the_end(&settings);
+    let mut machine = Machine { wired, ..Machine::default() };
+    machine.run_to_end(&settings);
     let text = &machine.run["/run/bakelite/dhcpcd.conf"];
-    assert!(
-        text.contains("interface eth0\nstatic ip_address=192.168.1.10/24\nstatic routers=192.168.1.1\n"),
-        "{text}"
-    );
+    assert!(text.contains("interface eth0\nstatic ip_address=192.168.1.10/24\nstatic routers=192.168.1.1\n"), "{text}");
     assert!(text.contains("interface eth1\nnodhcp\n"), "{text}");
     assert!(!text.contains("interface eth2"), "{text}");
     assert_eq!(machine.run["/run/bakelite/resolv.conf"], "nameserver 9.9.9.9\n");
