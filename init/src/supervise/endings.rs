@@ -90,7 +90,7 @@ impl State {
                 let code = if role == Role::Early { Code::EarlyFailed } else { Code::UnitFailing };
                 live.fault = Some(Fault::new(code, format!("{} ended with {}", live.unit.name, live.detail)));
                 live.pause(now);
-                if role == Role::Early {
+                if role == Role::Early && live.failures == 1 {
                     effects.push(Effect::FallBack);
                 }
             }

@@ -420,7 +420,10 @@ impl Scenario {
     }
 }
 
-fn word<'de, D: Deserializer<'de>, T>(deserializer: D, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, D::Error> {
+fn word<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, D::Error> {
     let word = String::deserialize(deserializer)?;
     read(&word).map(Some).ok_or_else(|| D::Error::custom(format!("`{word}` means nothing here")))
 }
@@ -471,15 +474,20 @@ mod tests {
 
     #[test]
     fn steps_are_read_and_slips_are_refused() {
-        let scenario = &one("  - boot: {firmware: secure-boot, medium: absent, disks: ['nvme:1G'], network: 'user,restrict'}
+        let scenario =
+            &one("  - boot: {firmware: secure-boot, medium: absent, disks: ['nvme:1G'], network: 'user,restrict'}
   - expect: {event: unit, with: {unit: ssh, state: running}, containing: {detail: x}, within: 5}
   - never: {event: fault, for: 1.5}
   - cut-power: {between: [1, 2.5]}
   - damage: {overwrite: {partition: state, at: -4096, length: 4KiB}}
-  - damage: half-made\n").unwrap()[0];
+  - damage: half-made\n")
+            .unwrap()[0];
         assert_eq!((scenario.runs(Set::Smoke), scenario.runs(Set::Full), scenario.steps.len()), (0, 1, 6));
         let Step::Boot(hardware) = &scenario.steps[0] else { panic!("{:?}", scenario.steps[0]) };
-        assert_eq!((hardware.firmware, hardware.medium), (Some(Firmware::Uefi { secure_boot: true }), Some(BootBus::Absent)));
+        assert_eq!(
+            (hardware.firmware, hardware.medium),
+            (Some(Firmware::Uefi { secure_boot: true }), Some(BootBus::Absent))
+        );
         let Step::Expect(watch) = &scenario.steps[1] else { panic!("{:?}", scenario.steps[1]) };
         let event = serde_json::json!({"event": "unit", "unit": "ssh", "state": "running", "detail": "axb"});
         assert!(watch.fits(&event));
