@@ -131,7 +131,9 @@ impl Workshop {
 
     /// The lock of a build, and whether it had to be made.
     fn lock_for(&self, options: &Options, output: &Path, listen: &dyn Listen) -> Result<Lock, BuildError> {
-        let beside = output.with_extension("lock");
+        let mut beside = output.as_os_str().to_owned();
+        beside.push(".lock");
+        let beside = PathBuf::from(beside);
         let fitting = |path: &Path, lock: Lock| {
             let payload_fits = lock.payload.is_empty() == (self.config.appliance.k3s.payload != Kind::Official);
             if lock.matches(&self.request()) && payload_fits {

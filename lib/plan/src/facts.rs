@@ -10,6 +10,8 @@ use std::net::IpAddr;
 pub struct Facts {
     /// The maker's serial number; empty where there is none worth the name.
     pub serial: String,
+    /// The machine id, made at random once and kept on state; empty before there is one.
+    pub machine_id: String,
     /// Wired links, by name.
     pub links: Vec<Link>,
     /// The default address and its link, the stand-in's own apart.

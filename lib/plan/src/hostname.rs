@@ -23,10 +23,10 @@ const JUNK: &[&str] = &[
 /// The longest DNS label (RFC 1123), which is what Kubernetes takes for a node's name here.
 const LONGEST: usize = 63;
 
-/// Fills a pattern. `{serial}` falls back to the first MAC, and both to `unknown` on a machine that has neither.
+/// Fills a pattern. `{serial}` falls back to the first MAC, and both to the start of the machine id, which is random.
 pub fn expand(pattern: &str, facts: &Facts, board: &str) -> String {
     let mac = facts.links.iter().map(|link| label(&link.mac.replace(':', ""))).find(|mac| !mac.is_empty());
-    let mac = mac.unwrap_or_else(|| "unknown".into());
+    let mac = mac.unwrap_or_else(|| label(&facts.machine_id).chars().take(8).collect());
     let serial = Some(label(&facts.serial)).filter(|serial| is_worth_the_name(&facts.serial) && !serial.is_empty());
     let name = pattern
         .replace("{serial}", &serial.unwrap_or_else(|| mac.clone()))
@@ -70,7 +70,8 @@ mod tests {
         for junk in ["", "None", "To Be Filled By O.E.M.", "0000000000000000", "Default string", "123456789"] {
             assert_eq!(name(junk), "shop-52540 0abcd01".replace(' ', ""), "{junk}");
         }
-        assert_eq!(expand("{serial}", &Facts::default(), "x"), "unknown");
+        let bare = Facts { machine_id: "0123456789abcdef0123456789abcdef".into(), ..Facts::default() };
+        assert_eq!(expand("n-{serial}", &bare, "x"), "n-01234567");
         assert_eq!(expand("n-{serial}", &machine(&"ab".repeat(60)), "x").len(), 63);
         assert_eq!(expand("{board}-{mac}", &machine("x"), "qemu-x86_64"), "qemu-x86-64-525400abcd01");
     }

@@ -1,0 +1,214 @@
+//! What an image says of itself: its manifest, and the kernel, initramfs and options of slot A's loader entry.
+//!
+//! Everything is read from the finished image, as firmware would read it, so that a machine is booted as what it was
+//! baked for and not as what some file beside it says. The image is opened for reading only.
+
+use crate::error::{VmError, at_file};
+use crate::newc;
+use bakelite_disk::Guid;
+use bakelite_disk::gpt::{Entry, Table};
+use bakelite_spec::layout::{Role, SECTOR};
+use bakelite_spec::manifest::Manifest;
+use fatfs::{FileSystem, FsOptions};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// The largest file that is taken out of a boot partition into memory.
+const FILE_LIMIT: u64 = 512 << 20;
+
+/// What is in an image.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// The manifest baked into slot A's initramfs.
+    pub manifest: Manifest,
+    /// The kernel.
+    pub kernel: Vec<u8>,
+    /// The initramfs.
+    pub initramfs: Vec<u8>,
+    /// The kernel's options in the loader entry.
+    pub options: String,
+}
+
+/// The partition of a role on a medium.
+///
+/// # Errors
+/// When the medium can't be read, or there is no such partition.
+pub fn partition(path: &Path, role: Role) -> Result<Entry, VmError> {
+    let mut file = File::open(path).map_err(at_file("opening", path))?;
+    let length = file.metadata().map_err(at_file("looking at", path))?.len();
+    let table =
+        Table::read(&mut file, length / SECTOR).map_err(|source| VmError::Table { path: path.into(), source })?;
+    let wanted: Guid = role.type_guid().parse().unwrap_or_default();
+    let found = table.find(wanted).map(|(_, entry)| entry.clone());
+    found.ok_or_else(|| VmError::NotAnImage { path: path.into(), problem: format!("no partition {}", role.label()) })
+}
+
+/// Reads an image.
+///
+/// # Errors
+/// When it can't be read, or isn't one of ours.
+pub fn read(path: &Path) -> Result<Contents, VmError> {
+    let boot = partition(path, Role::Boot)?;
+    let file = File::open(path).map_err(at_file("opening", path))?;
+    let problem = |problem: String| VmError::NotAnImage { path: path.into(), problem };
+    let window = Window { file, start: boot.start(), length: boot.length(), at: 0 };
+    let volume =
+        FileSystem::new(window, FsOptions::new()).map_err(|error| problem(format!("its boot partition: {error}")))?;
+    let root = volume.root_dir();
+    let get = |name: &str| {
+        let mut bytes = Vec::new();
+        let read =
+            root.open_file(name.trim_start_matches('/')).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes));
+        read.map(|_| bytes).map_err(|error| problem(format!("{name} on its boot partition: {error}")))
+    };
+    let name = entry_of_slot_a(&root).ok_or_else(|| problem("it has no loader entry of slot a".into()))?;
+    let entry = String::from_utf8_lossy(&get(&format!("loader/entries/{name}"))?).into_owned();
+    let field = |key: &str| loader_field(&entry, key).ok_or_else(|| problem(format!("{name} has no `{key}`")));
+    let (kernel, initramfs) = (get(field("linux")?)?, get(field("initrd")?)?);
+    let baked = newc::last_member(&initramfs, "bakelite/manifest.json")
+        .ok_or_else(|| problem("its initramfs has no bakelite/manifest.json".into()))?;
+    let manifest = serde_json::from_slice(baked).map_err(|error| problem(format!("its manifest: {error}")))?;
+    let options = field("options")?.to_string();
+    Ok(Contents { manifest, kernel, initramfs, options })
+}
+
+/// The loader entry of slot A, whatever its counter has come to.
+fn entry_of_slot_a(root: &fatfs::Dir<'_, Window>) -> Option<String> {
+    let names = root.open_dir("loader/entries").ok()?.iter().filter_map(|entry| Some(entry.ok()?.file_name()));
+    names.into_iter().find(|name| {
+        let rest = name.strip_prefix("bakelite-a").unwrap_or_default();
+        rest == ".conf" || (rest.starts_with('+') && rest.ends_with(".conf"))
+    })
+}
+
+/// A field of a loader entry (UAPI boot loader specification, type 1).
+fn loader_field<'a>(entry: &'a str, key: &str) -> Option<&'a str> {
+    entry.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix([' ', '\t']).map(str::trim))
+}
+
+/// A part of a file that looks like a whole one, for reading only.
+struct Window {
+    file: File,
+    start: u64,
+    length: u64,
+    at: u64,
+}
+
+impl Read for Window {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = usize::try_from(self.length.saturating_sub(self.at)).unwrap_or(usize::MAX).min(buffer.len());
+        self.file.seek(SeekFrom::Start(self.start + self.at))?;
+        let count = self.file.read(&mut buffer[..room])?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Write for Window {
+    // fatfs asks for a writer even where it only reads.
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Window {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.length.checked_add_signed(by),
+        };
+        self.at = target.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::newc::tests::archive;
+    use bakelite_spec::layout;
+    use bakelite_spec::quantity::Size;
+    use fatfs::{FatType, FormatVolumeOptions};
+    use std::io::Cursor;
+
+    const MANIFEST: &str = r#"{"format":1,"version":"0.1.0","image":"0123456789abcdef","time":1763719271,
+        "board-name":"x","board":{"description":"x","arch":"x86_64","boot":{"flow":"uefi"},"kernel":{"package":"k"},
+        "packages":[],"modules":{"root":[],"initramfs":[]},"cmdline":[],"console":{"shell":"ttyS0","events":"ttyS1"},
+        "watchdog":60,"qemu":{"machine":"q35","cpu":"max"},"defaults":{}},
+        "system":{"length":4096,"sha256":"00","kernel":"6.12"},
+        "payload":{"kind":"rehearsal","version":"","program":"/x","files":[]}}"#;
+
+    /// An image with partitions, a FAT and a loader entry, and no systems in it.
+    pub fn made_up(path: &Path, kernel: &[u8], entry_name: &str) {
+        let fat = 48u64 << 20;
+        let mut volume = Cursor::new(vec![0u8; fat as usize]);
+        let format = FormatVolumeOptions::new().bytes_per_cluster(512).fat_type(FatType::Fat32);
+        fatfs::format_volume(&mut volume, format).unwrap();
+        {
+            let volume = FileSystem::new(&mut volume, FsOptions::new()).unwrap();
+            let put = |name: &str, bytes: &[u8]| volume.root_dir().create_file(name).unwrap().write_all(bytes).unwrap();
+            for folder in ["loader", "loader/entries", "bakelite", "bakelite/a"] {
+                volume.root_dir().create_dir(folder).unwrap();
+            }
+            put(
+                &format!("loader/entries/{entry_name}"),
+                b"title x\nlinux /bakelite/a/vmlinuz\ninitrd\t/bakelite/a/initrd\noptions bakelite.slot=a quiet\n",
+            );
+            put("bakelite/a/vmlinuz", kernel);
+            let mut initramfs = archive(&[("init", b"elf")]);
+            initramfs.extend(archive(&[("bakelite/manifest.json", MANIFEST.as_bytes())]));
+            put("bakelite/a/initrd", &initramfs);
+        }
+        let layout = layout::layout(Size(1 << 20));
+        let mut file = File::create(path).unwrap();
+        file.set_len(layout.length).unwrap();
+        file.seek(SeekFrom::Start(layout.partition(Role::Boot).unwrap().start)).unwrap();
+        file.write_all(&volume.into_inner()).unwrap();
+        let mut table = Table::new(Guid::from_random([1; 16]), layout.length / SECTOR);
+        for partition in &layout.partitions {
+            let entry = Entry {
+                type_guid: partition.role.type_guid().parse().unwrap(),
+                guid: partition.role.unstamped_guid().parse().unwrap(),
+                first: partition.start / SECTOR,
+                last: (partition.start + partition.length) / SECTOR - 1,
+                attributes: 0,
+                name: partition.role.label().into(),
+            };
+            table.entries.insert(partition.role.number(), entry);
+        }
+        drop(file);
+        table.write(&mut File::options().read(true).write(true).open(path).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn an_image_says_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.img");
+        for entry in ["bakelite-a+3.conf", "bakelite-a+2-1.conf", "bakelite-a.conf"] {
+            made_up(&path, b"kernel", entry);
+            let contents = read(&path).unwrap();
+            assert_eq!(
+                (contents.kernel.as_slice(), contents.options.as_str()),
+                (&b"kernel"[..], "bakelite.slot=a quiet")
+            );
+            assert_eq!(contents.manifest.board.qemu.machine.as_deref(), Some("q35"));
+        }
+        made_up(&path, b"kernel", "bakelite-b.conf");
+        assert!(read(&path).unwrap_err().to_string().contains("no loader entry of slot a"));
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.img");
+        std::io::copy(&mut [0u8; 4096].as_slice(), &mut File::create(&path).unwrap()).unwrap();
+        assert!(matches!(read(&path), Err(VmError::Table { .. })));
+        assert!(matches!(read(&folder.path().join("absent")), Err(VmError::File { act: "opening", .. })));
+    }
+}

@@ -1,0 +1,171 @@
+//! Media of a machine: copies of an image that may be written to and damaged, and disks besides.
+//!
+//! A copy is sparse and as large as a real card (so that there is room for the state partition). It is a plain file on
+//! purpose, not an overlay in a format of its own: tests cut, damage and read it with nothing but a file at hand.
+
+use crate::error::{VmError, at_file};
+use bakelite_spec::quantity::Size;
+use rustix::fs::SeekFrom as Sparse;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// How a medium is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bus {
+    /// virtio-blk.
+    #[default]
+    Virtio,
+    /// NVMe.
+    Nvme,
+    /// SATA.
+    Ahci,
+    /// USB mass storage.
+    Usb,
+    /// An SD card.
+    Sd,
+}
+
+impl Bus {
+    /// All words for a bus.
+    pub const NAMES: [(&'static str, Self); 5] =
+        [("virtio", Self::Virtio), ("nvme", Self::Nvme), ("ahci", Self::Ahci), ("usb", Self::Usb), ("sd", Self::Sd)];
+
+    /// The bus of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(name, _)| *name == word).map(|(_, bus)| *bus)
+    }
+
+    /// The size that a medium on this bus has for a wanted one: QEMU takes only powers of two for SD cards.
+    pub fn fitting(self, size: u64) -> u64 {
+        if self == Self::Sd { size.next_power_of_two() } else { size }
+    }
+}
+
+/// What a disk is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A new one, all zeros.
+    Blank(Size),
+    /// A file, attached as it is.
+    File(PathBuf),
+}
+
+/// A disk besides the boot medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// How it is attached.
+    pub bus: Bus,
+    /// What it is made of.
+    pub source: Source,
+}
+
+impl Disk {
+    /// Reads `nvme:20G`, `usb:backup.img`.
+    ///
+    /// # Errors
+    /// When it isn't of that form.
+    pub fn parse(words: &str) -> Result<Self, VmError> {
+        let parsed = words.split_once(':').filter(|(_, what)| !what.is_empty()).and_then(|(bus, what)| {
+            let source = Size::parse(what).map_or_else(|| Source::File(what.into()), Source::Blank);
+            Some(Self { bus: Bus::parse(bus)?, source })
+        });
+        parsed.ok_or_else(|| VmError::DiskWords(words.into()))
+    }
+
+    /// The disk's file; that of a blank one is made at `blank_at` if it isn't there.
+    ///
+    /// # Errors
+    /// When it can't be made, or isn't there.
+    pub fn file(&self, blank_at: &Path) -> Result<PathBuf, VmError> {
+        let path = match &self.source {
+            Source::File(path) => path,
+            Source::Blank(size) => {
+                if !blank_at.exists() {
+                    blank(blank_at, self.bus.fitting(size.0))?;
+                }
+                blank_at
+            }
+        };
+        if path.is_file() {
+            Ok(path.into())
+        } else {
+            Err(VmError::Unsupported(format!("{} is no file", path.display())))
+        }
+    }
+}
+
+/// Copies what is in a file, leaving holes where it has holes, and makes the copy `size` bytes long if that is more.
+///
+/// # Errors
+/// When one of the files can't be read or written.
+pub fn copy_sparse(from: &Path, to: &Path, size: u64) -> Result<(), VmError> {
+    let mut source = File::open(from).map_err(at_file("opening", from))?;
+    let mut target = File::create(to).map_err(at_file("making", to))?;
+    copy_data(&mut source, &mut target, size).map_err(at_file("copying", from))
+}
+
+fn copy_data(source: &mut File, target: &mut File, size: u64) -> io::Result<()> {
+    let length = source.metadata()?.len();
+    target.set_len(length.max(size))?;
+    let mut at = 0;
+    while at < length {
+        let start = match rustix::fs::seek(&*source, Sparse::Data(at)) {
+            Ok(start) => start,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let end = rustix::fs::seek(&*source, Sparse::Hole(start))?;
+        source.seek(SeekFrom::Start(start))?;
+        target.seek(SeekFrom::Start(start))?;
+        io::copy(&mut source.by_ref().take(end - start), target)?;
+        at = end;
+    }
+    Ok(())
+}
+
+/// Makes an empty file of a size.
+///
+/// # Errors
+/// When it can't be made.
+pub fn blank(path: &Path, size: u64) -> Result<(), VmError> {
+    File::create(path).and_then(|file| file.set_len(size)).map_err(at_file("making", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn disks_as_people_write_them() {
+        let blank = Disk { bus: Bus::Nvme, source: Source::Blank(Size(20 << 30)) };
+        assert_eq!(Disk::parse("nvme:20G").unwrap(), blank);
+        let file = Disk { bus: Bus::Usb, source: Source::File("backup.img".into()) };
+        assert_eq!(Disk::parse("usb:backup.img").unwrap(), file);
+        for words in ["", "nvme", "nvme:", "floppy:1G", "20G"] {
+            assert!(matches!(Disk::parse(words), Err(VmError::DiskWords(_))), "{words}");
+        }
+        assert_eq!((Bus::Sd.fitting(600 << 20), Bus::Usb.fitting(600 << 20)), (1 << 30, 600 << 20));
+    }
+
+    #[test]
+    fn a_copy_has_the_same_bytes_the_holes_and_the_wanted_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+        let mut file = File::create(&from).unwrap();
+        file.set_len(64 << 20).unwrap();
+        for at in [0u64, 20 << 20, (64 << 20) - 5] {
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(b"bytes").unwrap();
+        }
+        copy_sparse(&from, &to, 100 << 20).unwrap();
+        let (a, b) = (std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap());
+        assert_eq!(b.len(), 100 << 20);
+        assert!(a == b[..a.len()] && b[a.len()..].iter().all(|byte| *byte == 0));
+        assert!(std::fs::metadata(&to).unwrap().blocks() * 512 < 8 << 20, "the copy isn't sparse");
+        copy_sparse(&from, &to, 0).unwrap();
+        assert_eq!(std::fs::metadata(&to).unwrap().len(), 64 << 20);
+    }
+}

@@ -1,0 +1,457 @@
+//! A running machine: its events, its console, its buttons and its plug.
+//!
+//! A machine never outlives its [`Running`]: dropping it kills QEMU, and so does the kernel when the thread that
+//! started it ends. Pulling the plug is a SIGKILL: what the machine had not written is gone, as with a real plug.
+
+use crate::accel::Accelerator;
+use crate::door;
+use crate::error::{VmError, at_file};
+use crate::machine::{Lines, Machine, Setup};
+use crate::qmp::Qmp;
+use bakelite_spec::event::Event;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// How long QEMU may take to connect its lines.
+const CONNECT_TIME: Duration = Duration::from_secs(30);
+/// The longest line of events that is taken in.
+const LINE_LIMIT: u64 = 1 << 20;
+
+/// Something that was seen of a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// This host's time since the machine was switched on. The machine's own clock isn't to be trusted under TCG.
+    pub at: Duration,
+    /// What was seen.
+    pub report: Report,
+}
+
+/// What can be seen of a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// An event by the machine, from its second serial port.
+    Event(Event),
+    /// A line on that port that is no event.
+    Foreign(String),
+    /// Something by QEMU, such as `RESET` or `SHUTDOWN`, and the reason it gives.
+    Machine {
+        /// QMP's name of the event.
+        event: String,
+        /// QMP's reason; empty where there is none.
+        reason: String,
+    },
+    /// QEMU has ended.
+    Ended,
+}
+
+/// Gets the console's bytes as they come.
+pub type ConsoleListener = Box<dyn FnMut(&[u8]) + Send>;
+
+/// A running machine.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    qmp: Qmp,
+    seen: Receiver<Seen>,
+    started: Instant,
+    setup: Setup,
+    console: PathBuf,
+    words: PathBuf,
+}
+
+impl Running {
+    /// Switches a machine on. The console goes to the file `console` and to `listen`.
+    ///
+    /// The machine dies with the calling thread: call it from one that lives as long as the machine should.
+    ///
+    /// # Errors
+    /// When the machine can't be set up, or QEMU doesn't come up.
+    pub fn start(machine: &Machine, console: &Path, listen: Option<ConsoleListener>) -> Result<Self, VmError> {
+        let setup = machine.set_up()?;
+        // Socket names must be short; the folder of the media may not be.
+        let sockets = tempfile::Builder::new().prefix("bakelite-").tempdir().map_err(VmError::Prepare)?;
+        let bind = |name: &str| {
+            let listener = UnixListener::bind(sockets.path().join(name)).map_err(VmError::Prepare)?;
+            listener.set_nonblocking(true).map_err(VmError::Prepare)?;
+            Ok::<_, VmError>(listener)
+        };
+        let listeners = [bind("console")?, bind("events")?, bind("qmp")?];
+        let words = setup.folder.path().join("qemu.err");
+        let log = File::create(&words).map_err(at_file("making", &words))?;
+        let mut child = door::command(&setup.program)
+            .args(setup.arguments(Lines::Sockets(sockets.path())))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|source| VmError::Start { program: setup.program.display().to_string(), source })?;
+        let connected = connect(&mut child, &listeners, &words);
+        let prepared = connected.and_then(|[console_line, event_line, control]| {
+            let file = File::create(console).map_err(at_file("making", console))?;
+            let started = Instant::now();
+            let (sender, seen) = channel();
+            std::thread::spawn(move || copy_console(console_line, file, listen));
+            let events = sender.clone();
+            std::thread::spawn(move || read_events(event_line, &events, started));
+            let qmp = Qmp::start(control, move |event| {
+                let report = event.map_or(Report::Ended, |event| machine_report(&event));
+                // Whoever listened is gone: then nobody needs to know.
+                let _ = sender.send(Seen { at: started.elapsed(), report });
+            })?;
+            Ok((qmp, seen, started))
+        });
+        match prepared {
+            Ok((qmp, seen, started)) => {
+                let mut running = Self { child, qmp, seen, started, setup, console: console.into(), words };
+                running.execute("cont", json!({}))?;
+                Ok(running)
+            }
+            Err(error) => {
+                // QEMU connects its lines first and looks at its devices and files afterwards.
+                std::thread::sleep(Duration::from_millis(200));
+                let ended = child.try_wait().map_err(VmError::Wait)?;
+                if let Some(status) = ended {
+                    return Err(VmError::Ended { status: status.to_string(), words: words_in(&words) });
+                }
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    /// Time since the machine was switched on.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How the machine's instructions are run.
+    pub fn accelerator(&self) -> Accelerator {
+        self.setup.accelerator
+    }
+
+    /// The boot medium's file.
+    pub fn medium(&self) -> Option<&Path> {
+        self.setup.medium.as_deref()
+    }
+
+    /// QEMU's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next thing that is seen, or `None` when the time is over; after [`Report::Ended`] at once.
+    pub fn next(&mut self, time: Duration) -> Option<Seen> {
+        self.seen.recv_timeout(time).ok()
+    }
+
+    /// What the console has shown so far.
+    pub fn console_text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// Gives a command to QEMU.
+    ///
+    /// # Errors
+    /// When QEMU refuses it or is gone.
+    pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, VmError> {
+        self.qmp.execute(command, arguments)
+    }
+
+    /// Presses the power button.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn press_power(&mut self) -> Result<(), VmError> {
+        self.execute("system_powerdown", json!({})).map(drop)
+    }
+
+    /// Presses the reset button.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn press_reset(&mut self) -> Result<(), VmError> {
+        self.execute("system_reset", json!({})).map(drop)
+    }
+
+    /// Presses Ctrl-Alt-Del.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn press_keys_for_reboot(&mut self) -> Result<(), VmError> {
+        let key = |name: &str| json!({"type": "qcode", "data": name});
+        self.execute("send-key", json!({"keys": [key("ctrl"), key("alt"), key("delete")]})).map(drop)
+    }
+
+    /// Plugs a link's cable in, or pulls it.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub fn set_link(&mut self, link: u8, up: bool) -> Result<(), VmError> {
+        self.execute("set_link", json!({"name": format!("link{link}"), "up": up})).map(drop)
+    }
+
+    /// Plugs a stick in: a USB disk of a file.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub fn plug(&mut self, id: &str, path: &Path) -> Result<(), VmError> {
+        let backend = json!({"driver": "raw", "node-name": id,
+            "file": {"driver": "file", "filename": path.display().to_string()}});
+        self.execute("blockdev-add", backend)?;
+        let device =
+            json!({"driver": "usb-storage", "id": format!("{id}-device"), "drive": id, "bus": "xhci.0", "serial": id});
+        self.execute("device_add", device).map(drop)
+    }
+
+    /// Pulls a disk out, without a warning.
+    ///
+    /// # Errors
+    /// When there is no such disk, or its bus doesn't allow it.
+    pub fn unplug(&mut self, id: &str) -> Result<(), VmError> {
+        self.execute("device_del", json!({"id": format!("{id}-device")})).map(drop)
+    }
+
+    /// Bytes written to the boot medium since the machine was switched on.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn bytes_written(&mut self) -> Result<u64, VmError> {
+        let all = self.execute("query-blockstats", json!({}))?;
+        let boot = all.as_array().into_iter().flatten().find(|entry| entry["device"] == "boot");
+        Ok(boot.and_then(|entry| entry["stats"]["wr_bytes"].as_u64()).unwrap_or(0))
+    }
+
+    /// Waits until QEMU has ended by itself; `None` when the time is over.
+    ///
+    /// # Errors
+    /// When its process can't be waited for.
+    pub fn wait(&mut self, time: Duration) -> Result<Option<ExitStatus>, VmError> {
+        let deadline = Instant::now() + time;
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(VmError::Wait)? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Pulls the plug.
+    ///
+    /// # Errors
+    /// When QEMU's process can't be waited for.
+    pub fn cut_power(mut self) -> Result<(), VmError> {
+        self.kill().map_err(VmError::Wait)
+    }
+
+    /// The last words of QEMU itself.
+    pub fn last_words(&self) -> String {
+        words_in(&self.words)
+    }
+
+    fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A process that is gone already can't be killed; nothing else goes wrong here.
+        let _ = self.kill();
+    }
+}
+
+/// Runs a machine on this terminal until it is switched off; QEMU's own keys are behind Ctrl-A (Ctrl-A x ends it).
+///
+/// # Errors
+/// When the machine can't be set up or QEMU can't be started.
+pub fn run_interactive(machine: &Machine) -> Result<ExitStatus, VmError> {
+    let setup = machine.set_up()?;
+    door::command(&setup.program)
+        .args(setup.arguments(Lines::Terminal))
+        .status()
+        .map_err(|source| VmError::Start { program: setup.program.display().to_string(), source })
+}
+
+/// Waits until QEMU has connected all its lines.
+fn connect(child: &mut Child, listeners: &[UnixListener; 3], words: &Path) -> Result<[UnixStream; 3], VmError> {
+    let deadline = Instant::now() + CONNECT_TIME;
+    let [console, events, control] = listeners;
+    let mut accept = |listener: &UnixListener| loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).map_err(VmError::Prepare)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(VmError::Prepare(error)),
+        }
+        let ended = child.try_wait().map_err(VmError::Wait)?;
+        if let Some(status) = ended {
+            return Err(VmError::Ended { status: status.to_string(), words: words_in(words) });
+        }
+        if Instant::now() > deadline {
+            return Err(VmError::Ended { status: "it didn't answer".into(), words: words_in(words) });
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    Ok([accept(console)?, accept(events)?, accept(control)?])
+}
+
+fn words_in(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join("; ")
+}
+
+fn copy_console(mut line: UnixStream, mut file: File, mut listen: Option<ConsoleListener>) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = line.read(&mut buffer) {
+        if let Some(listen) = &mut listen {
+            listen(&buffer[..count]);
+        }
+        if file.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+}
+
+fn read_events(line: UnixStream, seen: &Sender<Seen>, started: Instant) {
+    let mut reader = BufReader::new(line);
+    loop {
+        let mut bytes = Vec::new();
+        // A line that a cut left half is no event.
+        match reader.by_ref().take(LINE_LIMIT).read_until(b'\n', &mut bytes) {
+            Ok(1..) if bytes.ends_with(b"\n") => {}
+            _ => return,
+        }
+        let report = event_report(&String::from_utf8_lossy(&bytes));
+        if report.is_some_and(|report| seen.send(Seen { at: started.elapsed(), report }).is_err()) {
+            return;
+        }
+    }
+}
+
+/// What a line on the second serial port says; nothing for an empty one.
+fn event_report(line: &str) -> Option<Report> {
+    let line = line.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    if line.is_empty() {
+        return None;
+    }
+    Some(serde_json::from_str(line).map_or_else(|_| Report::Foreign(line.into()), Report::Event))
+}
+
+fn machine_report(event: &Value) -> Report {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    Report::Machine { event: text(&event["event"]), reason: text(&event["data"]["reason"]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::tests::kernel;
+    use crate::image::tests::made_up;
+    use crate::machine::{Firmware, Network};
+    use crate::media::Disk;
+    use bakelite_spec::event::What;
+
+    #[test]
+    fn lines_of_events_and_lines_that_are_none() {
+        let ready = r#"{"at":1.5,"event":"ready","payload":"none"}"#;
+        let expected = Event { at: 1.5, what: What::Ready { payload: "none".into() } };
+        assert_eq!(event_report(&format!("\0{ready}\r\n")), Some(Report::Event(expected)));
+        assert_eq!(event_report("\r\n"), None);
+        for foreign in ["{\"at\":1.5,\"event\":\"unheard-of\"}", "[ 0.1] printk", "{\"at\":1"] {
+            assert_eq!(event_report(foreign), Some(Report::Foreign(foreign.into())));
+        }
+    }
+
+    #[test]
+    fn reports_of_the_machine_carry_their_reason() {
+        let event = json!({"event": "RESET", "data": {"guest": true, "reason": "guest-reset"}});
+        assert_eq!(machine_report(&event), Report::Machine { event: "RESET".into(), reason: "guest-reset".into() });
+    }
+
+    #[test]
+    fn a_kernel_is_booted_heard_and_cut() {
+        let (Some(kernel), Some(_)) = (kernel(), door::find("qemu-system-x86_64")) else {
+            eprintln!("SKIPPED: needs qemu-system-x86_64 and a kernel in /boot or BAKELITE_TEST_KERNEL");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("made-up,with-a-comma.img");
+        made_up(&image, &kernel, "bakelite-a+3.conf");
+        let network = Network::User { forward: Vec::new(), restricted: true, links: 2 };
+        let disks =
+            vec![Disk::parse("nvme:1G").unwrap(), Disk::parse("usb:1G").unwrap(), Disk::parse("sd:1G").unwrap()];
+        let arguments = "console=ttyS0 panic=0 loglevel=7 hello=there";
+        let machine = Machine {
+            memory: 512,
+            firmware: Firmware::Direct,
+            size: 3 << 30,
+            disks,
+            network,
+            accelerator: Some(Accelerator::Tcg),
+            kernel_arguments: arguments.into(),
+            ..Machine::new(&image)
+        };
+        let (heard, hear) = channel();
+        let listen: ConsoleListener = Box::new(move |bytes| heard.send(bytes.len()).unwrap_or_default());
+        let mut running = Running::start(&machine, &folder.path().join("console.log"), Some(listen)).unwrap();
+        let medium = running.medium().unwrap().to_path_buf();
+        assert_eq!(std::fs::metadata(&medium).unwrap().len(), 3 << 30);
+        running.set_link(1, false).unwrap();
+        assert!(running.set_link(7, false).is_err());
+        let stick = folder.path().join("stick");
+        crate::media::blank(&stick, 1 << 20).unwrap();
+        running.plug("stick", &stick).unwrap();
+        running.unplug("stick").unwrap();
+        assert_eq!(running.bytes_written().unwrap(), 0);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !running.console_text().contains("hello=there") && Instant::now() < deadline {
+            assert_ne!(
+                running.next(Duration::from_millis(200)).map(|seen| seen.report),
+                Some(Report::Ended),
+                "{}",
+                running.last_words()
+            );
+        }
+        assert!(running.console_text().contains("bakelite.slot=a quiet console=ttyS0"), "{}", running.console_text());
+        assert!(hear.try_iter().sum::<usize>() > 0);
+        running.press_reset().unwrap();
+        let reset = std::iter::from_fn(|| running.next(Duration::from_secs(5))).map(|seen| seen.report);
+        let is_reset = |report: &Report| matches!(report, Report::Machine { event, .. } if event == "RESET");
+        assert!(reset.take(20).any(|report| is_reset(&report)));
+        assert!(running.wait(Duration::ZERO).unwrap().is_none());
+        let process = running.process();
+        running.cut_power().unwrap();
+        assert!(!Path::new(&format!("/proc/{process}")).exists());
+        assert!(!medium.exists(), "the copy outlives its machine");
+    }
+
+    #[test]
+    fn qemu_that_refuses_its_arguments_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("made-up.img");
+        made_up(&image, b"no kernel", "bakelite-a.conf");
+        if door::find("qemu-system-x86_64").is_none() {
+            eprintln!("SKIPPED: needs qemu-system-x86_64");
+            return;
+        }
+        let machine =
+            Machine { firmware: Firmware::Direct, accelerator: Some(Accelerator::Tcg), ..Machine::new(&image) };
+        let error = Running::start(&machine, &folder.path().join("console.log"), None).unwrap_err().to_string();
+        assert!(error.contains("ended at its start") && error.contains("kernel"), "{error}");
+    }
+}

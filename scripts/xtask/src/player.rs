@@ -1,0 +1,317 @@
+//! Plays one scenario: one medium, switched on and off and damaged in between, step by step.
+//!
+//! What is expected is looked for among the events of this boot, from its beginning: what happens side by side on the
+//! machine may come in any order. Times are this host's; the machine's clock isn't to be trusted under emulation.
+
+use crate::damage;
+use crate::door;
+use crate::scenario::{BootBus, Count, Cut, Hardware, Reboot, RebootBy, Scenario, Screen, Ssh, Step, Watch};
+use anyhow::{Context, Result, bail, ensure};
+use bakelite_vm::machine::{DEFAULT_SIZE, Medium};
+use bakelite_vm::{Bus, Firmware, Machine, Network, Report, Running, media};
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Between two tries of ssh, and two looks at the console.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// A scenario being played.
+pub struct Player<'a> {
+    scenario: &'a Scenario,
+    image: &'a Path,
+    /// The key for ssh.
+    key: &'a Path,
+    folder: TempDir,
+    medium: PathBuf,
+    running: Option<Running>,
+    /// The events of this boot.
+    events: Vec<Value>,
+    /// Bytes of the console before this boot.
+    console_before: usize,
+    boots: u32,
+    random: fastrand::Rng,
+    port: u16,
+}
+
+impl<'a> Player<'a> {
+    /// Makes the scenario's own medium.
+    pub fn new(scenario: &'a Scenario, image: &'a Path, key: &'a Path, seed: u64) -> Result<Self> {
+        let base = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+        let folder = tempfile::Builder::new().prefix("bakelite-scenario-").tempdir_in(base)?;
+        let medium = folder.path().join("boot.img");
+        media::copy_sparse(image, &medium, 0)?;
+        Ok(Self {
+            scenario,
+            image,
+            key,
+            folder,
+            medium,
+            running: None,
+            events: Vec::new(),
+            console_before: 0,
+            boots: 0,
+            random: fastrand::Rng::with_seed(seed),
+            port: 0,
+        })
+    }
+
+    /// Plays all steps.
+    pub fn play(&mut self) -> Result<()> {
+        for (number, step) in self.scenario.steps.iter().enumerate() {
+            self.step(step).with_context(|| format!("step {}", number + 1))?;
+        }
+        Ok(())
+    }
+
+    /// The consoles and events of all boots, for a person who looks for what went wrong.
+    pub fn log(&mut self) -> String {
+        self.hear(Duration::ZERO);
+        let consoles = (1..=self.boots).map(|boot| {
+            let bytes = std::fs::read(self.console(boot)).unwrap_or_default();
+            format!("--- console of boot {boot}\n{}\n", String::from_utf8_lossy(&bytes))
+        });
+        let events: String = self.events.iter().map(|event| format!("{event}\n")).collect();
+        format!("{}--- events of the last boot\n{events}", consoles.collect::<String>())
+    }
+
+    fn console(&self, boot: u32) -> PathBuf {
+        self.folder.path().join(format!("console-{boot}.log"))
+    }
+
+    fn running(&mut self) -> Result<&mut Running> {
+        self.running.as_mut().context("the machine is off")
+    }
+
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Boot(change) => self.boot(&self.scenario.machine.changed_by(change)),
+            Step::Expect(watch) => self.expect(watch),
+            Step::Fault(fault) => self.expect(&Watch {
+                event: "fault".into(),
+                with: [("code".to_string(), json!(fault.code))].into_iter().collect(),
+                containing: Default::default(),
+                within: fault.within,
+            }),
+            Step::Never(watch) => self.never(watch),
+            Step::Count(count) => self.count(count),
+            Step::Screen(screen) => self.screen(screen),
+            Step::CutPower(cut) => self.cut_power(cut),
+            Step::Reboot(reboot) => self.reboot(reboot),
+            Step::Shutdown(within) => {
+                self.running()?.press_keys_for_reboot()?;
+                self.await_going_down(within.within, true)?;
+                self.switch_off()
+            }
+            Step::Link(link) => Ok(self.running()?.set_link(link.number, link.up)?),
+            Step::Plug(plug) => {
+                let path = self.folder.path().join(&plug.name);
+                media::blank(&path, plug.size.0)?;
+                Ok(self.running()?.plug(&plug.name, &path)?)
+            }
+            Step::Unplug(name) => Ok(self.running()?.unplug(name)?),
+            Step::Damage(what) => damage::damage(&self.medium, what),
+            Step::CopyMedium(copy) => {
+                let target = self.folder.path().join(format!("copy-{}.img", self.boots));
+                media::copy_sparse(&self.medium, &target, copy.size.0)?;
+                self.medium = target;
+                Ok(())
+            }
+            Step::StateFile(wanted) => damage::state_file(&self.medium, wanted),
+            Step::Ssh(ssh) => self.ssh(ssh),
+            Step::Wait(seconds) => {
+                self.hear(Duration::from_secs_f64(*seconds));
+                Ok(())
+            }
+        }
+    }
+
+    fn boot(&mut self, hardware: &Hardware) -> Result<()> {
+        let bus = hardware.medium.unwrap_or(BootBus::On(Bus::Virtio));
+        let network = self.network(hardware)?;
+        let defaults = Machine::new(self.image);
+        let machine = Machine {
+            memory: hardware.memory.unwrap_or(defaults.memory),
+            firmware: hardware.firmware.unwrap_or(Firmware::Direct),
+            medium: if bus == BootBus::Absent { Medium::Absent } else { Medium::File(self.medium.clone()) },
+            bus: if let BootBus::On(bus) = bus { bus } else { Bus::Virtio },
+            size: hardware.size.map_or(DEFAULT_SIZE, |size| size.0),
+            second: hardware.second,
+            disks: hardware.disks.clone().unwrap_or_default(),
+            network,
+            kernel_arguments: hardware.arguments.clone().unwrap_or_default(),
+            ..defaults
+        };
+        self.boots += 1;
+        self.events.clear();
+        self.console_before = 0;
+        let mut running = Running::start(&machine, &self.console(self.boots), None)?;
+        for link in hardware.links_down.iter().flatten() {
+            running.set_link(*link, false)?;
+        }
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// The network, with a port of this host for ssh if the scenario uses that.
+    fn network(&mut self, hardware: &Hardware) -> Result<Network> {
+        let mut network = hardware.network.clone().unwrap_or(Network::None);
+        if let Network::User { forward, links, .. } = &mut network {
+            *links = hardware.links.unwrap_or(*links);
+            if self.scenario.needs_ssh() {
+                self.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+                forward.push((self.port, 22));
+            }
+        }
+        Ok(network)
+    }
+
+    /// Takes in what is seen of the machine for some time; false when QEMU has ended.
+    fn hear(&mut self, time: Duration) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(seen) = running.next(left) else {
+                let silent = Instant::now() < deadline;
+                if silent {
+                    std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
+                }
+                return !silent;
+            };
+            let event = match seen.report {
+                Report::Event(event) => serde_json::to_value(event).unwrap_or_default(),
+                Report::Foreign(text) => json!({"event": "foreign", "text": text}),
+                Report::Machine { event, reason } => json!({"event": "qemu", "name": event, "reason": reason}),
+                Report::Ended => json!({"event": "qemu", "name": "ENDED", "reason": running.last_words()}),
+            };
+            self.events.push(event);
+        }
+    }
+
+    /// Waits until something holds.
+    fn until(&mut self, seconds: f64, what: &str, holds: impl Fn(&Self) -> bool) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs_f64(seconds);
+        loop {
+            if holds(self) {
+                return Ok(());
+            }
+            if self.events.iter().any(|event| event["event"] == "qemu" && event["name"] == "ENDED") {
+                bail!("QEMU ended before {what}");
+            }
+            if Instant::now() >= deadline {
+                bail!("no {what} within {seconds} s; last: {}", self.last_events());
+            }
+            self.hear(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    fn last_events(&self) -> String {
+        let last: Vec<String> = self.events.iter().rev().take(3).map(ToString::to_string).collect();
+        if last.is_empty() { "no event at all".into() } else { last.join(" <- ") }
+    }
+
+    fn expect(&mut self, watch: &Watch) -> Result<()> {
+        let what = words_of(watch);
+        self.until(watch.within, &what, |player| player.events.iter().any(|event| watch.fits(event)))
+    }
+
+    fn never(&mut self, watch: &Watch) -> Result<()> {
+        self.hear(Duration::from_secs_f64(watch.within));
+        match self.events.iter().find(|event| watch.fits(event)) {
+            Some(event) => bail!("there was {event}"),
+            None => Ok(()),
+        }
+    }
+
+    fn count(&mut self, count: &Count) -> Result<()> {
+        self.hear(Duration::from_secs_f64(count.of.within));
+        let found = self.events.iter().filter(|event| count.of.fits(event)).count();
+        let (least, most) = (count.at_least, count.at_most);
+        ensure!((least..=most).contains(&found), "{found} times {}, not {least} to {most}", words_of(&count.of));
+        Ok(())
+    }
+
+    fn screen(&mut self, screen: &Screen) -> Result<()> {
+        let console = self.console(self.boots);
+        self.until(screen.within, &format!("{:?} on the console", screen.shows), |player| {
+            let bytes = std::fs::read(&console).unwrap_or_default();
+            String::from_utf8_lossy(&bytes[player.console_before.min(bytes.len())..]).contains(&screen.shows)
+        })
+    }
+
+    fn cut_power(&mut self, cut: &Cut) -> Result<()> {
+        let at = match cut {
+            Cut::Now => 0.0,
+            Cut::After(seconds) => *seconds,
+            Cut::Between(from, to) => from + self.random.f64() * (to - from),
+            Cut::At(watch) => {
+                self.expect(watch)?;
+                0.0
+            }
+        };
+        let elapsed = self.running()?.elapsed();
+        self.hear(Duration::from_secs_f64(at).saturating_sub(elapsed));
+        self.switch_off()
+    }
+
+    fn switch_off(&mut self) -> Result<()> {
+        let running = self.running.take().context("the machine is off")?;
+        Ok(running.cut_power()?)
+    }
+
+    fn reboot(&mut self, reboot: &Reboot) -> Result<()> {
+        let in_order = matches!(reboot.by, RebootBy::Keys);
+        if in_order {
+            self.running()?.press_keys_for_reboot()?;
+        } else {
+            self.running()?.press_reset()?;
+        }
+        self.await_going_down(reboot.within, in_order)?;
+        let reset = self.events.iter().rposition(is_reset).map_or(0, |at| at + 1);
+        self.events.drain(..reset);
+        self.console_before = self.running()?.console_text().len();
+        Ok(())
+    }
+
+    fn await_going_down(&mut self, seconds: f64, in_order: bool) -> Result<()> {
+        self.until(seconds, "reset", |player| player.events.iter().any(is_reset))?;
+        let told = self.events.iter().any(|event| event["event"] == "shutdown");
+        ensure!(told || !in_order, "the machine went down without a word");
+        Ok(())
+    }
+
+    fn ssh(&mut self, ssh: &Ssh) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs_f64(ssh.within);
+        let (port, key) = (self.port.to_string(), self.key.display().to_string());
+        let quiet = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "ConnectTimeout=10"];
+        let options = quiet.iter().flat_map(|option| ["-o", option]);
+        let target = ["-q", "-F", "/dev/null", "-i", &key, "-p", &port, "root@127.0.0.1", &ssh.run];
+        let arguments: Vec<&str> = options.chain(target).collect();
+        loop {
+            self.hear(Duration::ZERO);
+            let answer = door::run("ssh", &arguments, self.folder.path());
+            let problem = match answer {
+                Ok(text) if text.contains(&ssh.contains) => return Ok(()),
+                Ok(text) => anyhow::anyhow!("`{}` says {:?}, not {:?}", ssh.run, text.trim(), ssh.contains),
+                Err(error) => error,
+            };
+            if Instant::now() >= deadline {
+                return Err(problem);
+            }
+            self.hear(PAUSE);
+        }
+    }
+}
+
+fn is_reset(event: &Value) -> bool {
+    event["event"] == "qemu" && event["name"] == "RESET"
+}
+
+fn words_of(watch: &Watch) -> String {
+    let fields = watch.with.iter().map(|(key, value)| format!(" {key}={value}"));
+    let words = watch.containing.iter().map(|(key, words)| format!(" {key}~{words:?}"));
+    format!("event {}{}", watch.event, fields.chain(words).collect::<String>())
+}

@@ -1,0 +1,115 @@
+//! Runs the chosen scenarios one after the other and counts how they went.
+//!
+//! What can't be run on this host is skipped with its reason, never silently; a scenario that failed leaves its log.
+
+use crate::door;
+use crate::list::{self, Choice};
+use crate::player::Player;
+use crate::scenario::Scenario;
+use anyhow::{Context, Result};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Lines of a failed scenario's log that are shown.
+const SHOWN: usize = 40;
+/// The key for ssh, beside the images; `prepare` makes it.
+const KEY: &str = "ssh-key";
+
+/// Where things are.
+pub struct Places {
+    /// Images by the names of their appliances.
+    pub image_dir: PathBuf,
+    /// Logs of failed scenarios.
+    pub logs: PathBuf,
+}
+
+/// Writes the appliances that the chosen scenarios need into a folder, with a key for ssh if one can be made.
+pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let key = folder.join(KEY);
+    let can_make = door::find("ssh-keygen").is_some();
+    if can_make && !key.is_file() {
+        let path = key.display().to_string();
+        door::run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "scenarios", "-f", &path], folder)?;
+    }
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap_or_default();
+    let mut names: Vec<String> = list::chosen(choice)?.into_iter().map(|(scenario, _)| scenario.appliance).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let source = door::root().join(format!("scripts/scenarios/appliances/{name}.yaml"));
+        let mut text = std::fs::read_to_string(&source).with_context(|| format!("reading {}", source.display()))?;
+        if !public.is_empty() {
+            text.push_str(&format!("ssh: {{keys: [\"{}\"]}}\n", public.trim()));
+        }
+        let target = folder.join(format!("{name}.yaml"));
+        let written = std::fs::File::create(&target).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("writing {}", target.display()))?;
+        println!("{name}");
+    }
+    Ok(true)
+}
+
+/// Runs the chosen scenarios; whether none failed.
+pub fn run(choice: &Choice, places: &Places, seed: u64) -> Result<bool> {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (scenario, runs) in list::chosen(choice)? {
+        if let Some(why) = cannot_run(&scenario, places) {
+            println!("SKIP {}: {why}", scenario.name);
+            skipped += 1;
+            continue;
+        }
+        for number in 1..=runs {
+            let name = if runs > 1 { format!("{} {number}/{runs}", scenario.name) } else { scenario.name.clone() };
+            let begun = Instant::now();
+            match play(&scenario, places, seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number))) {
+                Ok(()) => {
+                    println!("PASS {name} ({:.1} s)", begun.elapsed().as_secs_f64());
+                    passed += 1;
+                }
+                Err(error) => {
+                    println!("FAIL {name}: {error:#}");
+                    failed += 1;
+                }
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(failed == 0)
+}
+
+/// Why a scenario can't be run on this host, if it can't.
+fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
+    let missing = |program: &str, package: &str| {
+        door::find(program).is_none().then(|| format!("there is no {program}; Debian has it in {package}"))
+    };
+    missing("qemu-system-x86_64", "qemu-system-x86")
+        .or_else(|| scenario.needs_debugfs().then(|| missing("debugfs", "e2fsprogs")).flatten())
+        .or_else(|| scenario.needs_ssh().then(|| missing("ssh", "openssh-client")).flatten())
+        .or_else(|| {
+            let no_key = scenario.needs_ssh() && !places.image_dir.join(KEY).is_file();
+            no_key.then(|| "the images were baked without a key for ssh".into())
+        })
+}
+
+fn play(scenario: &Scenario, places: &Places, seed: u64) -> Result<()> {
+    let image = places.image_dir.join(format!("{}.img", scenario.appliance));
+    let key = std::path::absolute(places.image_dir.join(KEY))?;
+    let mut player = Player::new(scenario, &image, &key, seed)?;
+    let played = player.play();
+    if played.is_err() {
+        let log = player.log();
+        let path = places.logs.join(format!("{}.log", scenario.name));
+        let kept = std::fs::create_dir_all(&places.logs)
+            .and_then(|()| std::fs::File::create(&path))
+            .and_then(|mut file| file.write_all(log.as_bytes()));
+        match kept {
+            Ok(()) => println!("  the end of {} (seed {seed}):", path.display()),
+            Err(error) => println!("  the log could not be kept in {} ({error}); its end:", path.display()),
+        }
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(SHOWN)..].iter().for_each(|line| println!("  | {line}"));
+    }
+    played
+}
