@@ -4,6 +4,8 @@
 //! They need the command that `scripts/build` makes (BAKELITE_BIN) and, to fill the cache, the Debian mirror of this
 //! host's apt sources; without either each says loudly that it was skipped. BAKELITE_TEST_FULL=1 tries more moments.
 
+#![expect(clippy::unwrap_used, reason = "a proof that can't go on has failed")]
+
 mod bakery;
 mod disk_full;
 mod interrupted;

@@ -27,9 +27,8 @@ fn another_user_folder_and_umask() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::new(bakery, PLAIN);
     let words = "umask 077; set -e; cd \"$1\"; exec setpriv --reuid 4321 --regid 4321 --clear-groups bin/bakelite build shop.yaml -o a/shop.img --cache cache --offline";
-    let copied = command("cp").arg("-rL").arg(bakery.program.ancestors().nth(2).unwrap()).arg(folder.path().join("u"));
-    good(copied);
     let home = folder.path().join("u");
+    good(command("cp").arg("-rL").arg(bakery.program.ancestors().nth(2).unwrap()).arg(&home));
     for name in ["shop.yaml", "shop.lock", "cache"] {
         good(command("cp").arg("-r").arg(bench.at(name)).arg(home.join(name)));
     }
