@@ -115,8 +115,11 @@ fn package(bakery: &Bakery, name: &str) -> Package {
     Package { pool: found["pool"].as_str().unwrap().into(), sum: found["sha256"].as_str().unwrap().into() }
 }
 
-/// A member of a tar, its path and its link's target written as they are given.
-fn tar(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
+/// A member of a tar: path, type, target of a link, content.
+type Member<'a> = (&'a str, u8, &'a str, &'a [u8]);
+
+/// A tar whose paths and targets are written as they are given.
+fn tar(entries: &[Member<'_>]) -> Vec<u8> {
     let mut archive = Vec::new();
     for (path, kind, link, content) in entries {
         let mut head = [0u8; 512];
@@ -138,7 +141,7 @@ fn tar(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
     archive
 }
 
-fn deb(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
+fn deb(entries: &[Member<'_>]) -> Vec<u8> {
     let control = tar(&[("./control", b'0', "", b"Package: netbase\nVersion: 6.5\nArchitecture: all\n")]);
     let mut archive = b"!<arch>\n".to_vec();
     for (name, content) in [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar", tar(entries))]
@@ -169,7 +172,7 @@ fn a_package_that_climbs_out() {
     let package = package(bakery, "netbase");
     let escape = bench.at("escaped");
     let absolute = escape.display().to_string();
-    let refusals: &[(&str, &[(&str, u8, &str, &[u8])])] = &[
+    let refusals: &[(&str, &[Member<'_>])] = &[
         ("..", &[("./../escaped", b'0', "", b"x")]),
         ("..", &[("./usr/../../../escaped", b'0', "", b"x")]),
         ("..", &[("./../escaped/", b'5', "", b"")]),
