@@ -98,7 +98,7 @@ impl Machine {
             }
             Action::Link { path, target } => drop(self.links.insert(path, target)),
             Action::Unlink { path } => drop(self.links.remove(&path)),
-            Action::AwaitAddress { seconds } => self.waited += seconds,
+            Action::AwaitAddress { seconds, .. } => self.waited += seconds,
             Action::MakeDummy { addresses } => {
                 self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
             }

@@ -108,9 +108,12 @@ fn best_v6(text: &str) -> Option<DefaultRoute> {
         .min_by_key(|route| route.metric)
 }
 
+/// The link that firstboot makes where there is no network; it leads nowhere, so its address is nobody's.
+pub const STAND_IN: &str = "dummy0";
+
 /// The default address: the first global one of the link that the default route uses.
 pub fn default_address() -> Option<(String, IpAddr)> {
-    let route = default_route(Path::new("/"))?;
+    let route = default_route(Path::new("/")).filter(|route| route.link != STAND_IN)?;
     let mut addresses = addresses().remove(&route.link)?;
     addresses.sort_by_key(IpAddr::is_ipv6);
     Some((route.link, *addresses.first()?))
