@@ -36,6 +36,7 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
             .map(|link| Link { name: link.name, mac: link.mac, path: link.path, carrier: link.carrier })
             .collect(),
         address: link::default_address(),
+        default_route: link::default_link(root).is_some(),
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
         files: FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect(),

@@ -33,8 +33,13 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     }
     if let Some((link, address)) = &facts.address {
         let remember = publish(facts, LAST, format!("{address}\n"), 0o644);
-        let away = facts.dummy.is_some().then_some(Action::RemoveDummy);
-        let actions = away.into_iter().chain(remember).collect();
+        // k3s wants a default route even where the network has no gateway.
+        let route = match (facts.default_route, &facts.dummy) {
+            (true, Some(_)) => Some(Action::RemoveDummy),
+            (false, None) => Some(Action::MakeDummy { addresses: Vec::new() }),
+            _ => None,
+        };
+        let actions = route.into_iter().chain(remember).collect();
         return Decision::of(
             actions,
             format!("{address} on {link}"),
