@@ -17,8 +17,16 @@ const SCHEMA_LINE: &str = "# yaml-language-server: $schema=";
 /// Files that name hosts and paths because that is what they are about: what cargo writes, and this check.
 const NAMES_ALLOWED: &[&str] = &["Cargo.lock", "scripts/xtask/src/check.rs"];
 /// Package registries and mirrors by their hosts, and folders in which only somebody's own machine keeps things.
-const HOSTS_AND_PATHS: &[&str] =
-    &["deb.debian.org", "security.debian.org", "crates.io", "pypi.org", "proxy.golang.org", "/home/", "/Users/", "/work/"];
+const HOSTS_AND_PATHS: &[&str] = &[
+    "deb.debian.org",
+    "security.debian.org",
+    "crates.io",
+    "pypi.org",
+    "proxy.golang.org",
+    "/home/",
+    "/Users/",
+    "/work/",
+];
 
 /// One tracked text file.
 struct Text {
@@ -33,7 +41,8 @@ impl Text {
 
     /// The code without its tests.
     fn code(&self) -> &str {
-        let is_test = self.path.contains("/tests/") || self.path.ends_with("tests.rs") || self.path.ends_with("testing.rs");
+        let is_test =
+            self.path.contains("/tests/") || self.path.ends_with("tests.rs") || self.path.ends_with("testing.rs");
         if is_test { "" } else { self.text.split("#[cfg(test)]").next().unwrap_or_default() }
     }
 }
@@ -43,7 +52,9 @@ pub fn run() -> Result<bool> {
     let root = door::root();
     let files = tracked(&root)?;
     let mut findings = arrows::findings(&root)?;
-    findings.extend(files.iter().filter(|file| file.is_rust()).flat_map(|file| architectures(file).into_iter().chain(length(file))));
+    findings.extend(
+        files.iter().filter(|file| file.is_rust()).flat_map(|file| architectures(file).into_iter().chain(length(file))),
+    );
     let boards = boards(&files);
     findings.extend(files.iter().filter(|file| file.is_rust()).flat_map(|file| board_names(file, &boards)));
     findings.extend(files.iter().flat_map(hosts_and_paths));
@@ -115,7 +126,8 @@ fn hosts_and_paths(file: &Text) -> Vec<String> {
 
 fn schema_line(file: &Text) -> Option<String> {
     let is_board = file.path.starts_with("board-configs/") && !file.path.ends_with("module-sets.yaml");
-    let is_checked = is_board || file.path.starts_with("examples/") || file.path.starts_with("scripts/scenarios/appliances/");
+    let is_checked =
+        is_board || file.path.starts_with("examples/") || file.path.starts_with("scripts/scenarios/appliances/");
     let lacks = file.path.ends_with(".yaml") && is_checked && !file.text.starts_with(SCHEMA_LINE);
     lacks.then(|| format!("{}:1: lacks the line `{SCHEMA_LINE}…`", file.path))
 }
@@ -157,7 +169,8 @@ fn readme(files: &[Text]) -> Vec<String> {
             let script = part.strip_prefix("scripts/").map(|name| name.trim_end_matches(['.', ',', ':', ')', '/']));
             if script.is_some_and(|name| {
                 let path = format!("scripts/{name}");
-                !name.is_empty() && !files.iter().any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
+                !name.is_empty()
+                    && !files.iter().any(|file| file.path == path || file.path.starts_with(&format!("{path}/")))
             }) {
                 findings.push(format!("README.md:{number}: there is no {part}"));
             }
@@ -198,7 +211,10 @@ mod tests {
         let code = ["#[cfg(", "target_arch = \"arm\")]"].concat();
         assert_eq!(architectures(&file("init/src/x.rs", &code)).len(), 1);
         assert!(architectures(&file("lib/sys/src/x.rs", &code)).is_empty());
-        assert_eq!(hosts_and_paths(&file("docs/x.md", "ok\nhttp://deb.debian.org/debian\n")), ["docs/x.md:2: holds deb.debian.org"]);
+        assert_eq!(
+            hosts_and_paths(&file("docs/x.md", "ok\nhttp://deb.debian.org/debian\n")),
+            ["docs/x.md:2: holds deb.debian.org"]
+        );
         assert!(length(&file("x.rs", &"\n".repeat(600))).is_none());
         assert!(length(&file("x.rs", &"\n".repeat(601))).is_some());
         assert_eq!(warnings(&[file("x.rs", &"\n".repeat(451))]), ["x.rs: 451 lines"]);
@@ -206,7 +222,8 @@ mod tests {
 
     #[test]
     fn pages_of_faults_and_lines_of_schemas() {
-        let all: Vec<Text> = Code::ALL.iter().map(|code| file(&format!("docs/faults/{}.md", code.name()), "")).collect();
+        let all: Vec<Text> =
+            Code::ALL.iter().map(|code| file(&format!("docs/faults/{}.md", code.name()), "")).collect();
         assert!(faults(&all).is_empty());
         assert!(faults(&all[1..])[0].contains("has no page"));
         let more = [file("docs/faults/old.md", "")];

@@ -3,7 +3,7 @@
 //! The medium is a plain file. What is inside ext4 is reached by debugfs, which needs no mount and no root.
 
 use crate::door;
-use crate::scenario::{Damage, StateFile};
+use crate::steps::{Damage, StateFile};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
@@ -19,7 +19,10 @@ pub fn damage(medium: &Path, damage: &Damage) -> Result<()> {
             let entry = entry(&mut file, *partition)?;
             let base = if *at < 0 { entry.start() + entry.length() } else { entry.start() };
             let at = base.checked_add_signed(*at).context("that is before the medium")?;
-            ensure!(at >= entry.start() && at + length.0 <= entry.start() + entry.length(), "that is outside the partition");
+            ensure!(
+                at >= entry.start() && at + length.0 <= entry.start() + entry.length(),
+                "that is outside the partition"
+            );
             fill(&mut file, at, length.0, *byte)
         }
         Damage::Footer { slot } => {
@@ -77,7 +80,10 @@ fn table(file: &mut File) -> Result<Table> {
 fn entry(file: &mut File, role: Role) -> Result<Entry> {
     let wanted = role.type_guid().parse().context("a type GUID")?;
     let table = table(file)?;
-    table.find(wanted).map(|(_, entry)| entry.clone()).with_context(|| format!("there is no partition {}", role.label()))
+    table
+        .find(wanted)
+        .map(|(_, entry)| entry.clone())
+        .with_context(|| format!("there is no partition {}", role.label()))
 }
 
 /// Overwrites bytes by one byte, or by noise that is the same each time.
@@ -200,7 +206,8 @@ mod tests {
     fn files_are_looked_at_and_the_partition_is_filled() {
         let folder = tempfile::tempdir().unwrap();
         let Some(path) = medium(folder.path()) else { return };
-        let wanted = |path: &str, contains: &str, absent| StateFile { path: path.into(), contains: contains.into(), absent };
+        let wanted =
+            |path: &str, contains: &str, absent| StateFile { path: path.into(), contains: contains.into(), absent };
         assert!(state_file(&path, &wanted("/filler", "", true)).is_ok());
         assert!(state_file(&path, &wanted("/filler", "", false)).is_err());
         damage(&path, &Damage::FillState { leave: Size(1 << 20) }).unwrap();
@@ -217,7 +224,11 @@ mod tests {
         assert!(free_blocks(&path).contains("Free blocks"));
         damage(&path, &Damage::Superblocks { first_only: true }).unwrap();
         let state = entry(&mut open(&path).unwrap(), Role::State).unwrap();
-        assert_eq!(copies_of_superblock(&mut open(&path).unwrap(), &state).unwrap().len(), 2, "groups 1 and 3 have one");
+        assert_eq!(
+            copies_of_superblock(&mut open(&path).unwrap(), &state).unwrap().len(),
+            2,
+            "groups 1 and 3 have one"
+        );
         damage(&path, &Damage::Superblocks { first_only: false }).unwrap();
         assert!(copies_of_superblock(&mut open(&path).unwrap(), &state).unwrap().is_empty());
         damage(&path, &Damage::HalfMade).unwrap();

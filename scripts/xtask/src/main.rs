@@ -10,6 +10,7 @@ mod list;
 mod player;
 mod runner;
 mod scenario;
+mod steps;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

@@ -5,7 +5,8 @@
 
 use crate::damage;
 use crate::door;
-use crate::scenario::{BootBus, Count, Cut, Hardware, Reboot, RebootBy, Scenario, Screen, Ssh, Step, Watch};
+use crate::scenario::{BootBus, Hardware, Scenario};
+use crate::steps::{Count, Cut, Reboot, RebootBy, Screen, Ssh, Step, Watch};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium};
 use bakelite_vm::{Bus, Firmware, Machine, Network, Report, Running, media};
