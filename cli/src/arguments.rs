@@ -57,6 +57,8 @@ pub enum Command {
     },
     /// Bake an image
     Build(Build),
+    /// Boot an image in QEMU; the image itself isn't changed
+    Run(Run),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -93,4 +95,50 @@ pub struct Build {
     /// Replace an image that is there
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The image
+    pub image: PathBuf,
+    /// How the boot medium is attached and how large it is: virtio, nvme, ahci, usb, sd; nvme:20G
+    #[arg(long, default_value = "virtio")]
+    pub medium: String,
+    /// A disk besides: nvme:20G makes one, usb:backup.img attaches a file; may be given several times
+    #[arg(long = "disk", value_name = "BUS:WHAT")]
+    pub disks: Vec<String>,
+    /// The network: none; user; user,6443 or user,2222:22 with ports; user,restrict reaches nothing outside
+    #[arg(long, default_value = "none")]
+    pub net: String,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 2048)]
+    pub memory: u32,
+    /// What starts the kernel
+    #[arg(long, value_enum, default_value = "uefi")]
+    pub start: Start,
+    /// Kernel arguments besides the image's
+    #[arg(long, default_value = "")]
+    pub append: String,
+    /// Let the machine write to the image
+    #[arg(long)]
+    pub persist: bool,
+    /// Tell events instead of showing the console, and end when this has happened
+    #[arg(long, value_enum)]
+    pub until: Option<Until>,
+    /// With --until: give up after so many seconds
+    #[arg(long, default_value_t = 600)]
+    pub seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Start {
+    Uefi,
+    SecureBoot,
+    Direct,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    Ready,
+    Good,
 }

@@ -5,6 +5,7 @@
 mod arguments;
 mod explain;
 mod progress;
+mod run;
 
 use arguments::{Arguments, Build, Command, Inputs};
 use bakelite_image::workshop::{self, Options};
@@ -12,6 +13,7 @@ use bakelite_image::{BuildError, boards, config, start};
 use bakelite_spec::keys::{APPLIANCE, BOARD};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::schema::schema;
+use bakelite_vm::VmError;
 use clap::Parser;
 use progress::Screen;
 use std::process::ExitCode;
@@ -20,16 +22,31 @@ use std::time::Instant;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let screen = Screen::new(arguments.json);
-    match run(arguments.command, &screen) {
-        Ok(()) => ExitCode::SUCCESS,
+    match execute(arguments.command, &screen) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(CommandError::Build(BuildError::Config { findings })) => {
+            screen.findings(&findings);
+            ExitCode::from(2)
+        }
         Err(error) => {
             screen.error(&error);
-            ExitCode::from(if matches!(error, BuildError::Config { .. }) { 2 } else { 1 })
+            ExitCode::FAILURE
         }
     }
 }
 
-fn run(command: Command, screen: &Screen) -> Result<(), BuildError> {
+/// What stopped a command.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Machine(#[from] VmError),
+}
+
+/// Does as told; `false` when nothing went wrong, but what was waited for didn't happen.
+fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
     match command {
         Command::New { list: true, .. } => {
             for (name, _) in boards::BOARDS {
@@ -69,8 +86,9 @@ fn run(command: Command, screen: &Screen) -> Result<(), BuildError> {
             }
         }
         Command::Build(build) => build_image(build, screen)?,
+        Command::Run(arguments) => return Ok(run::run(&arguments, screen)?),
     }
-    Ok(())
+    Ok(true)
 }
 
 fn options(inputs: Inputs) -> Options {

@@ -1,7 +1,7 @@
 //! How a build's events are shown: bars on a terminal, plain lines in a pipe, JSON lines with `--json`.
 
-use bakelite_image::BuildError;
 use bakelite_image::progress::{BuildEvent, Listen};
+use bakelite_spec::finding::Finding;
 use bakelite_spec::quantity::Size;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
@@ -13,7 +13,8 @@ use std::time::Instant;
 /// The one place that prints.
 #[derive(Debug)]
 pub struct Screen {
-    json: bool,
+    /// Whether a program reads.
+    pub json: bool,
     bar: Option<ProgressBar>,
     state: Mutex<State>,
 }
@@ -36,7 +37,7 @@ impl Screen {
     /// A line of result, on standard output.
     pub fn line(&self, text: &str) {
         if self.json {
-            println!("{}", serde_json::json!({ "event": "result", "text": text }));
+            self.value(&serde_json::json!({ "event": "result", "text": text }));
         } else {
             println!("{text}");
         }
@@ -45,24 +46,32 @@ impl Screen {
     /// A line that not everybody needs, on standard error.
     pub fn detail(&self, text: &str) {
         if self.json {
-            println!("{}", serde_json::json!({ "event": "detail", "text": text }));
+            self.value(&serde_json::json!({ "event": "detail", "text": text }));
         } else {
             self.above(&format!("  {text}"));
         }
     }
 
-    /// An error with its causes.
-    pub fn error(&self, error: &BuildError) {
+    /// A value for programs.
+    pub fn value(&self, value: &serde_json::Value) {
+        println!("{value}");
+    }
+
+    /// All that is wrong with a configuration.
+    pub fn findings(&self, findings: &[Finding]) {
         self.finish();
         if self.json {
-            let findings = if let BuildError::Config { findings } = error {
-                serde_json::json!(findings)
-            } else {
-                serde_json::json!([])
-            };
-            println!("{}", serde_json::json!({ "event": "error", "text": chain(error), "findings": findings }));
-        } else if let BuildError::Config { .. } = error {
-            eprintln!("{error}");
+            self.value(&serde_json::json!({ "event": "findings", "findings": findings }));
+        } else {
+            findings.iter().for_each(|finding| eprintln!("{finding}"));
+        }
+    }
+
+    /// An error with its causes.
+    pub fn error(&self, error: &dyn Error) {
+        self.finish();
+        if self.json {
+            self.value(&serde_json::json!({ "event": "error", "text": chain(error) }));
         } else {
             eprintln!("error: {}", chain(error));
         }
@@ -96,7 +105,7 @@ fn chain(error: &dyn Error) -> String {
 impl Listen for Screen {
     fn event(&self, event: &BuildEvent) {
         if self.json {
-            println!("{}", serde_json::json!(event));
+            self.value(&serde_json::json!(event));
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,14 +3,11 @@
 use bakelite_plan::facts::{Dummy, Facts, Link};
 use bakelite_plan::{address, identity, k3s_config, payload};
 use bakelite_spec::status::paths;
-use bakelite_sys::{link, machine, names_in, read_text};
-use rustix::fs::statfs;
+use bakelite_sys::{link, machine, mount, names_in, read_text};
 use std::path::Path;
 
 /// The name of the link that leads nowhere.
 pub const DUMMY_LINK: &str = "dummy0";
-/// Linux: include/uapi/linux/magic.h.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Files whose content steps read.
 const FILES: &[&str] = &[
@@ -43,7 +40,7 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
             .collect(),
         address: link::default_address().filter(|(link, _)| link != DUMMY_LINK),
         dummy,
-        state_is_durable: statfs(at(paths::STATE)).is_ok_and(|found| found.f_type as i64 != TMPFS_MAGIC),
+        state_is_durable: !mount::is_volatile(&at(paths::STATE)),
         files: FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect(),
         present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).collect(),
         image_links: names_in(&images)

@@ -7,9 +7,29 @@ use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, names_in};
 use std::path::Path;
 
-/// Files of /run/bakelite as early last wrote them and they were accepted; kept by firstboot.
-pub const ACCEPTED: &str = "/var/lib/bakelite/accepted";
+/// Files of /run/bakelite as early last left them when it ended well.
+const ACCEPTED: &str = "/var/lib/bakelite/accepted";
 const RUN: &str = "/run/bakelite";
+const FILES: [&str; 6] = ["hostname", "hosts", "resolv.conf", "dhcpcd.conf", "chrony.conf", "authorized_keys"];
+
+/// Keeps what early has decided, for a boot on which it dies. Writes only what differs.
+///
+/// # Errors
+/// When a file can't be kept.
+pub fn accept() -> Result<(), SysError> {
+    for name in FILES {
+        let kept = Path::new(ACCEPTED).join(name);
+        match std::fs::read(Path::new(RUN).join(name)) {
+            Ok(bytes) if std::fs::read(&kept).is_ok_and(|kept| kept == bytes) => {}
+            Ok(bytes) => {
+                durable::make_folder(ACCEPTED)?;
+                durable::write_durable(&kept, &bytes, 0o600)?;
+            }
+            Err(_) => durable::remove_file(&kept)?,
+        }
+    }
+    Ok(())
+}
 
 /// Puts the settings in place that early would have; where they come from, in words.
 ///

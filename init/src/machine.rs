@@ -95,7 +95,7 @@ pub fn zram(baked: &Baked) -> Result<Option<String>, SysError> {
     durable::write_plain("/sys/block/zram0/disksize", &bytes.to_string())?;
     let limit = Duration::from_secs(10);
     tool::must("/usr/bin/busybox", &["mkswap", "/dev/zram0"], limit)?;
-    tool::must("/usr/bin/busybox", &["swapon", "-p", "100", "/dev/zram0"], limit)?;
+    tool::must("/usr/bin/busybox", &["swapon", "/dev/zram0"], limit)?;
     Ok(Some(format!("made {} MiB of compressed swap", bytes >> 20)))
 }
 

@@ -23,7 +23,6 @@ mod pump;
 mod rescue;
 mod run;
 mod screen;
-mod shell;
 mod shutdown;
 mod state;
 mod supervise;
@@ -48,14 +47,16 @@ use std::process::ExitCode;
 const FOUND: &str = "/run/bakelite/medium.json";
 
 fn main() -> ExitCode {
-    if let Some("cold-plug") = std::env::args().nth(1).as_deref() {
-        kmsg::start();
-        cold_plug();
-        return ExitCode::SUCCESS;
-    }
+    // As PID 1 the arguments are words of the kernel command line that the kernel didn't know: none of them is for us.
     if std::process::id() != 1 {
-        eprintln!("this is init: it runs as the first program of a machine, and as nothing else");
-        return ExitCode::FAILURE;
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let Some((part, names)) = arguments.split_first() else {
+            eprintln!("this is init: it runs as the first program of a machine");
+            return ExitCode::FAILURE;
+        };
+        kmsg::start();
+        load_modules(part, names);
+        return ExitCode::SUCCESS;
     }
     rescue::catch_panics();
     let error = if Path::new(FOUND).exists() {
@@ -73,13 +74,19 @@ fn cmdline() -> Cmdline {
     Cmdline::parse(&read_text("/proc/cmdline").unwrap_or_default())
 }
 
-/// Loads what the devices ask for, as a child of its own, so that PID 1 neither waits nor keeps the index.
-fn cold_plug() {
+/// Loads modules as a child of its own, so that PID 1 neither waits nor reads the index: `cold-plug` for what the
+/// devices ask for, `plug ALIAS…` for devices that came, `load NAME…`.
+fn load_modules(part: &str, names: &[String]) {
     let mut modules = Modules::read(&modules::folder(), &cmdline());
-    let wanted: Vec<String> = std::env::args().skip(2).collect();
-    let loaded =
-        if wanted.is_empty() { modules::cold_plug(&mut modules, &mut BTreeSet::new()) } else { modules.load(&wanted) };
-    log::info!("loaded {loaded} kernel modules");
+    let loaded = match part {
+        "cold-plug" => modules::cold_plug(&mut modules, &mut BTreeSet::new()),
+        "plug" => {
+            let wanted = modules.wanted_by(&names.iter().cloned().collect());
+            modules.load(&wanted)
+        }
+        _ => modules.load(names),
+    };
+    log::info!("loaded {loaded} kernel modules ({part})");
 }
 
 /// The initramfs's part; returns only with what went wrong.

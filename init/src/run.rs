@@ -1,27 +1,29 @@
 //! The running system: arrange the machine, then the loop that feeds `supervise` and does what it says.
+//!
+//! What it knows and tells beside the units (addresses, free room, status, page) is in `watch`.
+
+mod watch;
 
 use crate::baked::Baked;
 use crate::control::{self, Wish};
 use crate::error::InitError;
 use crate::events::Journal;
 use crate::medium::{self, Found};
-use crate::modules::{self, Modules};
 use crate::pump::{Input, NOTIFY, Pump};
-use crate::shell::Shell;
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, boot_good, cgroups, fallback, machine, mounts, places, screen};
-use crate::{cmdline, is_there, now, read_found};
+use crate::{attach, boot_good, cgroups, fallback, machine, mounts, places};
+use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::k3s;
-use bakelite_spec::status::{LastStart, Report, Status, UnitStatus, paths};
+use bakelite_spec::status::{LastStart, Report, Status, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
 use bakelite_sys::{SysError, durable, link, tool, words};
 use nix::sys::signal::Signal;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
@@ -53,8 +55,6 @@ const CLOCK_EACH: Moment = 600_000;
 /// The same reason restarts the machine at most once in this time.
 const REBOOT_EACH: i64 = 24 * 3600;
 const REBOOTS: &str = "/var/lib/bakelite/reboots.json";
-/// Less free space than this on the state partition is a fault.
-const STATE_ROOM: u64 = 16 << 20;
 
 struct Running {
     baked: Baked,
@@ -63,7 +63,6 @@ struct Running {
     pump: Pump,
     journal: Journal,
     watchdog: Watchdog,
-    shell: Shell,
     /// Faults of this program's own: state, clock, media.
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
@@ -100,13 +99,12 @@ pub fn run() -> Result<Infallible, InitError> {
     places::arrange(attached.fault.is_none())?;
     arrange(&baked, &mut journal)?;
     wait_for(cold_plug);
-    child(&[&["cold-plug"], K3S_MODULES].concat());
+    child(&[&["load"], K3S_MODULES].concat());
 
     let state = State::new(baked.units.clone(), attached.fault);
     let mut running = Running {
         pump: Pump::new(&state)?,
         watchdog: Watchdog::open(baked.manifest.board.watchdog.0),
-        shell: Shell::new(baked.manifest.board.console.shell.as_deref().filter(|_| baked.appliance.debug)),
         state,
         journal,
         own,
@@ -130,7 +128,6 @@ fn child(arguments: &[&str]) -> Option<u32> {
         command: &command,
         environment: &BTreeMap::new(),
         output: None,
-        terminal: None,
         cgroup: None,
         open_files: None,
         oom_score: 0,
@@ -166,8 +163,7 @@ fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
     if let Err(error) = link::loopback_up() {
         log::warn!("{}", words(&error));
     }
-    let zram = Modules::read(&modules::folder(), &cmdline()).load(&["zram".into()]);
-    log::info!("loaded {zram} kernel modules for swap");
+    wait_for(child(&["load", "zram"]));
     match machine::zram(baked) {
         Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
         Err(error) => log::warn!("{}", words(&error)),
@@ -179,10 +175,9 @@ impl Running {
     fn run_for_ever(&mut self) -> Result<Infallible, InitError> {
         self.feed(Event::Tick);
         loop {
-            let shell = self.shell.keep(now());
             self.look_at_network();
             self.publish();
-            let limit = self.limit(shell);
+            let limit = self.limit();
             let inputs = self.pump.wait(limit);
             for input in inputs {
                 self.take(input);
@@ -196,9 +191,9 @@ impl Running {
     }
 
     /// How long may be waited: to the next deadline, and never so long that the watchdog bites.
-    fn limit(&mut self, shell: Option<Moment>) -> Duration {
+    fn limit(&mut self) -> Duration {
         let now = now();
-        let next = [self.state.deadline(now), shell, Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
+        let next = [self.state.deadline(now), Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
         let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
         let slow = if self.journal.flush() { 20 } else { longest };
         Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
@@ -207,7 +202,6 @@ impl Running {
     fn take(&mut self, input: Input) {
         match input {
             Input::Ended(pid, status, signal) => {
-                self.shell.ended(pid, now());
                 if let Some(number) = self.number_of(pid) {
                     self.ended(number, status, signal);
                 }
@@ -238,9 +232,7 @@ impl Running {
                 self.feed(Event::Devices);
             }
             Input::Device(alias) => {
-                let mut modules = Modules::read(&modules::folder(), &cmdline());
-                let wanted = modules.wanted_by(&BTreeSet::from([alias]));
-                modules.load(&wanted);
+                child(&["plug", &alias]);
             }
             Input::Network => self.network_changed = true,
             Input::Signal(Signal::SIGUSR2) => self.go_down(Action::PowerOff, "SIGUSR2"),
@@ -294,6 +286,9 @@ impl Running {
             self.take_report(&unit.name);
         }
         if unit.role == Role::Early {
+            if status == Some(0) {
+                self.tell(fallback::accept().map(|()| None));
+            }
             self.status.hostname = machine::take_hostname().unwrap_or_default();
         }
         self.feed(Event::Ended(number, status, signal, words));
@@ -347,6 +342,8 @@ impl Running {
             Effect::Say(What::Ready { payload }) => {
                 let payload = if payload == "none" { payload } else { self.payload_kind() };
                 self.journal.say(What::Ready { payload });
+                // Start-up is over: none of what it needed is needed again soon.
+                bakelite_sys::raw::return_memory();
                 None
             }
             Effect::Say(what) => {
@@ -402,7 +399,6 @@ impl Running {
             command: &unit.command,
             environment: &environment,
             output: Some(output),
-            terminal: None,
             cgroup: cgroups::open(&unit.name),
             open_files: unit.open_files,
             oom_score: unit.oom_score,
@@ -441,113 +437,6 @@ impl Running {
         let noted = serde_json::to_vec(&reboots).ok().map(|bytes| durable::write_durable(REBOOTS, &bytes, 0o600));
         if matches!(noted, Some(Ok(()))) {
             self.go_down(Action::Reboot, &format!("{unit} asked for it"));
-        }
-    }
-
-    fn look_at_network(&mut self) {
-        if !std::mem::take(&mut self.network_changed) {
-            return;
-        }
-        let wired: Vec<String> = link::wired(Path::new("/")).into_iter().map(|link| link.name).collect();
-        self.addresses = link::addresses()
-            .into_iter()
-            .filter(|(name, _)| wired.contains(name))
-            .map(|(name, addresses)| (name, addresses.iter().map(ToString::to_string).collect()))
-            .collect();
-        let address = link::default_address().map(|(link, address)| (link, address.to_string()));
-        if address != self.address {
-            let (link, text) = address
-                .clone()
-                .unwrap_or_else(|| (self.address.clone().map(|(link, _)| link).unwrap_or_default(), String::new()));
-            self.journal.say(What::Address { link, address: text });
-            self.address.clone_from(&address);
-            self.feed(Event::Address(address.map(|(_, address)| address)));
-        }
-    }
-
-    fn housekeeping(&mut self) {
-        self.clock_at = now() + CLOCK_EACH;
-        self.tell(machine::save_clock().map(|()| None));
-        let free = rustix::fs::statvfs(paths::STATE_MOUNT).map_or(u64::MAX, |room| room.f_bavail * room.f_frsize);
-        if free < STATE_ROOM {
-            let text = format!("the state partition has {} KiB left", free >> 10);
-            self.own.insert("full", Fault::new(Code::StateFull, text));
-        } else {
-            self.own.remove("full");
-        }
-    }
-
-    /// Writes status.json and the page where they have changed.
-    fn publish(&mut self) {
-        let faults: Vec<Fault> = self
-            .own
-            .values()
-            .cloned()
-            .chain(self.reported.values().flatten().cloned())
-            .chain(self.state.faults())
-            .collect();
-        let units = self.state.units.iter().map(|live| {
-            let status =
-                UnitStatus { state: live.state, pid: live.pid, starts: live.starts, detail: live.detail.clone() };
-            (live.unit.name.clone(), status)
-        });
-        let status = Status {
-            version: self.baked.manifest.version.clone(),
-            image: self.baked.manifest.image.clone(),
-            slot: self.found.slot.clone(),
-            hostname: self.status.hostname.clone(),
-            addresses: self.addresses.clone(),
-            doing: self.doing(&faults),
-            ready_at: self.state.ready_at.map(|at| at as f64 / 1000.0),
-            good: self.state.good,
-            payload: self.baked.manifest.payload.title(),
-            debug: self.baked.appliance.debug,
-            units: units.collect(),
-            faults,
-        };
-        if status == self.status {
-            return;
-        }
-        let written = serde_json::to_vec(&status).ok().map(|bytes| durable::replace(paths::STATUS, &bytes, 0o644));
-        if let Some(Err(error)) = written {
-            log::warn!("{}", words(&error));
-        }
-        let page = screen::page(&status);
-        if page != self.page {
-            let news = status.faults != self.status.faults || status.ready_at != self.status.ready_at;
-            if news {
-                self.journal.consoles.page(&page)
-            } else {
-                self.journal.consoles.screen(&page)
-            }
-            self.page = page;
-        }
-        self.status = status;
-    }
-
-    fn doing(&self, faults: &[Fault]) -> String {
-        use bakelite_spec::event::UnitState::{Failed, GivenUp, Running, Starting, Stopping};
-        let of = |role| self.state.of_role(role).map(|number| &self.state.units[number]);
-        let (early, settle, payload) = (of(Role::Early), of(Role::Settle), of(Role::Payload));
-        let says = |words: &str, detail: &str| {
-            if detail.is_empty() { words.to_string() } else { format!("{words}: {detail}") }
-        };
-        match (early, settle, payload) {
-            (Some(early), _, _) if early.state == Starting => says("preparing the settings", &early.detail),
-            (Some(early), _, _) if matches!(early.state, Failed | GivenUp) => says("settings", &early.detail),
-            (_, Some(settle), _) if settle.state == Starting => says("preparing the machine", &settle.detail),
-            (_, Some(settle), _) if matches!(settle.state, Failed | GivenUp) => says("machine", &settle.detail),
-            (_, _, Some(payload)) => match payload.state {
-                Running => "k3s is running".replace("k3s", &self.payload_kind()),
-                Starting => says(&format!("starting {}", self.payload_kind()), &payload.detail),
-                Stopping => format!("stopping {}", self.payload_kind()),
-                Failed => says(&format!("{} ended, and is started again", self.payload_kind()), &payload.detail),
-                GivenUp => says(&format!("{} is not started any more", self.payload_kind()), &payload.detail),
-                _ if !faults.is_empty() => "up and reachable, with the payload withheld".into(),
-                _ => "starting".into(),
-            },
-            _ if self.state.ready_at.is_some() => "up and reachable".into(),
-            _ => "starting".into(),
         }
     }
 }

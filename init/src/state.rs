@@ -9,7 +9,7 @@ use bakelite_disk::born::Born;
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_disk::{DiskError, Guid, Medium};
 use bakelite_spec::layout::{RECORD, Role, SECTOR, STATE_MINIMUM, UNSTAMPED_DISK};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 
 /// mkfs.ext4 is told to use blocks of this size, so that the places of the superblock's copies are known.
 pub const BLOCK: u64 = 4096;
@@ -120,7 +120,7 @@ pub fn decide(seen: &Seen, fresh: &mut impl FnMut() -> Guid) -> Step {
     let Some(place) = seen.place else {
         return Step::Unavailable(format!(
             "the medium has {} MiB left, and {} MiB are needed",
-            (seen.table.last_usable() + 1).saturating_sub(seen.table.first_free()) * SECTOR >> 20,
+            ((seen.table.last_usable() + 1).saturating_sub(seen.table.first_free()) * SECTOR) >> 20,
             STATE_MINIMUM.0 >> 20
         ));
     };

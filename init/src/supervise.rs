@@ -5,7 +5,7 @@
 //! k3s never starts without a settle of its own before it; network and ssh start whatever early says.
 
 use bakelite_spec::event::{Outcome, UnitState, What};
-use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::fault::Fault;
 use bakelite_spec::status::LastStart;
 use bakelite_spec::unit::{Kind, Readiness, Role, Unit};
 
@@ -274,7 +274,7 @@ impl State {
 
     fn ready(&mut self, now: Moment, number: usize, effects: &mut Vec<Effect>) {
         let live = &mut self.units[number];
-        if live.state != UnitState::Starting {
+        if live.state != UnitState::Starting || live.unit.kind == Kind::Oneshot {
             return;
         }
         live.state = UnitState::Running;
@@ -294,163 +294,6 @@ impl State {
     fn first_ready(&mut self, now: Moment, payload: String, effects: &mut Vec<Effect>) {
         self.ready_at.get_or_insert(now);
         effects.push(Effect::Say(What::Ready { payload }));
-    }
-
-    fn ended(
-        &mut self,
-        now: Moment,
-        number: usize,
-        (status, signal, words): (Option<i32>, Option<i32>, Option<Fault>),
-        is_there: &dyn Fn(&str) -> bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        let live = &mut self.units[number];
-        if live.pid.is_none() && live.state != UnitState::Starting {
-            return;
-        }
-        let was_steady = live.state == UnitState::Running && now - live.since >= STEADY;
-        let ran = live.pid.take().is_some();
-        let (asked, hung) = (std::mem::take(&mut live.asked), std::mem::take(&mut live.hangs));
-        live.kill_at = None;
-        live.since = now;
-        if ran {
-            live.detail = match (status, signal) {
-                (Some(status), _) => format!("exit status {status}"),
-                (_, Some(signal)) => format!("signal {signal}"),
-                _ => String::new(),
-            };
-            if live.unit.role != Role::Payload {
-                effects.push(Effect::KillGroup(number));
-            }
-        }
-        if asked {
-            live.state = UnitState::Waiting;
-            live.failures = 0;
-            live.not_before = now;
-            effects.push(said(live));
-            return;
-        }
-        match live.unit.kind {
-            Kind::Oneshot => self.one_shot_ended(now, number, status, is_there, effects),
-            Kind::Service => {
-                if was_steady {
-                    live.failures = 0;
-                }
-                self.service_failed(now, number, (status, signal, words, hung), effects);
-            }
-        }
-    }
-
-    fn one_shot_ended(
-        &mut self,
-        now: Moment,
-        number: usize,
-        status: Option<i32>,
-        is_there: &dyn Fn(&str) -> bool,
-        effects: &mut Vec<Effect>,
-    ) {
-        let live = &mut self.units[number];
-        let outcome = Outcome::read(status);
-        let role = live.unit.role;
-        live.passed = true;
-        live.outcome = Some(outcome);
-        live.fault = None;
-        match outcome {
-            Outcome::GoOn => {
-                live.state = UnitState::Done;
-                live.failures = 0;
-            }
-            Outcome::TryAgain => {
-                live.pause(now);
-                live.detail = "waits, and tries again".into();
-            }
-            Outcome::Refused => {
-                live.state = UnitState::GivenUp;
-                live.detail = "refused: a human is needed".into();
-            }
-            Outcome::Reboot => {
-                live.state = UnitState::GivenUp;
-                live.detail = "asked for a restart".into();
-                effects.push(Effect::Reboot(live.unit.name.clone()));
-            }
-            Outcome::Died => {
-                let code = if role == Role::Early { Code::EarlyFailed } else { Code::UnitFailing };
-                live.fault = Some(Fault::new(code, format!("{} ended with {}", live.unit.name, live.detail)));
-                live.pause(now);
-                if role == Role::Early {
-                    effects.push(Effect::FallBack);
-                }
-            }
-        }
-        if std::mem::take(&mut live.again) && live.state != UnitState::Failed {
-            live.state = UnitState::Waiting;
-            live.not_before = now;
-        }
-        effects.push(said(live));
-        if role == Role::Settle && outcome == Outcome::GoOn {
-            live.unspent = true;
-            self.settled_address = self.address.clone();
-            if self.address.is_some() && now - self.address_since < JUST_NOW {
-                self.refit_at = Some(now + ADDRESS);
-            }
-            if std::mem::take(&mut self.refitting)
-                && is_there(PAYLOAD_CHANGED)
-                && let Some(payload) = self.of_role(Role::Payload)
-            {
-                self.stop(now, payload, true, effects);
-            }
-        }
-    }
-
-    fn service_failed(
-        &mut self,
-        now: Moment,
-        number: usize,
-        (status, signal, words, hung): (Option<i32>, Option<i32>, Option<Fault>, bool),
-        effects: &mut Vec<Effect>,
-    ) {
-        let live = &mut self.units[number];
-        live.pause(now);
-        if live.unit.role != Role::Payload {
-            if live.failures >= FAILING {
-                let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
-                live.fault = Some(Fault::new(Code::UnitFailing, text));
-            }
-            effects.push(said(live));
-            return;
-        }
-        let hang = hung.then(|| Fault::new(Code::K3sHangs, format!("{} did not become ready in time", live.unit.name)));
-        let fault = words.or(hang).or_else(|| {
-            let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
-            (live.failures >= FAILING).then(|| Fault::new(Code::K3sFailing, text))
-        });
-        if let Some(fault) = &fault {
-            live.detail = format!("{}, {}", live.detail, fault.code.name());
-            if fault.code.is_final_for_k3s() {
-                live.state = UnitState::GivenUp;
-            }
-        }
-        live.fault.clone_from(&fault);
-        effects.push(Effect::LastStart(LastStart {
-            started: seconds(live.started),
-            ready_at: None,
-            ended: Some(seconds(now)),
-            status,
-            signal,
-            fault: fault.clone(),
-        }));
-        effects.push(said(live));
-        effects.extend(fault.map(|fault| Effect::Say(What::Fault(fault))));
-        let not_before = live.not_before;
-        if let Some(settle) = self.of_role(Role::Settle) {
-            let settle = &mut self.units[settle];
-            settle.unspent = false;
-            if settle.state == UnitState::Done {
-                settle.state = UnitState::Waiting;
-                // A little before the payload's own time, so that it isn't late.
-                settle.not_before = not_before.saturating_sub(1_000);
-            }
-        }
     }
 
     fn port(&mut self, now: Moment, number: usize, open: bool, effects: &mut Vec<Effect>) {
@@ -511,126 +354,11 @@ impl State {
         let Some(number) = self.of_role(role) else { return };
         let live = &mut self.units[number];
         live.unspent = false;
-        if live.state == UnitState::Starting || live.state == UnitState::Stopping {
+        if live.pid.is_some() {
             live.again = true;
         } else if live.wanted {
             live.state = UnitState::Waiting;
             live.not_before = now;
-        }
-    }
-
-    fn time_passes(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        for number in 0..self.units.len() {
-            let live = &mut self.units[number];
-            if live.kill_at.is_some_and(|at| at <= now) {
-                live.kill_at = None;
-                effects.push(Effect::Kill(number));
-            }
-            let limit = live.unit.start_seconds.map(|limit| live.since + limit * 1000);
-            if live.state == UnitState::Starting && live.pid.is_some() && limit.is_some_and(|at| at <= now) {
-                live.hangs = true;
-                live.detail = "did not become ready in time".into();
-                self.stop(now, number, false, effects);
-            }
-            let live = &mut self.units[number];
-            if let Some(port) = live.unit.alive_port
-                && live.state == UnitState::Running
-                && live.port_at <= now
-            {
-                live.port_at = now + PORT_EACH;
-                effects.push(Effect::LookAtPort(number, port));
-            }
-        }
-        if self.devices_at.is_some_and(|at| at <= now) {
-            self.devices_at = None;
-            let waits = |role| {
-                self.of_role(role).is_some_and(|number| {
-                    matches!(self.units[number].outcome, Some(Outcome::TryAgain | Outcome::Refused))
-                })
-            };
-            if waits(Role::Early) || waits(Role::Settle) {
-                self.run_again(now, Role::Early);
-                self.run_again(now, Role::Settle);
-            }
-        }
-        if self.refit_at.is_some_and(|at| at <= now) {
-            self.refit_at = None;
-            self.refitting = true;
-            effects.push(Effect::Remove(PAYLOAD_CHANGED));
-            self.run_again(now, Role::Early);
-            self.run_again(now, Role::Settle);
-        }
-    }
-
-    fn start_what_may(&mut self, now: Moment, is_there: &dyn Fn(&str) -> bool, effects: &mut Vec<Effect>) {
-        for number in 0..self.units.len() {
-            if !self.may_start(now, number, is_there) {
-                continue;
-            }
-            if self.units[number].unit.role == Role::Payload
-                && let Some(settle) = self.of_role(Role::Settle)
-            {
-                self.units[settle].unspent = false;
-            }
-            let live = &mut self.units[number];
-            live.state = UnitState::Starting;
-            live.since = now;
-            live.started = now;
-            live.starts += 1;
-            live.detail = String::new();
-            live.asked = false;
-            effects.push(Effect::Start(number));
-        }
-    }
-
-    fn may_start(&self, now: Moment, number: usize, is_there: &dyn Fn(&str) -> bool) -> bool {
-        let live = &self.units[number];
-        let rests = matches!(live.state, UnitState::Waiting | UnitState::Failed) && live.pid.is_none();
-        if !rests || !live.wanted || now < live.not_before {
-            return false;
-        }
-        let file = live.unit.needs_file.as_deref().is_none_or(is_there);
-        let settled = live.unit.role != Role::Payload
-            || self
-                .of_role(Role::Settle)
-                .is_none_or(|settle| self.units[settle].state == UnitState::Done && self.units[settle].unspent);
-        file && settled && live.unit.after.iter().all(|name| self.stands(name, live.unit.role))
-    }
-
-    /// Whether what a unit comes after is there. What gives access never waits for a good end of early.
-    fn stands(&self, name: &str, for_role: Role) -> bool {
-        let Some(number) = self.named(name) else { return true };
-        let before = &self.units[number];
-        match (before.unit.kind, before.unit.role) {
-            (Kind::Oneshot, Role::Early) if for_role == Role::Access => before.passed,
-            (Kind::Oneshot, _) => before.state == UnitState::Done,
-            (Kind::Service, _) => before.state == UnitState::Running,
-        }
-    }
-
-    /// Whether all is well, and for how long: a good boot is told once.
-    fn judge(&mut self, now: Moment, is_there: &dyn Fn(&str) -> bool, effects: &mut Vec<Effect>) {
-        let well = match self.of_role(Role::Payload) {
-            Some(payload) => self.units[payload].state == UnitState::Running,
-            None => self.units.iter().all(|live| match (live.unit.role, live.unit.kind) {
-                (Role::Early, _) => live.state == UnitState::Done,
-                (Role::Access, Kind::Service) => {
-                    live.state == UnitState::Running || !live.unit.needs_file.as_deref().is_none_or(is_there)
-                }
-                _ => true,
-            }),
-        };
-        if !well {
-            self.well_since = None;
-            return;
-        }
-        let since = *self.well_since.get_or_insert(now);
-        if self.ready_at.is_none() && self.withheld.is_none() {
-            self.first_ready(now, "none".into(), effects);
-        }
-        if !self.good && self.withheld.is_none() && now - since >= GOOD {
-            self.good = true;
-            effects.push(Effect::Good);
         }
     }
 }
@@ -639,12 +367,6 @@ impl Live {
     /// Whether its end was asked for.
     pub fn is_stopping(&self) -> bool {
         self.state == UnitState::Stopping
-    }
-
-    fn pause(&mut self, now: Moment) {
-        self.state = UnitState::Failed;
-        self.not_before = now + BACK_OFF[self.failures.min(BACK_OFF.len() - 1)];
-        self.failures += 1;
     }
 }
 
@@ -660,5 +382,7 @@ fn seconds(moment: Moment) -> f64 {
     moment as f64 / 1000.0
 }
 
+mod endings;
+mod progress;
 #[cfg(test)]
 mod tests;

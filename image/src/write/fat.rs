@@ -152,9 +152,8 @@ mod tests {
         };
         let bytes = make();
         assert!(bytes == make(), "two volumes of the same tree differ");
-        let volume =
-            FileSystem::new(Window::new(Cursor::new(&mut bytes.clone()[..]), 512, 320 << 20), FsOptions::new())
-                .unwrap();
+        let window = Window::new(Cursor::new(bytes.clone()), 512, 320 << 20);
+        let volume = FileSystem::new(window, FsOptions::new()).unwrap();
         let mut text = String::new();
         let mut file = volume.root_dir().open_file("loader/entries/bakelite-a+3.conf").unwrap();
         file.read_to_string(&mut text).unwrap();

@@ -1,1 +1,326 @@
+//! The laws of `supervise`, by cases and by random histories.
 
+use super::*;
+use bakelite_spec::fault::Code;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn unit(name: &str, role: Role, kind: Kind, after: &[&str]) -> Unit {
+    Unit {
+        name: name.into(),
+        role,
+        command: vec!["/x".into()],
+        environment: BTreeMap::new(),
+        after: after.iter().map(ToString::to_string).collect(),
+        needs_file: None,
+        kind,
+        readiness: if role == Role::Payload { Readiness::Notify } else { Readiness::Started },
+        stop_seconds: 10,
+        start_seconds: (role != Role::Access).then_some(300),
+        alive_port: (role == Role::Payload).then_some(6443),
+        open_files: None,
+        oom_score: 0,
+    }
+}
+
+const EARLY: usize = 0;
+const SSH: usize = 1;
+const SETTLE: usize = 2;
+const K3S: usize = 3;
+
+fn table() -> Vec<Unit> {
+    vec![
+        unit("early", Role::Early, Kind::Oneshot, &[]),
+        unit("ssh", Role::Access, Kind::Service, &["early"]),
+        unit("settle", Role::Settle, Kind::Oneshot, &["early"]),
+        unit("k3s", Role::Payload, Kind::Service, &["settle"]),
+    ]
+}
+
+/// A machine whose processes do what the test says.
+struct Rig {
+    state: State,
+    now: Moment,
+    pid: u32,
+    files: bool,
+    starts: Vec<(Moment, usize)>,
+    terms: Vec<(u32, usize)>,
+    kills: Vec<usize>,
+    others: Vec<Effect>,
+}
+
+impl Rig {
+    fn new(units: Vec<Unit>, withheld: Option<Fault>) -> Self {
+        let state = State::new(units, withheld);
+        Self { state, now: 0, pid: 100, files: false, starts: vec![], terms: vec![], kills: vec![], others: vec![] }
+    }
+
+    fn feed(&mut self, event: Event) {
+        let files = self.files;
+        for effect in self.state.handle(self.now, event, &|_| files) {
+            match effect {
+                Effect::Start(number) => {
+                    assert!(self.state.units[number].pid.is_none(), "unit {number} started twice at once");
+                    self.starts.push((self.now, number));
+                    self.pid += 1;
+                    let pid = self.pid;
+                    self.feed(Event::Started(number, pid));
+                }
+                Effect::Terminate(number) => {
+                    let pid = self.state.units[number].pid.unwrap();
+                    assert!(!self.terms.contains(&(pid, number)), "a second SIGTERM to unit {number}");
+                    self.terms.push((pid, number));
+                }
+                Effect::Kill(number) => self.kills.push(number),
+                other => self.others.push(other),
+            }
+        }
+    }
+
+    fn end(&mut self, number: usize, status: i32) {
+        self.feed(Event::Ended(number, Some(status), None, None));
+    }
+
+    fn advance(&mut self, by: Moment) {
+        let end = self.now + by;
+        while let Some(next) = self.state.deadline(self.now).filter(|next| *next <= end) {
+            self.now = next;
+            self.feed(Event::Tick);
+        }
+        self.now = end;
+        self.feed(Event::Tick);
+    }
+
+    fn started(&self, number: usize) -> usize {
+        self.starts.iter().filter(|(_, started)| *started == number).count()
+    }
+
+    fn up(&mut self) {
+        self.feed(Event::Tick);
+        self.end(EARLY, 0);
+        self.end(SETTLE, 0);
+        self.feed(Event::Ready(K3S));
+    }
+}
+
+#[test]
+fn the_order_of_a_good_boot() {
+    let mut rig = Rig::new(table(), None);
+    rig.feed(Event::Tick);
+    assert_eq!((rig.started(EARLY), rig.started(SSH)), (1, 0));
+    rig.end(EARLY, 0);
+    assert_eq!((rig.started(SSH), rig.started(SETTLE), rig.started(K3S)), (1, 1, 0));
+    rig.end(SETTLE, 0);
+    assert_eq!(rig.started(K3S), 1);
+    rig.feed(Event::Ready(K3S));
+    assert!(rig.others.contains(&Effect::Say(What::Ready { payload: "k3s".into() })));
+    rig.advance(GOOD - 1);
+    assert!(!rig.state.good);
+    rig.advance(1);
+    assert!(rig.state.good);
+    assert_eq!(rig.others.iter().filter(|effect| **effect == Effect::Good).count(), 1);
+}
+
+#[test]
+fn network_and_ssh_come_up_whatever_early_says() {
+    for status in [0, 75, 77, 79, 1] {
+        let mut rig = Rig::new(table(), None);
+        rig.feed(Event::Tick);
+        rig.end(EARLY, status);
+        assert_eq!(rig.started(SSH), 1, "early ended with {status}");
+        assert_eq!(rig.started(SETTLE), usize::from(status == 0), "early ended with {status}");
+        assert_eq!(rig.others.contains(&Effect::FallBack), status == 1);
+        rig.advance(100_000);
+        assert_eq!(rig.started(EARLY) > 1, matches!(status, 75 | 1), "early ended with {status}");
+    }
+}
+
+#[test]
+fn without_state_the_payload_is_withheld_and_ssh_is_not() {
+    let mut rig = Rig::new(table(), Some(Fault::new(Code::StateDamaged, "x")));
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 0);
+    rig.feed(Event::Ask(Ask::Start("k3s".into())));
+    rig.advance(1_000_000);
+    assert_eq!((rig.started(SSH), rig.started(SETTLE), rig.started(K3S)), (1, 0, 0));
+    assert!(!rig.state.good);
+}
+
+#[test]
+fn each_end_of_the_payload_is_a_failure_with_a_settle_before_the_next_start() {
+    let mut rig = Rig::new(table(), None);
+    rig.up();
+    rig.advance(1_000);
+    rig.end(K3S, 0);
+    assert_eq!(rig.state.units[K3S].state, UnitState::Failed);
+    rig.advance(5_000);
+    assert_eq!((rig.started(SETTLE), rig.started(K3S)), (2, 1));
+    rig.end(SETTLE, 0);
+    rig.advance(1);
+    assert_eq!(rig.started(K3S), 2);
+}
+
+#[test]
+fn a_final_fault_gives_the_payload_up_until_a_person_asks() {
+    let mut rig = Rig::new(table(), None);
+    rig.up();
+    let fault = Fault::new(Code::K3sWrongToken, "x");
+    rig.feed(Event::Ended(K3S, Some(1), None, Some(fault.clone())));
+    rig.advance(10_000_000);
+    assert_eq!(rig.started(K3S), 1);
+    assert_eq!(rig.state.faults(), [fault]);
+    rig.feed(Event::Ask(Ask::Start("k3s".into())));
+    rig.end(SETTLE, 0);
+    assert_eq!(rig.started(K3S), 2);
+    assert!(rig.state.faults().is_empty());
+}
+
+#[test]
+fn a_hang_gets_one_sigterm_then_sigkill() {
+    let mut rig = Rig::new(table(), None);
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 0);
+    rig.end(SETTLE, 0);
+    rig.advance(300_000);
+    assert_eq!(rig.terms.len(), 1);
+    rig.feed(Event::Ask(Ask::Restart("k3s".into())));
+    rig.advance(10_000);
+    assert_eq!(rig.kills, [K3S]);
+    rig.feed(Event::Ended(K3S, None, Some(9), None));
+    assert_eq!(rig.terms.len(), 1);
+}
+
+#[test]
+fn a_closed_port_counts_only_when_it_stays_closed() {
+    for (open_in_between, restarted) in [(true, false), (false, true)] {
+        let mut rig = Rig::new(table(), None);
+        rig.up();
+        for look in 0..6 {
+            rig.advance(PORT_EACH);
+            rig.feed(Event::Port(K3S, open_in_between && look == 3));
+        }
+        assert_eq!(!rig.terms.is_empty(), restarted);
+    }
+}
+
+#[test]
+fn a_new_address_restarts_the_payload_once_and_only_if_its_files_changed() {
+    for changed in [false, true] {
+        let mut rig = Rig::new(table(), None);
+        rig.feed(Event::Address(Some("10.0.0.2".into())));
+        rig.advance(5_000);
+        rig.up();
+        rig.advance(60_000);
+        assert_eq!(rig.started(SETTLE), 1, "the address it was settled with is no news");
+        rig.feed(Event::Address(None));
+        rig.advance(60_000);
+        rig.feed(Event::Address(Some("10.0.0.2".into())));
+        rig.advance(60_000);
+        assert_eq!(rig.started(SETTLE), 1, "a cable pulled and put back is no news");
+        rig.feed(Event::Address(Some("10.0.0.3".into())));
+        rig.advance(ADDRESS - 1_000);
+        rig.feed(Event::Address(Some("10.0.0.4".into())));
+        rig.advance(ADDRESS - 1_000);
+        assert_eq!(rig.started(EARLY), 1, "it is waited until it stays");
+        rig.advance(1_000);
+        rig.end(EARLY, 0);
+        rig.files = changed;
+        rig.end(SETTLE, 0);
+        assert_eq!(rig.terms.len(), usize::from(changed));
+        if changed {
+            rig.end(K3S, 0);
+            assert_eq!((rig.started(K3S), rig.started(SETTLE)), (2, 2));
+        }
+        rig.advance(600_000);
+        assert_eq!(rig.started(SETTLE), 2);
+    }
+}
+
+#[test]
+fn a_disk_that_comes_wakes_whoever_waits_for_one() {
+    let mut rig = Rig::new(table(), None);
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 0);
+    rig.end(SETTLE, 77);
+    rig.advance(1_000_000);
+    assert_eq!(rig.started(SETTLE), 1);
+    rig.feed(Event::Devices);
+    rig.advance(DEVICES);
+    rig.end(EARLY, 0);
+    assert_eq!((rig.started(EARLY), rig.started(SETTLE)), (2, 2));
+    rig.end(SETTLE, 0);
+    rig.feed(Event::Devices);
+    rig.advance(DEVICES);
+    assert_eq!(rig.started(EARLY), 2, "nobody waits any more");
+}
+
+#[test]
+fn without_a_payload_access_makes_it_ready_and_good() {
+    let mut units = table();
+    units.pop();
+    let mut rig = Rig::new(units, None);
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 0);
+    assert!(rig.others.contains(&Effect::Say(What::Ready { payload: "none".into() })));
+    rig.advance(GOOD);
+    assert!(rig.state.good);
+}
+
+fn events() -> impl Strategy<Value = (u64, Event)> {
+    let number = 0..4usize;
+    let event = prop_oneof![
+        4 => Just(Event::Tick),
+        4 => (number.clone(), prop_oneof![Just(0), Just(75), Just(77), Just(1)]).prop_map(|(n, s)| Event::Ended(n, Some(s), None, None)),
+        2 => number.clone().prop_map(Event::Ready),
+        1 => (number, any::<bool>()).prop_map(|(n, open)| Event::Port(n, open)),
+        1 => Just(Event::Devices),
+        1 => "[a-c]".prop_map(|address| Event::Address(Some(address))),
+        1 => Just(Event::Address(None)),
+        1 => prop_oneof![Just("k3s"), Just("ssh"), Just("settle"), Just("early"), Just("none")].prop_map(|name| Event::Ask(Ask::Restart(name.into()))),
+        1 => prop_oneof![Just("k3s"), Just("ssh")].prop_map(|name| Event::Ask(Ask::Stop(name.into()))),
+        1 => prop_oneof![Just("k3s"), Just("ssh")].prop_map(|name| Event::Ask(Ask::Start(name.into()))),
+        1 => Just(Event::Ask(Ask::Refit)),
+    ];
+    (prop_oneof![Just(1u64), 0..200u64, 0..90_000u64, 0..900_000u64], event)
+}
+
+proptest! {
+    /// Twice at once and a second SIGTERM are checked in the rig itself.
+    #[test]
+    fn no_history_breaks_a_law(history in proptest::collection::vec(events(), 1..120), files: bool) {
+        let mut rig = Rig::new(table(), None);
+        rig.files = files;
+        rig.feed(Event::Tick);
+        for (pause, event) in history {
+            rig.advance(pause);
+            // Only a living process can end or speak.
+            if let Event::Ended(n, ..) | Event::Ready(n) = &event && rig.state.units[*n].pid.is_none() {
+                continue;
+            }
+            rig.feed(event);
+            for live in &rig.state.units {
+                let lives = matches!(live.state, UnitState::Starting | UnitState::Running | UnitState::Stopping);
+                prop_assert_eq!(lives, live.pid.is_some(), "a lost child: {:?}", live);
+            }
+            if rig.starts.iter().any(|(_, number)| *number == K3S) {
+                prop_assert!(rig.started(SETTLE) >= rig.started(K3S), "a start without a settle of its own");
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_ends_at_once_is_started_less_and_less_often(lives in 0..3_000u64) {
+        let mut rig = Rig::new(table(), None);
+        rig.feed(Event::Tick);
+        rig.end(EARLY, 0);
+        while rig.now < 3_600_000 {
+            if rig.state.units[SSH].pid.is_some() {
+                rig.advance(lives);
+                rig.end(SSH, 1);
+            }
+            rig.advance(1_000);
+        }
+        prop_assert!((50..66).contains(&rig.started(SSH)), "{} starts in an hour", rig.started(SSH));
+        prop_assert_eq!(rig.state.faults()[0].code, Code::UnitFailing);
+    }
+}

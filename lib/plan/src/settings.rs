@@ -61,7 +61,7 @@ fn dhcpcd(facts: &Facts, settings: &Settings) -> String {
         match &wanted.address {
             Some(address) => {
                 let family = if address.contains(':') { "ip6_address" } else { "ip_address" };
-                text += &format!("nodhcp\nstatic {family}={address}\n");
+                text += &format!("static {family}={address}\n");
                 text += &wanted.gateway.map_or_else(String::new, |gateway| format!("static routers={gateway}\n"));
                 let servers: Vec<String> =
                     wanted.dns.iter().map(ToString::to_string).chain(everywhere.clone()).collect();

@@ -50,7 +50,7 @@ impl Size {
     pub fn human(self) -> String {
         let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
         match units.iter().find(|(_, factor)| self.0 >= *factor) {
-            Some((name, factor)) if self.0 % factor == 0 => format!("{} {name}", self.0 / factor),
+            Some((name, factor)) if self.0.is_multiple_of(*factor) => format!("{} {name}", self.0 / factor),
             Some((name, factor)) => format!("{:.1} {name}", self.0 as f64 / *factor as f64),
             None => format!("{} B", self.0),
         }

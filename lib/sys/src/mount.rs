@@ -93,6 +93,12 @@ fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
+/// Whether what is written below a path is forgotten at power-off.
+pub fn is_volatile(path: &Path) -> bool {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    !statfs(path).is_ok_and(|found| found.filesystem_type() != TMPFS_MAGIC)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

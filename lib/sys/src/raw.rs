@@ -11,6 +11,45 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// Has a command start with no signal blocked: children inherit PID 1's mask, and a blocked SIGTERM is never seen.
+pub fn unblock_signals(command: &mut Command) {
+    // SAFETY: as in `prepare`: one system call on a value on the stack.
+    unsafe {
+        command.pre_exec(|| nix::sys::signal::SigSet::empty().thread_set_mask().map_err(Into::into));
+    }
+}
+
+/// Gives back memory that was freed, and program code that start-up needed once; what is used again comes back by itself.
+pub fn return_memory() {
+    // SAFETY: takes no pointer, and may be called at any time.
+    unsafe { nix::libc::malloc_trim(0) };
+    let Ok(program) = std::fs::read_link("/proc/self/exe") else { return };
+    let program = program.to_string_lossy().into_owned();
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    for (start, end) in unchanged(&maps, &program) {
+        // SAFETY: the range is a mapping of this program's file that nobody can write and of which no page was ever
+        // changed: its pages are the file's, and the kernel reads them from there again when they are next touched.
+        unsafe { nix::libc::madvise(start as *mut c_void, end - start, nix::libc::MADV_DONTNEED) };
+    }
+}
+
+/// The mappings of a file that can't be written and have no page of their own, from /proc/self/smaps.
+fn unchanged(maps: &str, program: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut candidate = None;
+    for line in maps.lines() {
+        if let Some(own) = line.strip_prefix("Anonymous:") {
+            found.extend(candidate.take().filter(|_| own.trim() == "0 kB"));
+        } else if let Some((start, end)) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')) {
+            let number = |text: &str| usize::from_str_radix(text, 16).ok();
+            let fixed =
+                line.split(' ').nth(1).is_some_and(|rights| rights.starts_with("r-")) && line.ends_with(program);
+            candidate = number(start).zip(number(end)).filter(|_| fixed);
+        }
+    }
+    found
+}
+
 /// What a child does before exec.
 pub struct Preparation {
     /// An open `cgroup.procs` to enter.
@@ -19,8 +58,6 @@ pub struct Preparation {
     pub open_files: Option<u64>,
     /// oom_score_adj.
     pub oom_score: i16,
-    /// Whether standard input becomes the controlling terminal.
-    pub terminal: bool,
 }
 
 /// Has a command do what a [`Preparation`] says, after fork and before exec.
@@ -34,9 +71,6 @@ pub fn prepare(command: &mut Command, preparation: Preparation) {
                 rustix::io::write(cgroup, b"0")?;
             }
             setsid()?;
-            if preparation.terminal {
-                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-            }
             if let Some(limit) = preparation.open_files {
                 setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
             }
@@ -130,4 +164,18 @@ pub fn set_label(file: &File, label: &str) -> io::Result<()> {
     room.copy_from_slice(label.as_bytes());
     // SAFETY: the request reads 256 bytes (FSLABEL_MAX), which outlive the call, with a zero behind the label.
     unsafe { request::fs_set_label(file.as_raw_fd(), &raw const bytes) }.map(drop).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_what_was_never_changed_is_given_back() {
+        let maps = "1000-2000 r--p 00000000 08:01 1 /init\nAnonymous: 0 kB\n\
+            2000-3000 r-xp 00001000 08:01 1 /init\nRss: 4 kB\nAnonymous:             0 kB\n\
+            3000-4000 r--p 00002000 08:01 1 /init\nAnonymous:  4 kB\n\
+            4000-5000 rw-p 00003000 08:01 1 /init\nAnonymous: 0 kB\n\
+            5000-6000 r--p 00000000 08:01 1 /other\nAnonymous: 0 kB\n";
+        assert_eq!(super::unchanged(maps, "/init"), [(0x1000, 0x2000), (0x2000, 0x3000)]);
+        super::return_memory();
+    }
 }

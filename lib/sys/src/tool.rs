@@ -55,6 +55,7 @@ impl Ended {
 fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", PATH).env("HOME", "/root").env("LC_ALL", "C").current_dir("/");
+    raw::unblock_signals(&mut command);
     command
 }
 
@@ -117,10 +118,8 @@ pub struct Start<'a> {
     pub command: &'a [String],
     /// Variables besides PATH and HOME.
     pub environment: &'a BTreeMap<String, String>,
-    /// Where both outputs go; `None` for the terminal.
+    /// Where both outputs go; `None` for nowhere.
     pub output: Option<OwnedFd>,
-    /// The terminal that it gets as standard input, output and controlling terminal.
-    pub terminal: Option<OwnedFd>,
     /// An open `cgroup.procs`, entered before exec.
     pub cgroup: Option<OwnedFd>,
     /// The limit of open files.
@@ -141,26 +140,14 @@ pub fn spawn(start: Start<'_>) -> Result<u32, SysError> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut command = command(program, &arguments);
     command.env_remove("LC_ALL").envs(start.environment);
-    match (&start.terminal, start.output) {
-        (Some(terminal), _) => {
-            let copy = || terminal.try_clone().map_err(failed);
-            command.stdin(copy()?).stdout(copy()?).stderr(copy()?);
-        }
-        (None, Some(output)) => {
-            command.stdin(Stdio::null()).stdout(output.try_clone().map_err(failed)?).stderr(output);
-        }
-        (None, None) => {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        }
-    }
+    command.stdin(Stdio::null());
+    match start.output {
+        Some(output) => command.stdout(output.try_clone().map_err(failed)?).stderr(output),
+        None => command.stdout(Stdio::null()).stderr(Stdio::null()),
+    };
     raw::prepare(
         &mut command,
-        raw::Preparation {
-            cgroup: start.cgroup,
-            open_files: start.open_files,
-            oom_score: start.oom_score,
-            terminal: start.terminal.is_some(),
-        },
+        raw::Preparation { cgroup: start.cgroup, open_files: start.open_files, oom_score: start.oom_score },
     );
     let child: Child = command.spawn().map_err(failed)?;
     Ok(child.id())

@@ -1,0 +1,97 @@
+//! `bakelite run`: an image as a whole machine in QEMU: on this terminal, or told as events until it is ready.
+
+use crate::arguments::{Run, Start, Until};
+use crate::progress::Screen;
+use bakelite_spec::event::{UnitState, What};
+use bakelite_spec::quantity::Size;
+use bakelite_vm::machine::Medium;
+use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, VmError};
+use std::time::Duration;
+
+/// What comes of it: whether what was waited for has happened.
+pub fn run(arguments: &Run, screen: &Screen) -> Result<bool, VmError> {
+    let machine = machine(arguments)?;
+    match arguments.until {
+        None => Ok(bakelite_vm::run_interactive(&machine)?.success()),
+        Some(until) => follow(&machine, until, Duration::from_secs(arguments.seconds), screen),
+    }
+}
+
+fn machine(arguments: &Run) -> Result<Machine, VmError> {
+    let (bus, size) = match arguments.medium.split_once(':') {
+        Some((bus, size)) => (bus, Size::parse(size)),
+        None => (arguments.medium.as_str(), Some(Size(bakelite_vm::machine::DEFAULT_SIZE))),
+    };
+    let wrong = || VmError::DiskWords(arguments.medium.clone());
+    Ok(Machine {
+        memory: arguments.memory,
+        firmware: match arguments.start {
+            Start::Uefi => Firmware::Uefi { secure_boot: false },
+            Start::SecureBoot => Firmware::Uefi { secure_boot: true },
+            Start::Direct => Firmware::Direct,
+        },
+        medium: if arguments.persist { Medium::Image } else { Medium::Copy },
+        bus: Bus::parse(bus).ok_or_else(wrong)?,
+        size: size.ok_or_else(wrong)?.0,
+        disks: arguments.disks.iter().map(|words| Disk::parse(words)).collect::<Result<_, _>>()?,
+        network: Network::parse(&arguments.net)?,
+        kernel_arguments: arguments.append.clone(),
+        ..Machine::new(&arguments.image)
+    })
+}
+
+/// Tells events as they come, until the wanted one, the machine's end, or the time is up.
+fn follow(machine: &Machine, until: Until, limit: Duration, screen: &Screen) -> Result<bool, VmError> {
+    let folder = tempfile::tempdir().map_err(VmError::Prepare)?;
+    let mut running = Running::start(machine, &folder.path().join("console"), None)?;
+    screen.line(&format!("   0.0 s  power on ({}, {} MiB)", running.accelerator().name(), machine.memory));
+    while let Some(left) = limit.checked_sub(running.elapsed()) {
+        let Some(seen) = running.next(left) else { break };
+        let at = seen.at.as_secs_f64();
+        match seen.report {
+            Report::Event(event) => {
+                if screen.json {
+                    screen.value(&serde_json::json!({ "at": at, "report": event }));
+                } else if let Some(text) = words(&event.what) {
+                    screen.line(&format!("{at:6.1} s  {text}"));
+                }
+                let reached = match until {
+                    Until::Ready => matches!(event.what, What::Ready { .. }),
+                    Until::Good => matches!(event.what, What::Good),
+                };
+                if reached {
+                    return Ok(true);
+                }
+            }
+            Report::Ended => break,
+            Report::Machine { .. } | Report::Foreign(_) => {}
+        }
+    }
+    let console = running.console_text();
+    let lines: Vec<&str> = console.lines().collect();
+    screen.detail(&format!("it didn't get there in {:.0} s; the end of its console:", running.elapsed().as_secs_f64()));
+    lines[lines.len().saturating_sub(30)..].iter().for_each(|line| screen.detail(line));
+    Ok(false)
+}
+
+/// An event as a person reads it; those that only a program needs have no words.
+fn words(what: &What) -> Option<String> {
+    Some(match what {
+        What::Init { version, image } => format!("kernel is up, init {version} starts (image {image})"),
+        What::Slot { slot, disk } => format!("system {slot} found on {disk}, checked and mounted"),
+        What::Effect { text } => text.clone(),
+        What::Step { step, why, .. } => format!("{step}: {why}"),
+        What::Unit { unit, state, detail } => match state {
+            UnitState::Running => format!("{unit} runs"),
+            UnitState::Failed => format!("{unit} failed: {detail}"),
+            UnitState::GivenUp => format!("{unit} is given up: {detail}"),
+            _ => return None,
+        },
+        What::Address { link, address } if address.is_empty() => format!("no address any more ({link})"),
+        What::Address { link, address } => format!("address {address} on {link}"),
+        What::Ready { payload } => format!("READY: {payload}"),
+        What::Good => "this boot counts as good".into(),
+        What::Fault(fault) => format!("WRONG: {} ({}; {})", fault.text, fault.code.name(), fault.who.words()),
+        What::Shutdown { action, why } => format!("{action}: {why}"),
+    })
+}

@@ -1,0 +1,124 @@
+//! What PID 1 sees and tells beside its units: addresses, room on the state partition, status.json, the status page.
+
+use super::{CLOCK_EACH, Running};
+use crate::supervise::Event;
+use crate::{machine, now, screen};
+use bakelite_spec::event::What;
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::status::{Status, UnitStatus, paths};
+use bakelite_spec::unit::Role;
+use bakelite_sys::{durable, link, words};
+use std::path::Path;
+
+/// Less free space than this on the state partition is a fault.
+const STATE_ROOM: u64 = 16 << 20;
+
+impl Running {
+    pub(super) fn look_at_network(&mut self) {
+        if !std::mem::take(&mut self.network_changed) {
+            return;
+        }
+        let wired: Vec<String> = link::wired(Path::new("/")).into_iter().map(|link| link.name).collect();
+        self.addresses = link::addresses()
+            .into_iter()
+            .filter(|(name, _)| wired.contains(name))
+            .map(|(name, addresses)| (name, addresses.iter().map(ToString::to_string).collect()))
+            .collect();
+        let address = link::default_address().map(|(link, address)| (link, address.to_string()));
+        if address != self.address {
+            let (link, text) = address
+                .clone()
+                .unwrap_or_else(|| (self.address.clone().map(|(link, _)| link).unwrap_or_default(), String::new()));
+            self.journal.say(What::Address { link, address: text });
+            self.address.clone_from(&address);
+            self.feed(Event::Address(address.map(|(_, address)| address)));
+        }
+    }
+
+    pub(super) fn housekeeping(&mut self) {
+        self.clock_at = now() + CLOCK_EACH;
+        bakelite_sys::raw::return_memory();
+        self.tell(machine::save_clock().map(|()| None));
+        let free = rustix::fs::statvfs(paths::STATE_MOUNT).map_or(u64::MAX, |room| room.f_bavail * room.f_frsize);
+        if free < STATE_ROOM {
+            let text = format!("the state partition has {} KiB left", free >> 10);
+            self.own.insert("full", Fault::new(Code::StateFull, text));
+        } else {
+            self.own.remove("full");
+        }
+    }
+
+    /// Writes status.json and the page where they have changed.
+    pub(super) fn publish(&mut self) {
+        let faults: Vec<Fault> = self
+            .own
+            .values()
+            .cloned()
+            .chain(self.reported.values().flatten().cloned())
+            .chain(self.state.faults())
+            .collect();
+        let units = self.state.units.iter().map(|live| {
+            let status =
+                UnitStatus { state: live.state, pid: live.pid, starts: live.starts, detail: live.detail.clone() };
+            (live.unit.name.clone(), status)
+        });
+        let status = Status {
+            version: self.baked.manifest.version.clone(),
+            image: self.baked.manifest.image.clone(),
+            slot: self.found.slot.clone(),
+            hostname: self.status.hostname.clone(),
+            addresses: self.addresses.clone(),
+            doing: self.doing(&faults),
+            ready_at: self.state.ready_at.map(|at| at as f64 / 1000.0),
+            good: self.state.good,
+            payload: self.baked.manifest.payload.title(),
+            debug: self.baked.appliance.debug,
+            units: units.collect(),
+            faults,
+        };
+        if status == self.status {
+            return;
+        }
+        let written = serde_json::to_vec(&status).ok().map(|bytes| durable::replace(paths::STATUS, &bytes, 0o644));
+        if let Some(Err(error)) = written {
+            log::warn!("{}", words(&error));
+        }
+        let page = screen::page(&status);
+        if page != self.page {
+            let news = status.faults != self.status.faults || status.ready_at != self.status.ready_at;
+            if news {
+                self.journal.consoles.page(&page)
+            } else {
+                self.journal.consoles.screen(&page)
+            }
+            self.page = page;
+        }
+        self.status = status;
+    }
+
+    fn doing(&self, faults: &[Fault]) -> String {
+        use bakelite_spec::event::UnitState::{Failed, GivenUp, Running, Starting, Stopping};
+        let of = |role| self.state.of_role(role).map(|number| &self.state.units[number]);
+        let (early, settle, payload) = (of(Role::Early), of(Role::Settle), of(Role::Payload));
+        let says = |words: &str, detail: &str| {
+            if detail.is_empty() { words.to_string() } else { format!("{words}: {detail}") }
+        };
+        match (early, settle, payload) {
+            (Some(early), _, _) if early.state == Starting => says("preparing the settings", &early.detail),
+            (Some(early), _, _) if matches!(early.state, Failed | GivenUp) => says("settings", &early.detail),
+            (_, Some(settle), _) if settle.state == Starting => says("preparing the machine", &settle.detail),
+            (_, Some(settle), _) if matches!(settle.state, Failed | GivenUp) => says("machine", &settle.detail),
+            (_, _, Some(payload)) => match payload.state {
+                Running => "k3s is running".replace("k3s", &self.payload_kind()),
+                Starting => says(&format!("starting {}", self.payload_kind()), &payload.detail),
+                Stopping => format!("stopping {}", self.payload_kind()),
+                Failed => says(&format!("{} ended, and is started again", self.payload_kind()), &payload.detail),
+                GivenUp => says(&format!("{} is not started any more", self.payload_kind()), &payload.detail),
+                _ if !faults.is_empty() => "up and reachable, with the payload withheld".into(),
+                _ => "starting".into(),
+            },
+            _ if self.state.ready_at.is_some() => "up and reachable".into(),
+            _ => "starting".into(),
+        }
+    }
+}

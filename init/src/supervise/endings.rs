@@ -1,0 +1,176 @@
+//! What the end of a unit's process means: a one-shot's outcome, a service's failure.
+
+use super::{
+    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, Live, Moment, PAYLOAD_CHANGED, STEADY, State, said, seconds,
+};
+use bakelite_spec::event::{Outcome, UnitState, What};
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::status::LastStart;
+use bakelite_spec::unit::{Kind, Role};
+
+impl State {
+    pub(super) fn ended(
+        &mut self,
+        now: Moment,
+        number: usize,
+        (status, signal, words): (Option<i32>, Option<i32>, Option<Fault>),
+        is_there: &dyn Fn(&str) -> bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let live = &mut self.units[number];
+        if live.pid.is_none() && live.state != UnitState::Starting {
+            return;
+        }
+        let was_steady = live.state == UnitState::Running && now - live.since >= STEADY;
+        let ran = live.pid.take().is_some();
+        let (asked, hung) = (std::mem::take(&mut live.asked), std::mem::take(&mut live.hangs));
+        live.kill_at = None;
+        live.since = now;
+        if ran {
+            live.detail = match (status, signal) {
+                (Some(status), _) => format!("exit status {status}"),
+                (_, Some(signal)) => format!("signal {signal}"),
+                _ => String::new(),
+            };
+            if live.unit.role != Role::Payload {
+                effects.push(Effect::KillGroup(number));
+            }
+        }
+        if asked {
+            live.state = UnitState::Waiting;
+            live.failures = 0;
+            live.not_before = now;
+            effects.push(said(live));
+            return;
+        }
+        match live.unit.kind {
+            Kind::Oneshot => self.one_shot_ended(now, number, status, is_there, effects),
+            Kind::Service => {
+                if was_steady {
+                    live.failures = 0;
+                }
+                self.service_failed(now, number, (status, signal, words, hung), effects);
+            }
+        }
+    }
+
+    fn one_shot_ended(
+        &mut self,
+        now: Moment,
+        number: usize,
+        status: Option<i32>,
+        is_there: &dyn Fn(&str) -> bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let live = &mut self.units[number];
+        let outcome = Outcome::read(status);
+        let role = live.unit.role;
+        live.passed = true;
+        live.outcome = Some(outcome);
+        live.fault = None;
+        match outcome {
+            Outcome::GoOn => {
+                live.state = UnitState::Done;
+                live.failures = 0;
+            }
+            Outcome::TryAgain => {
+                live.pause(now);
+                live.detail = "waits, and tries again".into();
+            }
+            Outcome::Refused => {
+                live.state = UnitState::GivenUp;
+                live.detail = "refused: a human is needed".into();
+            }
+            Outcome::Reboot => {
+                live.state = UnitState::GivenUp;
+                live.detail = "asked for a restart".into();
+                effects.push(Effect::Reboot(live.unit.name.clone()));
+            }
+            Outcome::Died => {
+                let code = if role == Role::Early { Code::EarlyFailed } else { Code::UnitFailing };
+                live.fault = Some(Fault::new(code, format!("{} ended with {}", live.unit.name, live.detail)));
+                live.pause(now);
+                if role == Role::Early && live.failures == 1 {
+                    effects.push(Effect::FallBack);
+                }
+            }
+        }
+        if std::mem::take(&mut live.again) && live.state != UnitState::Failed {
+            live.state = UnitState::Waiting;
+            live.not_before = now;
+        }
+        effects.push(said(live));
+        if role == Role::Settle && outcome == Outcome::GoOn {
+            live.unspent = true;
+            self.settled_address = self.address.clone();
+            if self.address.is_some() && now - self.address_since < JUST_NOW {
+                self.refit_at = Some(now + ADDRESS);
+            }
+            if std::mem::take(&mut self.refitting)
+                && is_there(PAYLOAD_CHANGED)
+                && let Some(payload) = self.of_role(Role::Payload)
+            {
+                self.stop(now, payload, true, effects);
+            }
+        }
+    }
+
+    fn service_failed(
+        &mut self,
+        now: Moment,
+        number: usize,
+        (status, signal, words, hung): (Option<i32>, Option<i32>, Option<Fault>, bool),
+        effects: &mut Vec<Effect>,
+    ) {
+        let live = &mut self.units[number];
+        live.pause(now);
+        if live.unit.role != Role::Payload {
+            if live.failures >= FAILING {
+                let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
+                live.fault = Some(Fault::new(Code::UnitFailing, text));
+            }
+            effects.push(said(live));
+            return;
+        }
+        let hang = hung.then(|| Fault::new(Code::K3sHangs, format!("{} did not become ready in time", live.unit.name)));
+        let fault = words.or(hang).or_else(|| {
+            let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
+            (live.failures >= FAILING).then(|| Fault::new(Code::K3sFailing, text))
+        });
+        if let Some(fault) = &fault {
+            live.detail = format!("{}, {}", live.detail, fault.code.name());
+            if fault.code.is_final_for_k3s() {
+                live.state = UnitState::GivenUp;
+            }
+        }
+        live.fault.clone_from(&fault);
+        effects.push(Effect::LastStart(LastStart {
+            started: seconds(live.started),
+            ready_at: None,
+            ended: Some(seconds(now)),
+            status,
+            signal,
+            fault: fault.clone(),
+        }));
+        effects.push(said(live));
+        effects.extend(fault.map(|fault| Effect::Say(What::Fault(fault))));
+        let (not_before, again) = (live.not_before, live.state != UnitState::GivenUp);
+        if let Some(settle) = self.of_role(Role::Settle) {
+            let settle = &mut self.units[settle];
+            settle.unspent = false;
+            if settle.state == UnitState::Done && again {
+                settle.state = UnitState::Waiting;
+                // A little before the payload's own time, so that it isn't late.
+                settle.not_before = not_before.saturating_sub(1_000);
+            }
+        }
+    }
+}
+
+impl Live {
+    fn pause(&mut self, now: Moment) {
+        self.state = UnitState::Failed;
+        self.not_before = now + BACK_OFF[self.failures.min(BACK_OFF.len() - 1)];
+        self.failures += 1;
+    }
+}

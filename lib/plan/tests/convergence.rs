@@ -1,0 +1,267 @@
+//! Power cuts: a machine that is cut before or after any action, once or twice, ends as the machine that wasn't.
+//!
+//! The world here forgets /run and links at each cut and keeps what an action made durable. Secrets are numbered, so a
+//! secret that is made twice shows.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use bakelite_plan::Settings;
+use bakelite_plan::action::Action;
+use bakelite_plan::address::{DUMMY, LAST};
+use bakelite_plan::facts::{Dummy, Facts, Link};
+use bakelite_plan::identity::{HOST_KEY, RECORD, TOKEN};
+use bakelite_plan::k3s_config::CONFIG;
+use bakelite_plan::step::{Decision, EARLY, SETTLE, Step};
+use bakelite_spec::appliance::Appliance;
+use bakelite_spec::board::Board;
+use bakelite_spec::keys::{APPLIANCE, BOARD, defaults};
+use bakelite_spec::manifest::{Manifest, PayloadFile, PayloadManifest, System};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const IMAGES: &str = "/usr/lib/bakelite/payload/k3s-airgap-images-amd64.tar.zst";
+
+fn settings(changes: &Value) -> Settings {
+    let lay = |table, changes: &Value| {
+        let layer = bakelite_spec::layers::Layer::Appliance;
+        bakelite_spec::layers::Effective { values: defaults(table), ..Default::default() }.with(layer, changes).values
+    };
+    let board = json!({ "description": "x", "arch": "x86_64", "kernel": { "package": "linux" } });
+    let file =
+        |path: &str, images| PayloadFile { path: path.into(), size: 1, sha256: "0123456789abcdef".into(), images };
+    let manifest = Manifest {
+        format: 1,
+        version: "0".into(),
+        image: "0".into(),
+        time: 0,
+        board_name: "qemu-x86_64".into(),
+        board: Board::from_values(&lay(BOARD, &board)).unwrap(),
+        system: System { length: 1, sha256: String::new(), kernel: String::new() },
+        payload: PayloadManifest {
+            kind: bakelite_spec::appliance::Payload::Official,
+            version: "v1".into(),
+            program: "/usr/lib/bakelite/payload/k3s".into(),
+            files: vec![file("/usr/lib/bakelite/payload/k3s", false), file(IMAGES, true)],
+        },
+    };
+    let mut values = lay(APPLIANCE, changes);
+    values["board"] = "qemu-x86_64".into();
+    Settings { appliance: Appliance::from_values(&values).unwrap(), manifest }
+}
+
+/// A machine whose state is kept and whose /run is not.
+#[derive(Clone, Default)]
+struct Machine {
+    kept: BTreeMap<String, String>,
+    links: BTreeMap<String, String>,
+    run: BTreeMap<String, String>,
+    dummy: Option<Dummy>,
+    wired: Vec<Link>,
+    address: Option<(String, std::net::IpAddr)>,
+    waited: u64,
+    secrets: usize,
+    /// The power goes after so many actions.
+    fuse: Option<usize>,
+    actions: usize,
+}
+
+struct Cut;
+
+impl Machine {
+    fn facts(&self) -> Facts {
+        let secret = |path: &&str| self.kept.contains_key(*path);
+        Facts {
+            serial: "abc123".into(),
+            state_is_durable: true,
+            links: self.wired.clone(),
+            address: self.address.clone(),
+            dummy: self.dummy.clone(),
+            files: self.kept.iter().chain(&self.run).map(|(path, text)| (path.clone(), text.clone())).collect(),
+            present: [TOKEN, HOST_KEY].iter().filter(|path| secret(path)).map(ToString::to_string).collect(),
+            image_links: self.links.clone(),
+            waited: self.waited,
+            ..Facts::default()
+        }
+    }
+
+    fn apply(&mut self, action: &Action) -> Result<(), Cut> {
+        if self.fuse == Some(self.actions) {
+            return Err(Cut);
+        }
+        self.actions += 1;
+        match action.clone() {
+            Action::Publish { path, text, .. } => drop(self.kept.insert(path, text)),
+            Action::Tell { path, text, .. } => drop(self.run.insert(path, text)),
+            Action::MakeSecret { path } | Action::MakeHostKey { path } => {
+                self.secrets += 1;
+                assert!(self.kept.insert(path.clone(), format!("secret {path}")).is_none(), "{path} was made twice");
+            }
+            Action::Link { path, target } => drop(self.links.insert(path, target)),
+            Action::Unlink { path } => drop(self.links.remove(&path)),
+            Action::AwaitAddress { seconds } => self.waited += seconds,
+            Action::MakeDummy { addresses } => {
+                self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
+            }
+            Action::RemoveDummy => self.dummy = None,
+        }
+        Ok(())
+    }
+
+    fn power_cut(&mut self) {
+        self.run.clear();
+        self.dummy = None;
+        self.waited = 0;
+        self.actions = 0;
+        self.fuse = None;
+    }
+
+    /// One boot; `Err` is a power cut.
+    fn boot(&mut self, settings: &Settings) -> Result<Vec<(&'static str, Decision)>, Cut> {
+        let mut decisions = Vec::new();
+        for step in EARLY.iter().chain(SETTLE) {
+            decisions.push((step.name, self.settle(step, settings)?));
+        }
+        Ok(decisions)
+    }
+
+    fn settle(&mut self, step: &Step, settings: &Settings) -> Result<Decision, Cut> {
+        for _ in 0..8 {
+            let decision = (step.decide)(&self.facts(), settings);
+            let Decision::Run(_, actions) = &decision else { return Ok(decision) };
+            actions.iter().try_for_each(|action| self.apply(action))?;
+        }
+        panic!("{} never comes to an end", step.name);
+    }
+
+    fn run_to_end(&mut self, settings: &Settings) -> usize {
+        let mut boots = 1;
+        while self.boot(settings).is_err() {
+            self.power_cut();
+            boots += 1;
+            assert!(boots < 9);
+        }
+        boots
+    }
+}
+
+#[test]
+fn every_cut_ends_in_the_same_machine() {
+    let with_link =
+        Machine { wired: vec![Link { name: "eth0".into(), carrier: true, ..Link::default() }], ..Machine::default() };
+    let with_address = Machine { address: Some(("eth0".into(), "10.0.0.2".parse().unwrap())), ..with_link.clone() };
+    let mut runs = 0;
+    for fresh in [Machine::default(), with_link, with_address] {
+        let settings = settings(&json!({ "ssh": { "keys": ["ssh-ed25519 AAAA"] } }));
+        let mut whole = fresh.clone();
+        whole.run_to_end(&settings);
+        let total = whole.actions;
+        assert!(total > 8, "only {total} actions");
+        for first in 0..=total {
+            for second in 0..=total {
+                let mut machine = Machine { fuse: Some(first), ..fresh.clone() };
+                if machine.boot(&settings).is_err() {
+                    machine.power_cut();
+                    machine.fuse = Some(second);
+                }
+                machine.run_to_end(&settings);
+                assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
+                assert_eq!(machine.secrets, 2, "cut at {first} and {second}");
+                runs += 1;
+            }
+        }
+    }
+    eprintln!("{runs} runs with two cuts each, all end the same");
+}
+
+#[test]
+fn a_finished_machine_changes_nothing_on_its_media() {
+    let settings = settings(&json!({}));
+    let mut machine = Machine::default();
+    machine.run_to_end(&settings);
+    let kept = machine.kept.clone();
+    machine.power_cut();
+    let before = machine.kept.len();
+    assert!(machine.boot(&settings).is_ok());
+    assert_eq!((machine.kept.len(), machine.secrets), (before, 2));
+    assert_eq!(machine.kept, kept);
+}
+
+#[test]
+fn a_new_pattern_renames_nobody() {
+    let mut machine = Machine::default();
+    machine.run_to_end(&settings(&json!({ "hostname": "old-{serial}" })));
+    machine.power_cut();
+    machine.run_to_end(&settings(&json!({ "hostname": "new-{serial}" })));
+    assert!(machine.kept[RECORD].contains("old-abc123"));
+    assert!(machine.kept[CONFIG].contains("node-name: \"old-abc123\""));
+}
+
+#[test]
+fn without_a_durable_state_or_with_a_broken_record_there_is_no_identity_but_there_are_settings() {
+    let settings = settings(&json!({}));
+    let volatile = Facts { state_is_durable: false, serial: "abc".into(), ..Facts::default() };
+    let broken = Facts { state_is_durable: true, files: [(RECORD.into(), "\0\0".into())].into(), ..Facts::default() };
+    for facts in [volatile, broken] {
+        assert_eq!((EARLY[0].decide)(&facts, &settings).kind(), "refuse");
+        assert_eq!((EARLY[1].decide)(&facts, &settings).kind(), "run");
+    }
+}
+
+#[test]
+fn k3s_gets_the_real_address_else_the_last_one_else_the_stand_ins() {
+    let settings =
+        settings(&json!({ "k3s": { "config": { "write-kubeconfig-mode": "0644", "disable": ["traefik"] } } }));
+    let mut machine = Machine::default();
+    machine.run_to_end(&settings);
+    assert!(machine.kept[CONFIG].contains("node-ip: \"203.0.113.254\""));
+    assert!(!machine.kept[CONFIG].contains("tls-san: [\"bakelite-abc123\",\"bakelite-abc123.local\",\"203"));
+    machine.address = Some(("eth0".into(), "10.0.0.2".parse().unwrap()));
+    machine.run_to_end(&settings);
+    assert!(machine.dummy.is_none(), "the stand-in goes when a real address comes");
+    assert_eq!(machine.kept[LAST], "10.0.0.2\n");
+    machine.address = None;
+    machine.power_cut();
+    machine.run_to_end(&settings);
+    assert!(machine.kept[CONFIG].contains("node-ip: \"10.0.0.2\""), "without a network the node keeps its address");
+    assert!(machine.dummy.as_ref().is_some_and(|dummy| dummy.addresses.contains(&"10.0.0.2".parse().unwrap())));
+    assert!(machine.kept[CONFIG].contains("write-kubeconfig-mode: \"0644\""), "the user's keys win, quoted");
+    assert!(machine.kept[CONFIG].contains("token-file: \"/var/lib/bakelite/token\""));
+}
+
+#[test]
+fn archives_of_an_older_image_go_and_a_users_own_stay() {
+    let settings = settings(&json!({}));
+    let mut machine = Machine::default();
+    let folder = bakelite_plan::payload::IMAGES;
+    machine.links.insert(format!("{folder}/k3s-old.tar.zst"), "/usr/lib/bakelite/payload/k3s-old.tar.zst".into());
+    machine.links.insert(format!("{folder}/mine.tar"), "/data/mine.tar".into());
+    machine.run_to_end(&settings);
+    let names: Vec<_> = machine.links.keys().map(|path| path.rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["k3s-airgap-images-amd64-0123456789ab.tar.zst", "mine.tar"]);
+}
+
+#[test]
+fn static_links_are_matched_by_mac_and_by_path() {
+    let settings = settings(&json!({ "network": { "dns": ["9.9.9.9"], "links": [
+        { "mac": "DC:A6:32:01:02:03", "address": "192.168.1.10/24", "gateway": "192.168.1.1" },
+        { "path": "pci0000:00/0000:00:02.0", "dhcp": false },
+    ] } }));
+    let link = |name: &str, mac: &str, path: &str| Link {
+        name: name.into(),
+        mac: mac.into(),
+        path: path.into(),
+        carrier: true,
+    };
+    let wired = vec![
+        link("eth0", "dc:a6:32:01:02:03", "pci0000:00/0000:00:01.0"),
+        link("eth1", "dc:a6:32:01:02:04", "pci0000:00/0000:00:02.0/virtio1"),
+        link("eth2", "dc:a6:32:01:02:05", "pci0000:00/0000:00:02.0x"),
+    ];
+    let mut machine = Machine { wired, ..Machine::default() };
+    machine.run_to_end(&settings);
+    let text = &machine.run["/run/bakelite/dhcpcd.conf"];
+    assert!(text.contains("interface eth0\nstatic ip_address=192.168.1.10/24\nstatic routers=192.168.1.1\n"), "{text}");
+    assert!(text.contains("interface eth1\nnodhcp\n"), "{text}");
+    assert!(!text.contains("interface eth2"), "{text}");
+    assert_eq!(machine.run["/run/bakelite/resolv.conf"], "nameserver 9.9.9.9\n");
+}
