@@ -32,6 +32,9 @@ pub enum Command {
     Check {
         /// The appliance's YAML
         config: PathBuf,
+        /// Also ask k3s's release site whether it has the release
+        #[arg(long)]
+        site: bool,
     },
     /// What a key means, its default, and who set it
     Explain {

@@ -62,9 +62,12 @@ fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
             ));
             screen.line("keep it safe, and never put it on a device.");
         }
-        Command::Check { config: path } => {
+        Command::Check { config: path, site } => {
             let config = config::load(&path).map_err(|findings| BuildError::Config { findings })?;
             config.warnings.iter().for_each(|warning| screen.line(&warning.to_string()));
+            if site {
+                workshop::ask_site(&config)?;
+            }
             screen.line(&format!("{}: good, for {} ({})", path.display(), config.board_name, config.board.description));
         }
         Command::Explain { key, config } => explain::explain(&key, config.as_deref(), screen)?,

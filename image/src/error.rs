@@ -64,6 +64,16 @@ pub enum BuildError {
         /// Its name.
         name: String,
     },
+    /// k3s's release site doesn't have the release, or can't be reached.
+    #[error(
+        "{site} doesn't answer that it has k3s {version}; the release's files can also be given as a folder, with `k3s.files`"
+    )]
+    SiteIsSilent {
+        /// Its address.
+        site: String,
+        /// The release.
+        version: String,
+    },
     /// There is no place for the cache.
     #[error("neither XDG_CACHE_HOME nor HOME is set; give --cache FOLDER")]
     NoCacheFolder,

@@ -27,6 +27,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const SUITE: &str = "trixie";
 /// How long a mirror may say nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long k3s's release site may take to say whether it has a release.
+const SITE_PATIENCE: Duration = Duration::from_secs(5);
 /// The variable that names another place with the layout of k3s's release site.
 pub const SITE_VARIABLE: &str = "BAKELITE_K3S_SITE";
 
@@ -107,10 +109,7 @@ impl Workshop {
         let arch = self.config.board.arch.debian();
         let found = match &k3s.files {
             Some(folder) => k3s::from_folder(&self.config.folder.join(folder), arch, None)?,
-            None => {
-                let site = std::env::var(SITE_VARIABLE).unwrap_or_else(|_| k3s::RELEASE_SITE.into());
-                k3s::from_site(&site, &k3s.version, arch, locked, &self.cache, listen)?
-            }
+            None => k3s::from_site(&site(), &k3s.version, arch, locked, &self.cache, listen)?,
         };
         let changed = found.locked().into_iter().find(|file| {
             !locked.is_empty() && !locked.iter().any(|other| other.name == file.name && other.sha256 == file.sha256)
@@ -158,6 +157,22 @@ impl Workshop {
         file::write(&beside, lock.to_text()?.as_bytes())?;
         Ok(lock)
     }
+}
+
+/// Asks k3s's release site, for a few seconds, whether it has the release that a configuration names.
+///
+/// # Errors
+/// When it doesn't answer, or has no such release.
+pub fn ask_site(config: &Config) -> Result<(), BuildError> {
+    let (site, version) = (site(), &config.appliance.k3s.version);
+    if k3s::site_answers(&Fetcher::new(SITE_PATIENCE), &site, version, config.board.arch.debian()) {
+        return Ok(());
+    }
+    Err(BuildError::SiteIsSilent { site, version: version.clone() })
+}
+
+fn site() -> String {
+    std::env::var(SITE_VARIABLE).unwrap_or_else(|_| k3s::RELEASE_SITE.into())
 }
 
 /// Makes a lock and writes it: to the place given, else beside the configuration.

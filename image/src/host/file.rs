@@ -3,7 +3,7 @@
 //! Keeps law 3 (publish last and small): a reader sees the old file or the new one, never half of one, and a killed
 //! build leaves only a nameless temporary. Must not be used for block devices: writing media is the press's trade.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -40,22 +40,33 @@ pub fn begin(folder: &Path) -> Result<NamedTempFile, FileError> {
 }
 
 /// Starts the file that will be `path`, beside it as `<path>.partial`; it vanishes when dropped, and what a killed
-/// run left there is replaced.
+/// run left there is replaced. While one run has it, another is refused.
 pub fn begin_as(path: &Path) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(path);
     let name = format!("{}.partial", path.file_name().unwrap_or_default().to_string_lossy());
-    match std::fs::remove_file(folder.join(&name)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed("replace", &folder.join(&name))(error));
-        }
-        _ => {}
-    }
-    tempfile::Builder::new()
+    let leftover = folder.join(&name);
+    let replaced = match File::open(&leftover) {
+        Ok(left) => claim(&left).and_then(|()| std::fs::remove_file(&leftover)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    replaced.map_err(failed("replace", &leftover))?;
+    let temporary = tempfile::Builder::new()
         .prefix(&name)
         .rand_bytes(0)
         .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(folder)
-        .map_err(failed("create a file in", folder))
+        .map_err(failed("create a file in", folder))?;
+    claim(temporary.as_file()).map_err(failed("claim", &leftover))?;
+    Ok(temporary)
+}
+
+/// Locks a file until it is closed; the kernel takes the lock off a killed run's.
+fn claim(file: &File) -> std::io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => std::io::Error::new(std::io::ErrorKind::WouldBlock, "another build is writing it"),
+        TryLockError::Error(error) => error,
+    })
 }
 
 /// Syncs a file from [`begin`] or [`begin_as`], gives it its name (replacing what had it) and syncs the folder.
@@ -98,6 +109,22 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn one_run_has_a_partial_file_and_a_dead_one_has_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, partial) = (folder.path().join("shop.img"), folder.path().join("shop.img.partial"));
+        write(&partial, b"left by a killed run").unwrap();
+        let mut first = begin_as(&path).unwrap();
+        let refused = begin_as(&path).unwrap_err();
+        assert_eq!(refused.to_string(), format!("cannot replace {}", partial.display()));
+        assert_eq!(refused.source.to_string(), "another build is writing it");
+        first.write_all(b"image").unwrap();
+        publish(first, &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"image");
+        drop(begin_as(&path).unwrap());
+        assert!(!partial.exists());
     }
 
     #[test]

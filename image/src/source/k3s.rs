@@ -158,7 +158,7 @@ pub fn from_site(
             .or_else(promised)
             .ok_or_else(|| payload(format!("{} of {version} does not list {name}", target.checksums())))?;
         let wanted = Wanted { name: name.clone(), url: url.clone(), size, sha256 };
-        let path = cache.fetch(&wanted, listen)?;
+        let path = cache.fetch(&wanted, listen).map_err(unfetched)?;
         let size = fs::metadata(&path).map_err(SourceError::reading(&path))?.len();
         Ok::<_, SourceError>(PayloadFile { name, path, size, sha256, source: url })
     };
@@ -166,7 +166,8 @@ pub fn from_site(
     let mut sums = BTreeMap::new();
     if !locked.iter().any(|file| file.name == name) {
         let url = release_url(site, version, &name);
-        let list = cache.fetch_unpromised(&format!("k3s {version} {name}"), &url, CHECKSUMS_LIMIT, listen)?;
+        let list = cache.fetch_unpromised(&format!("k3s {version} {name}"), &url, CHECKSUMS_LIMIT, listen);
+        let list = list.map_err(unfetched)?;
         sums.insert(name.clone(), Sha256::of(&list));
     }
     let list = get(name, &sums)?;
@@ -174,6 +175,18 @@ pub fn from_site(
     let binary = get(target.binary.to_owned(), &sums)?;
     let images = get(target.images("tar.zst"), &sums)?;
     finish(target, binary, images, list, Some(version))
+}
+
+/// What to do about a release site is something else than about a Debian mirror.
+fn unfetched(error: SourceError) -> SourceError {
+    match error {
+        SourceError::Fetch(fetch) => payload(format!(
+            "cannot fetch {}: {}; is `k3s.version` a release, and the network up? The release's files can also be given \
+             as a folder, with `k3s.files`",
+            fetch.url, fetch.reason
+        )),
+        other => other,
+    }
 }
 
 /// Whether a release site has a version for a Debian architecture; asked once, with the patience of `fetcher`.
