@@ -6,9 +6,6 @@ use bakelite_spec::status::paths;
 use bakelite_sys::{link, machine, mount, names_in, read_text};
 use std::path::Path;
 
-/// The name of the link that leads nowhere.
-pub const DUMMY_LINK: &str = "dummy0";
-
 /// Files whose content steps read.
 const FILES: &[&str] = &[
     identity::RECORD,
@@ -29,7 +26,7 @@ const SECRETS: &[&str] = &[identity::TOKEN, identity::HOST_KEY];
 pub fn facts(root: &Path, waited: u64) -> Facts {
     let at = |path: &str| root.join(path.trim_start_matches('/'));
     let mut addresses = link::addresses();
-    let dummy = addresses.remove(DUMMY_LINK).map(|addresses| Dummy { addresses });
+    let dummy = addresses.remove(link::STAND_IN).map(|addresses| Dummy { addresses });
     let images = at(payload::IMAGES);
     Facts {
         serial: machine::serial(root),
@@ -38,7 +35,8 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
             .into_iter()
             .map(|link| Link { name: link.name, mac: link.mac, path: link.path, carrier: link.carrier })
             .collect(),
-        address: link::default_address().filter(|(link, _)| link != DUMMY_LINK),
+        address: link::default_address(),
+        default_route: link::default_link(root).is_some(),
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
         files: FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect(),

@@ -1,11 +1,12 @@
 //! The one door through which a plan becomes true: each action, done and made durable.
 
 use crate::error::FirstbootError;
-use crate::probe::{self, DUMMY_LINK};
+use crate::probe;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
 use bakelite_spec::status::{Report, paths};
+use bakelite_sys::link::STAND_IN;
 use bakelite_sys::{SysError, durable, machine, tool};
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
@@ -61,11 +62,12 @@ impl Machine {
         Ok(path.parent().map_or(Ok(()), durable::make_folder)?)
     }
 
-    fn await_address(&mut self, seconds: u64) -> Changed {
+    fn await_address(&mut self, seconds: u64, or_carrier: bool) -> Changed {
         for _ in 0..seconds {
             std::thread::sleep(Duration::from_secs(1));
             self.waited += 1;
-            if probe::facts(&self.root, self.waited).address.is_some() {
+            let facts = self.facts();
+            if facts.address.is_some() || or_carrier && facts.links.iter().any(|link| link.carrier) {
                 return Changed::Yes;
             }
         }
@@ -107,9 +109,9 @@ impl World for Machine {
                 durable::remove_file(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
-            Action::AwaitAddress { seconds } => return Ok(self.await_address(*seconds)),
+            Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),
             Action::MakeDummy { addresses } => make_dummy(addresses)?,
-            Action::RemoveDummy => ip(&["link", "delete", DUMMY_LINK])?,
+            Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,
         }
         Ok(Changed::Yes)
     }
@@ -150,17 +152,18 @@ fn ip(arguments: &[&str]) -> Result<(), FirstbootError> {
     Ok(())
 }
 
-/// docs.k3s.io, air-gap install, "Default Network Route": a dummy link with a default route of a high metric.
+/// docs.k3s.io, air-gap install, "Default Network Route": a dummy link with a default route. Its metric is higher than
+/// dhcpcd's (1000 and the link's number), so that a real route always wins.
 fn make_dummy(addresses: &[IpAddr]) -> Result<(), FirstbootError> {
-    if !Path::new("/sys/class/net").join(DUMMY_LINK).exists() {
+    if !Path::new("/sys/class/net").join(STAND_IN).exists() {
         tool::must("modprobe", &["dummy", "numdummies=0"], TOOL_LIMIT)?;
-        ip(&["link", "add", DUMMY_LINK, "type", "dummy"])?;
+        ip(&["link", "add", STAND_IN, "type", "dummy"])?;
     }
-    ip(&["address", "replace", &format!("{DUMMY}/31"), "dev", DUMMY_LINK])?;
+    ip(&["address", "replace", &format!("{DUMMY}/31"), "dev", STAND_IN])?;
     for address in addresses {
         let prefix = if address.is_ipv6() { 128 } else { 32 };
-        ip(&["address", "replace", &format!("{address}/{prefix}"), "dev", DUMMY_LINK])?;
+        ip(&["address", "replace", &format!("{address}/{prefix}"), "dev", STAND_IN])?;
     }
-    ip(&["link", "set", DUMMY_LINK, "up"])?;
-    ip(&["route", "replace", "default", "via", "203.0.113.255", "dev", DUMMY_LINK, "metric", "1000"])
+    ip(&["link", "set", STAND_IN, "up"])?;
+    ip(&["route", "replace", "default", "via", "203.0.113.255", "dev", STAND_IN, "metric", "100000"])
 }

@@ -51,6 +51,8 @@ pub enum Action {
     AwaitAddress {
         /// For at most so many seconds.
         seconds: u64,
+        /// Whether a carrier is enough.
+        or_carrier: bool,
     },
     /// Makes a stand-in for a network: a link that leads nowhere, with a default route.
     MakeDummy {

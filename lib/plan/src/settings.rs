@@ -9,6 +9,7 @@ use crate::step::{Decision, tell};
 use bakelite_spec::appliance::Link as LinkSettings;
 use bakelite_spec::status::paths;
 
+// nodev: without it dhcpcd waits for a udev that isn't here and sees no link at all.
 /// Links that k3s makes and that are none of DHCP's business.
 const NOT_OURS: &str = "cni* flannel* veth* kube* dummy* tunl* wg* docker* cali* lo";
 
@@ -48,7 +49,7 @@ const CHRONY: [&str; 5] = ["driftfile /var/lib/chrony/drift", "makestep 1 3", "r
 fn dhcpcd(facts: &Facts, settings: &Settings) -> String {
     let network = &settings.appliance.network;
     let mut text = format!(
-        "allowinterfaces *\ndenyinterfaces {NOT_OURS}\nhostname\nclientid\npersistent\nnoipv4ll\nnohook hostname, ntp, timesyncd, yp\n\
+        "nodev\ndenyinterfaces {NOT_OURS}\nhostname\nclientid\npersistent\nnoipv4ll\nnohook hostname, ntp, timesyncd, yp\n\
          option domain_name_servers, domain_name, domain_search, classless_static_routes, interface_mtu\n"
     );
     let everywhere: Vec<String> = network.dns.iter().map(ToString::to_string).collect();

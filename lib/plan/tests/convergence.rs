@@ -75,6 +75,7 @@ impl Machine {
             state_is_durable: true,
             links: self.wired.clone(),
             address: self.address.clone(),
+            default_route: self.address.as_ref().is_some_and(|(link, _)| link == "eth0"),
             dummy: self.dummy.clone(),
             files: self.kept.iter().chain(&self.run).map(|(path, text)| (path.clone(), text.clone())).collect(),
             present: [TOKEN, HOST_KEY].iter().filter(|path| secret(path)).map(ToString::to_string).collect(),
@@ -98,7 +99,7 @@ impl Machine {
             }
             Action::Link { path, target } => drop(self.links.insert(path, target)),
             Action::Unlink { path } => drop(self.links.remove(&path)),
-            Action::AwaitAddress { seconds } => self.waited += seconds,
+            Action::AwaitAddress { seconds, .. } => self.waited += seconds,
             Action::MakeDummy { addresses } => {
                 self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
             }
@@ -226,6 +227,15 @@ fn k3s_gets_the_real_address_else_the_last_one_else_the_stand_ins() {
     assert!(machine.dummy.as_ref().is_some_and(|dummy| dummy.addresses.contains(&"10.0.0.2".parse().unwrap())));
     assert!(machine.kept[CONFIG].contains("write-kubeconfig-mode: \"0644\""), "the user's keys win, quoted");
     assert!(machine.kept[CONFIG].contains("token-file: \"/var/lib/bakelite/token\""));
+}
+
+#[test]
+fn a_network_without_a_gateway_gets_a_route_that_leads_nowhere_and_keeps_its_address() {
+    let settings = settings(&json!({}));
+    let mut machine = Machine { address: Some(("lan".into(), "10.9.0.2".parse().unwrap())), ..Machine::default() };
+    machine.run_to_end(&settings);
+    assert!(machine.dummy.is_some());
+    assert!(machine.kept[CONFIG].contains("node-ip: \"10.9.0.2\""));
 }
 
 #[test]

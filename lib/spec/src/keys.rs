@@ -149,7 +149,7 @@ pub const APPLIANCE: &[Key] = &[
         "network.wait",
         Kind::Duration(Seconds(0), Seconds(300)),
         "15",
-        "How long the start of k3s waits for an address while a link has a carrier. Without a carrier it doesn't wait.",
+        "How long the start of k3s waits for an address while a link has a carrier. Without a carrier it waits no longer than one takes to appear, 5 s.",
     ),
     key(
         "network.dns",

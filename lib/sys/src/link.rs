@@ -64,56 +64,39 @@ fn is_local(address: &IpAddr) -> bool {
     }
 }
 
-/// A default route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DefaultRoute {
-    /// The link's name.
-    pub link: String,
-    /// The metric; the lowest wins.
-    pub metric: u32,
-}
+/// The link that firstboot makes where there is no network; it leads nowhere, so its address is nobody's.
+pub const STAND_IN: &str = "dummy0";
 
-/// The default route that is in use: IPv4's best, else IPv6's. `root` is `/` but in tests.
-pub fn default_route(root: &Path) -> Option<DefaultRoute> {
-    let v4 = read_text(root.join("proc/net/route")).unwrap_or_default();
-    let v6 = read_text(root.join("proc/net/ipv6_route")).unwrap_or_default();
-    best_v4(&v4).or_else(|| best_v6(&v6))
+/// The link of the best IPv4 default route, the stand-in's own left out. `root` is `/` but in tests.
+pub fn default_link(root: &Path) -> Option<String> {
+    best(&read_text(root.join("proc/net/route")).unwrap_or_default())
 }
 
 /// Columns: link, destination, gateway, flags, references, use, metric, mask. Flag 1: up; 0x200: rejects.
-fn best_v4(text: &str) -> Option<DefaultRoute> {
+fn best(text: &str) -> Option<String> {
     text.lines()
         .skip(1)
         .filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let flags = u32::from_str_radix(words.get(3)?, 16).ok()?;
             let default = *words.get(1)? == "00000000" && *words.get(7)? == "00000000" && flags & 0x201 == 1;
-            default.then_some(DefaultRoute { link: words.first()?.to_string(), metric: words.get(6)?.parse().ok()? })
+            let link = *words.first()?;
+            (default && link != STAND_IN).then_some((words.get(6)?.parse::<u32>().ok()?, link.to_string()))
         })
-        .min_by_key(|route| route.metric)
+        .min()
+        .map(|(_, link)| link)
 }
 
-/// Columns: destination, its length, source, its length, next hop, metric, references, use, flags, link.
-fn best_v6(text: &str) -> Option<DefaultRoute> {
-    text.lines()
-        .filter_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let flags = u32::from_str_radix(words.get(8)?, 16).ok()?;
-            let link = *words.get(9)?;
-            let default =
-                words.first()?.trim_start_matches('0').is_empty() && *words.get(1)? == "00" && flags & 0x201 == 1;
-            let metric = u32::from_str_radix(words.get(5)?, 16).ok()?;
-            (default && link != "lo").then(|| DefaultRoute { link: link.into(), metric })
-        })
-        .min_by_key(|route| route.metric)
-}
-
-/// The default address: the first global one of the link that the default route uses.
+/// The address by which others reach this machine, and its link: that of the default route, else (a network without a
+/// gateway) of the first wired link that has one. IPv4 only: k3s takes IPv6 only together with ranges of its own.
 pub fn default_address() -> Option<(String, IpAddr)> {
-    let route = default_route(Path::new("/"))?;
-    let mut addresses = addresses().remove(&route.link)?;
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    Some((route.link, *addresses.first()?))
+    let root = Path::new("/");
+    let addresses = addresses();
+    let of = |link: String| {
+        let address = *addresses.get(&link)?.iter().find(|address| address.is_ipv4())?;
+        Some((link, address))
+    };
+    default_link(root).and_then(of).or_else(|| wired(root).into_iter().find_map(|link| of(link.name)))
 }
 
 /// Whether something on this machine accepts connections on a TCP port. Loopback answers at once; 1 s at most.
@@ -142,14 +125,8 @@ mod tests {
             eth0\t00000000\t0202000A\t0003\t0\t0\t1002\t00000000\t0\t0\t0\n\
             eth2\t00000000\t0202000A\t0002\t0\t0\t1\t00000000\t0\t0\t0\n\
             eth0\t0002000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(best_v4(text), Some(DefaultRoute { link: "eth0".into(), metric: 1002 }));
-        let zero = "0".repeat(32);
-        let reject = format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo");
-        let real = format!(
-            "{zero} 00 {zero} 00 fe800000000000000000000000000002 00000400 00000001 00000000 00000003     eth0"
-        );
-        assert_eq!(best_v6(&reject), None);
-        assert_eq!(best_v6(&format!("{reject}\n{real}")).map(|route| route.link).as_deref(), Some("eth0"));
+        assert_eq!(best(text).as_deref(), Some("eth0"));
+        assert_eq!(best(&text.replace("eth0", STAND_IN)).as_deref(), Some("eth1"));
     }
 
     #[test]

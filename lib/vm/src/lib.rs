@@ -9,11 +9,13 @@ mod door;
 mod error;
 pub mod firmware;
 pub mod image;
+mod lines;
 pub mod machine;
 pub mod media;
 mod newc;
 pub mod process;
 mod qmp;
+mod setup;
 
 pub use error::VmError;
 pub use machine::{Firmware, Machine, Network};

@@ -3,7 +3,7 @@
 //! The medium is a plain file. What is inside ext4 is reached by debugfs, which needs no mount and no root.
 
 use crate::door;
-use crate::scenario::{Damage, StateFile};
+use crate::steps::{Damage, StateFile};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_spec::layout::{RECORD, Role, SECTOR};

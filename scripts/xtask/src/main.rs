@@ -10,6 +10,7 @@ mod list;
 mod player;
 mod runner;
 mod scenario;
+mod steps;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -49,17 +50,22 @@ enum Task {
         /// The number that random moments come from
         #[arg(long, default_value_t = 1)]
         seed: u64,
+        /// How many scenarios run at a time
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
     },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Check => check::run(),
-        Task::Vm { list, appliances, only, set, image_dir, logs, seed } => {
+        Task::Vm { list, appliances, only, set, image_dir, logs, seed, jobs } => {
             let choice = list::Choice { only, set };
             match (appliances, image_dir) {
                 (Some(folder), _) => runner::prepare(&choice, &folder),
-                (None, Some(image_dir)) if !list => runner::run(&choice, &runner::Places { image_dir, logs }, seed),
+                (None, Some(image_dir)) if !list => {
+                    runner::run(&choice, &runner::Places { image_dir, logs }, seed, jobs)
+                }
                 (None, _) => list::print(&choice),
             }
         }

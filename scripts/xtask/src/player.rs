@@ -5,7 +5,8 @@
 
 use crate::damage;
 use crate::door;
-use crate::scenario::{BootBus, Count, Cut, Hardware, Reboot, RebootBy, Scenario, Screen, Ssh, Step, Watch};
+use crate::scenario::{BootBus, Hardware, Scenario};
+use crate::steps::{Count, Cut, Reboot, RebootBy, Screen, Ssh, Step, Watch};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium};
 use bakelite_vm::{Bus, Firmware, Machine, Network, Report, Running, media};
@@ -101,8 +102,7 @@ impl<'a> Player<'a> {
             Step::CutPower(cut) => self.cut_power(cut),
             Step::Reboot(reboot) => self.reboot(reboot),
             Step::Shutdown(within) => {
-                self.running()?.press_keys_for_reboot()?;
-                self.await_going_down(within.within, true)?;
+                self.go_down(RebootBy::Keys, within.within)?;
                 self.switch_off()
             }
             Step::Link(link) => Ok(self.running()?.set_link(link.number, link.up)?),
@@ -263,24 +263,32 @@ impl<'a> Player<'a> {
     }
 
     fn reboot(&mut self, reboot: &Reboot) -> Result<()> {
-        let in_order = matches!(reboot.by, RebootBy::Keys);
-        if in_order {
-            self.running()?.press_keys_for_reboot()?;
-        } else {
-            self.running()?.press_reset()?;
-        }
-        self.await_going_down(reboot.within, in_order)?;
-        let reset = self.events.iter().rposition(is_reset).map_or(0, |at| at + 1);
-        self.events.drain(..reset);
+        let reset = self.go_down(reboot.by, reboot.within)?;
+        self.events.drain(..=reset);
         self.console_before = self.running()?.console_text().len();
         Ok(())
     }
 
-    fn await_going_down(&mut self, seconds: f64, in_order: bool) -> Result<()> {
-        self.until(seconds, "reset", |player| player.events.iter().any(is_reset))?;
-        let told = self.events.iter().any(|event| event["event"] == "shutdown");
-        ensure!(told || !in_order, "the machine went down without a word");
-        Ok(())
+    /// Has the machine go down; the place of the reset among the events.
+    fn go_down(&mut self, by: RebootBy, seconds: f64) -> Result<usize> {
+        self.hear(Duration::ZERO);
+        // A reset that was told of twice must not be taken for this one.
+        let before = self.events.len();
+        let reason = match by {
+            RebootBy::Keys => {
+                self.running()?.press_keys_for_reboot()?;
+                "guest-reset"
+            }
+            RebootBy::Button => {
+                self.running()?.press_reset()?;
+                "host-qmp-system-reset"
+            }
+        };
+        let is_reset = |event: &Value| event["name"] == "RESET" && event["reason"] == reason;
+        self.until(seconds, "reset", |player| player.events[before..].iter().any(is_reset))?;
+        let told = self.events[before..].iter().any(|event| event["event"] == "shutdown");
+        ensure!(told || matches!(by, RebootBy::Button), "the machine went down without a word");
+        Ok(before + self.events[before..].iter().position(is_reset).unwrap_or_default())
     }
 
     fn ssh(&mut self, ssh: &Ssh) -> Result<()> {
@@ -304,10 +312,6 @@ impl<'a> Player<'a> {
             self.hear(PAUSE);
         }
     }
-}
-
-fn is_reset(event: &Value) -> bool {
-    event["event"] == "qemu" && event["name"] == "RESET"
 }
 
 fn words_of(watch: &Watch) -> String {

@@ -1,4 +1,4 @@
-//! Runs the chosen scenarios one after the other and counts how they went.
+//! Runs the chosen scenarios and counts how they went.
 //!
 //! What can't be run on this host is skipped with its reason, never silently; a scenario that failed leaves its log.
 
@@ -7,8 +7,11 @@ use crate::list::{self, Choice};
 use crate::player::Player;
 use crate::scenario::Scenario;
 use anyhow::{Context, Result};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Lines of a failed scenario's log that are shown.
@@ -51,30 +54,43 @@ pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Runs the chosen scenarios; whether none failed.
-pub fn run(choice: &Choice, places: &Places, seed: u64) -> Result<bool> {
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (scenario, runs) in list::chosen(choice)? {
-        if let Some(why) = cannot_run(&scenario, places) {
+/// Runs the chosen scenarios, some at a time; whether none failed.
+pub fn run(choice: &Choice, places: &Places, seed: u64, jobs: usize) -> Result<bool> {
+    let chosen = list::chosen(choice)?;
+    let (mut skipped, mut work) = (0, VecDeque::new());
+    for (scenario, runs) in &chosen {
+        if let Some(why) = cannot_run(scenario, places) {
             println!("SKIP {}: {why}", scenario.name);
             skipped += 1;
-            continue;
-        }
-        for number in 1..=runs {
-            let name = if runs > 1 { format!("{} {number}/{runs}", scenario.name) } else { scenario.name.clone() };
-            let begun = Instant::now();
-            match play(&scenario, places, seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number))) {
-                Ok(()) => {
-                    println!("PASS {name} ({:.1} s)", begun.elapsed().as_secs_f64());
-                    passed += 1;
-                }
-                Err(error) => {
-                    println!("FAIL {name}: {error:#}");
-                    failed += 1;
-                }
-            }
+        } else {
+            work.extend((1..=*runs).map(|number| (scenario, number, *runs)));
         }
     }
+    let (work, passed, failed) = (Mutex::new(work), AtomicUsize::new(0), AtomicUsize::new(0));
+    let next = || work.lock().ok().and_then(|mut work| work.pop_front());
+    // A machine dies with the thread that started it; each of these outlives the machines of its scenarios.
+    std::thread::scope(|threads| {
+        for _ in 0..jobs.max(1) {
+            threads.spawn(|| {
+                while let Some((scenario, number, runs)) = next() {
+                    let name =
+                        if runs > 1 { format!("{} {number}/{runs}", scenario.name) } else { scenario.name.clone() };
+                    let begun = Instant::now();
+                    match play(scenario, &name, places, seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number))) {
+                        Ok(()) => {
+                            println!("PASS {name} ({:.1} s)", begun.elapsed().as_secs_f64());
+                            passed.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(words) => {
+                            println!("{words}");
+                            failed.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (passed, failed) = (passed.into_inner(), failed.into_inner());
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0)
 }
@@ -93,23 +109,29 @@ fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
         })
 }
 
-fn play(scenario: &Scenario, places: &Places, seed: u64) -> Result<()> {
+/// Plays a scenario once; the error is all that is to be said of it, with the end of its log.
+fn play(scenario: &Scenario, name: &str, places: &Places, seed: u64) -> Result<(), String> {
     let image = places.image_dir.join(format!("{}.img", scenario.appliance));
-    let key = std::path::absolute(places.image_dir.join(KEY))?;
-    let mut player = Player::new(scenario, &image, &key, seed)?;
-    let played = player.play();
-    if played.is_err() {
-        let log = player.log();
-        let path = places.logs.join(format!("{}.log", scenario.name));
-        let kept = std::fs::create_dir_all(&places.logs)
-            .and_then(|()| std::fs::File::create(&path))
-            .and_then(|mut file| file.write_all(log.as_bytes()));
-        match kept {
-            Ok(()) => println!("  the end of {} (seed {seed}):", path.display()),
-            Err(error) => println!("  the log could not be kept in {} ({error}); its end:", path.display()),
-        }
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(SHOWN)..].iter().for_each(|line| println!("  | {line}"));
-    }
-    played
+    let key = places.image_dir.join(KEY);
+    let played = std::path::absolute(key).map_err(anyhow::Error::from).and_then(|key| {
+        let mut player = Player::new(scenario, &image, &key, seed)?;
+        let played = player.play();
+        Ok((played, player.log()))
+    });
+    let (error, log) = match played {
+        Ok((Ok(()), _)) => return Ok(()),
+        Ok((Err(error), log)) => (error, log),
+        Err(error) => (error, String::new()),
+    };
+    let path = places.logs.join(format!("{}.log", name.replace([' ', '/'], "-")));
+    let kept = std::fs::create_dir_all(&places.logs)
+        .and_then(|()| std::fs::File::create(&path))
+        .and_then(|mut file| file.write_all(log.as_bytes()));
+    let place = match kept {
+        Ok(()) => path.display().to_string(),
+        Err(error) => format!("{}, which could not be kept: {error}", path.display()),
+    };
+    let lines: Vec<&str> = log.lines().collect();
+    let end: String = lines[lines.len().saturating_sub(SHOWN)..].iter().map(|line| format!("\n  | {line}")).collect();
+    Err(format!("FAIL {name}: {error:#}\n  seed {seed}; the end of {place}:{end}"))
 }

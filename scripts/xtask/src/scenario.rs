@@ -2,14 +2,12 @@
 //!
 //! A file holds a list of scenarios. Steps are mappings with one key; unknown keys are errors.
 
+use crate::steps::{Damage, Step};
 use anyhow::{Context, Result, bail, ensure};
-use bakelite_spec::fault::Code;
-use bakelite_spec::layout::Role;
 use bakelite_spec::quantity::Size;
 use bakelite_vm::{Bus, Disk, Firmware, Network};
 use serde::{Deserialize, Deserializer, de::Error};
-use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use serde_json::Value;
 
 /// Which scenarios are run, and how often each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -136,248 +134,6 @@ impl Hardware {
     }
 }
 
-/// One step.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Step {
-    /// Switches the machine on.
-    Boot(Box<Hardware>),
-    /// Waits for an event of this boot.
-    Expect(Watch),
-    /// Waits for a fault of this boot.
-    Fault(ExpectFault),
-    /// Watches that no such event comes for some time.
-    Never(Watch),
-    /// Counts such events for some time.
-    Count(Count),
-    /// Waits for words on the console.
-    Screen(Screen),
-    /// Pulls the plug.
-    CutPower(Cut),
-    /// Restarts the machine and waits until it has.
-    Reboot(Reboot),
-    /// Has the machine go down in order and switches it off then.
-    Shutdown(Within),
-    /// Plugs a cable in or pulls it.
-    Link(Link),
-    /// Plugs a USB stick in.
-    Plug(Plug),
-    /// Pulls a disk out.
-    Unplug(String),
-    /// Damages the boot medium while the machine is off.
-    Damage(Damage),
-    /// Copies the boot medium to a bigger one while the machine is off.
-    CopyMedium(CopyMedium),
-    /// Looks at a file on the state partition while the machine is off.
-    StateFile(StateFile),
-    /// Runs a command on the machine.
-    Ssh(Ssh),
-    /// Lets time pass.
-    Wait(f64),
-}
-
-/// Events to look for: their name, fields that are equal, fields that contain words, and for how long to look.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Watch {
-    /// The event's name, such as `ready`.
-    pub event: String,
-    /// Fields with their values.
-    #[serde(default)]
-    pub with: Map<String, Value>,
-    /// Fields with words that they contain.
-    #[serde(default)]
-    pub containing: BTreeMap<String, String>,
-    /// Seconds.
-    #[serde(alias = "for")]
-    pub within: f64,
-}
-
-impl Watch {
-    /// Whether an event is such a one.
-    pub fn fits(&self, event: &Value) -> bool {
-        event["event"] == self.event.as_str()
-            && self.with.iter().all(|(key, value)| event.get(key) == Some(value))
-            && self.containing.iter().all(|(key, words)| event[key].as_str().is_some_and(|text| text.contains(words)))
-    }
-}
-
-/// A fault to wait for.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ExpectFault {
-    /// Its code.
-    pub code: Code,
-    /// Seconds.
-    pub within: f64,
-}
-
-/// How many of some events there may be.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Count {
-    /// Which, and for how long they are counted.
-    pub of: Watch,
-    /// At least so many.
-    #[serde(default)]
-    pub at_least: usize,
-    /// At most so many.
-    pub at_most: usize,
-}
-
-/// Words on the console.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Screen {
-    /// The words.
-    pub shows: String,
-    /// Seconds.
-    pub within: f64,
-}
-
-/// When the plug is pulled.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Cut {
-    /// At once.
-    Now,
-    /// So many seconds after power-on.
-    After(f64),
-    /// At a random moment between two, in seconds after power-on.
-    Between(f64, f64),
-    /// When an event comes.
-    At(Watch),
-}
-
-/// How a machine is restarted.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reboot {
-    /// What does it.
-    pub by: RebootBy,
-    /// Seconds until it has gone down.
-    pub within: f64,
-}
-
-/// What restarts a machine.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RebootBy {
-    /// Ctrl-Alt-Del: in order.
-    Keys,
-    /// The reset button: at once.
-    Button,
-}
-
-/// A time.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Within {
-    /// Seconds.
-    pub within: f64,
-}
-
-/// A cable.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Link {
-    /// The link's number, from 0.
-    pub number: u8,
-    /// Whether it is plugged in.
-    pub up: bool,
-}
-
-/// A stick.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Plug {
-    /// The name for `unplug`.
-    pub name: String,
-    /// Its size.
-    pub size: Size,
-}
-
-/// Damage to a medium.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Damage {
-    /// Overwrites bytes of a partition; a negative place counts from its end.
-    #[serde(rename_all = "kebab-case")]
-    Overwrite {
-        /// The partition.
-        #[serde(deserialize_with = "role")]
-        partition: Role,
-        /// From which byte.
-        at: i64,
-        /// How many bytes.
-        length: Size,
-        /// With what: one byte for all of them, or noise.
-        #[serde(default)]
-        byte: Option<u8>,
-    },
-    /// Spoils the footer of a system partition.
-    Footer {
-        /// `a` or `b`.
-        slot: String,
-    },
-    /// Spoils all superblocks of the state partition's ext4, or only the first.
-    Superblocks {
-        /// Only the first: e2fsck finds the others.
-        #[serde(default)]
-        first_only: bool,
-    },
-    /// Makes the state partition one that was never finished: no record, noise at its start.
-    HalfMade,
-    /// Takes the state partition out of the table.
-    StateEntry,
-    /// Destroys the first or the last copy of the partition table.
-    Table {
-        /// The copy at the end.
-        #[serde(default)]
-        backup: bool,
-    },
-    /// Fills the state partition, but for so many bytes.
-    FillState {
-        /// What is left free.
-        leave: Size,
-    },
-}
-
-/// A bigger medium.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CopyMedium {
-    /// Its size.
-    pub size: Size,
-}
-
-/// A file on the state partition.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StateFile {
-    /// Its path there.
-    pub path: String,
-    /// Words that it contains; without any, it only has to be there.
-    #[serde(default)]
-    pub contains: String,
-    /// Whether it has to be absent instead.
-    #[serde(default)]
-    pub absent: bool,
-}
-
-/// A command on the machine.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ssh {
-    /// The command.
-    pub run: String,
-    /// Words that its output contains.
-    #[serde(default)]
-    pub contains: String,
-    /// Seconds until it has succeeded; it is tried again until then.
-    pub within: f64,
-}
-
 /// Reads a file of scenarios.
 pub fn read(file: &str, text: &str) -> Result<Vec<Scenario>> {
     // By way of JSON: there an enum is a mapping with one key, which is what people write.
@@ -420,7 +176,8 @@ impl Scenario {
     }
 }
 
-fn word<'de, D: Deserializer<'de>, T>(
+/// Reads a word that stands for something.
+pub fn word<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     read: impl Fn(&str) -> Option<T>,
 ) -> Result<Option<T>, D::Error> {
@@ -455,13 +212,6 @@ fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Network>
 fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Disk>>, D::Error> {
     let words = Vec::<String>::deserialize(deserializer)?;
     words.iter().map(|word| Disk::parse(word)).collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
-}
-
-fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
-    let found = word(deserializer, |word| {
-        Role::ALL.into_iter().find(|role| role.label().strip_prefix("bakelite-") == Some(word))
-    })?;
-    found.ok_or_else(|| D::Error::custom("no partition"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,248 @@
+//! A machine whose files are made, and the QEMU command line that makes it a machine: pure, and compared as text.
+
+use crate::accel::Accelerator;
+use crate::firmware::Flash;
+use crate::machine::Network;
+use crate::media::Bus;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// The machine's serial number.
+const SERIAL: &str = "qemu-0001";
+
+/// A medium as QEMU gets it.
+#[derive(Debug)]
+pub struct Drive {
+    /// Its id, also its serial number.
+    pub id: String,
+    /// The file.
+    pub path: PathBuf,
+    /// How it is attached.
+    pub bus: Bus,
+    /// Whether writes are thrown away.
+    pub snapshot: bool,
+}
+
+impl Drive {
+    /// What `-drive` gets.
+    fn backend(&self) -> String {
+        let snapshot = if self.snapshot { ",snapshot=on" } else { "" };
+        // A killed QEMU loses nothing that the host's page cache has; flushing that to the host's disk proves nothing.
+        format!(
+            "if=none,id={},format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap{snapshot},file={}",
+            self.id,
+            escaped(&self.path)
+        )
+    }
+
+    /// What `-device` gets; the boot medium comes before everything but a kernel that QEMU starts itself.
+    fn device(&self, port: usize) -> Vec<String> {
+        let Self { id, bus, .. } = self;
+        let index = if id == "boot" { ",bootindex=1" } else { "" };
+        let common = format!("drive={id},id={id}-device");
+        match bus {
+            Bus::Virtio => vec![format!("virtio-blk-pci,{common},serial={id}{index}")],
+            Bus::Nvme => vec![format!("nvme,{common},serial={id}{index}")],
+            Bus::Ahci => vec![format!("ide-hd,{common},bus=ide.{port},serial={id}{index}")],
+            Bus::Usb => vec![format!("usb-storage,{common},bus=xhci.0,serial={id}{index}")],
+            Bus::Sd => vec![format!("sdhci-pci,id={id}-host"), format!("sd-card,{common}")],
+        }
+    }
+}
+
+/// How QEMU starts the kernel.
+#[derive(Debug)]
+pub enum Start {
+    /// By firmware in flash; the loader is handed more kernel arguments.
+    Flash(Flash, String),
+    /// By itself.
+    Kernel { kernel: PathBuf, initramfs: PathBuf, options: String },
+}
+
+/// Where the machine's lines go.
+#[derive(Debug, Clone, Copy)]
+pub enum Lines<'a> {
+    /// To sockets of these names in a folder; the machine waits for `cont`.
+    Sockets(&'a Path),
+    /// The console to this terminal, with QEMU's monitor behind Ctrl-A c.
+    Terminal,
+}
+
+/// A machine whose files are made.
+#[derive(Debug)]
+pub struct Setup {
+    pub program: PathBuf,
+    pub name: String,
+    pub machine: String,
+    pub cpu: String,
+    pub accelerator: Accelerator,
+    pub memory: u32,
+    pub cpus: u32,
+    pub start: Start,
+    pub drives: Vec<Drive>,
+    pub network: Network,
+    /// Goes with the machine.
+    pub folder: TempDir,
+    pub medium: Option<PathBuf>,
+}
+
+impl Setup {
+    /// QEMU's arguments.
+    pub fn arguments(&self, lines: Lines<'_>) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        let mut add = |name: &str, value: String| all.extend([name.to_string(), value]);
+        add("-name", format!("bakelite-{}", self.name));
+        let secure = matches!(&self.start, Start::Flash(flash, _) if flash.secure);
+        add("-machine", format!("{}{}", self.machine, if secure { ",smm=on" } else { "" }));
+        let (accelerator, cpu) = match self.accelerator {
+            Accelerator::Kvm => ("kvm", "host"),
+            Accelerator::Tcg => ("tcg,thread=multi", self.cpu.as_str()),
+        };
+        add("-accel", accelerator.into());
+        add("-cpu", cpu.into());
+        add("-smp", self.cpus.to_string());
+        add("-m", self.memory.to_string());
+        // Firmware of real machines knows a serial number, which names are made of.
+        add("-smbios", format!("type=1,serial={SERIAL}"));
+        add("-display", "none".into());
+        add("-device", "VGA".into());
+        add("-device", "qemu-xhci,id=xhci".into());
+        self.add_start(&mut add);
+        for (port, drive) in self.drives.iter().enumerate() {
+            add("-drive", drive.backend());
+            drive.device(port).into_iter().for_each(|device| add("-device", device));
+        }
+        self.add_network(&mut add);
+        match lines {
+            Lines::Sockets(folder) => {
+                for name in ["console", "events", "qmp"] {
+                    add("-chardev", format!("socket,id={name},path={}", escaped(&folder.join(name))));
+                }
+                add("-serial", "chardev:console".into());
+                add("-serial", "chardev:events".into());
+                add("-mon", "chardev=qmp,mode=control".into());
+                all.push("-S".into());
+            }
+            Lines::Terminal => {
+                add("-serial", "mon:stdio".into());
+                add("-serial", "null".into());
+            }
+        }
+        all.extend(["-nodefaults".into(), "-no-user-config".into()]);
+        all
+    }
+
+    fn add_start(&self, add: &mut impl FnMut(&str, String)) {
+        match &self.start {
+            Start::Flash(flash, arguments) => {
+                if flash.secure {
+                    add("-global", "driver=cfi.pflash01,property=secure,value=on".into());
+                }
+                add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={}", escaped(&flash.code)));
+                add("-drive", format!("if=pflash,format=raw,unit=1,file={}", escaped(&flash.variables)));
+                if !arguments.is_empty() {
+                    // systemd-boot appends it to the options of its entries (systemd-boot(7), SMBIOS type 11).
+                    let value = format!("io.systemd.boot.kernel-cmdline-extra={arguments}");
+                    add("-smbios", format!("type=11,value={}", value.replace(',', ",,")));
+                }
+            }
+            Start::Kernel { kernel, initramfs, options } => {
+                add("-kernel", kernel.display().to_string());
+                add("-initrd", initramfs.display().to_string());
+                add("-append", options.clone());
+            }
+        }
+    }
+
+    fn add_network(&self, add: &mut impl FnMut(&str, String)) {
+        let Network::User { forward, restricted, links } = &self.network else {
+            add("-nic", "none".into());
+            return;
+        };
+        for link in 0..*links {
+            let restrict = if *restricted { "on" } else { "off" };
+            let mut backend = format!("user,id=net{link},net=10.0.{}.0/24,restrict={restrict}", link + 2);
+            for (host, guest) in forward.iter().filter(|_| link == 0) {
+                backend.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+            }
+            add("-netdev", backend);
+            // romfile= : without it firmware spends minutes in PXE.
+            add(
+                "-device",
+                format!("virtio-net-pci,netdev=net{link},id=link{link},mac=52:54:00:ba:4e:{link:02x},romfile="),
+            );
+        }
+    }
+}
+
+/// A path as QEMU's option lists want it.
+pub fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup(start: Start) -> Setup {
+        let drive =
+            |id: &str, bus| Drive { id: id.into(), path: format!("/m/{id},x").into(), bus, snapshot: id == "disk0" };
+        Setup {
+            program: "qemu".into(),
+            name: "0123".into(),
+            machine: "q35".into(),
+            cpu: "max".into(),
+            accelerator: Accelerator::Tcg,
+            memory: 512,
+            cpus: 2,
+            start,
+            drives: vec![drive("boot", Bus::Ahci), drive("disk0", Bus::Nvme), drive("disk1", Bus::Sd)],
+            network: Network::None,
+            folder: tempfile::tempdir().unwrap(),
+            medium: None,
+        }
+    }
+
+    fn text(setup: &Setup, lines: Lines<'_>) -> String {
+        setup.arguments(lines).join(" ").replace(" -", "\n-")
+    }
+
+    #[test]
+    fn a_direct_start_with_three_disks_and_no_network() {
+        let start = Start::Kernel { kernel: "/k".into(), initramfs: "/i".into(), options: "quiet a=b".into() };
+        let expected = "-name bakelite-0123\n-machine q35\n-accel tcg,thread=multi\n-cpu max\n-smp 2\n-m 512
+-smbios type=1,serial=qemu-0001
+-display none\n-device VGA\n-device qemu-xhci,id=xhci\n-kernel /k\n-initrd /i\n-append quiet a=b
+-drive if=none,id=boot,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/boot,,x
+-device ide-hd,drive=boot,id=boot-device,bus=ide.0,serial=boot,bootindex=1
+-drive if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,snapshot=on,file=/m/disk0,,x
+-device nvme,drive=disk0,id=disk0-device,serial=disk0
+-drive if=none,id=disk1,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/disk1,,x
+-device sdhci-pci,id=disk1-host\n-device sd-card,drive=disk1,id=disk1-device
+-nic none
+-chardev socket,id=console,path=/s/console\n-chardev socket,id=events,path=/s/events\n-chardev socket,id=qmp,path=/s/qmp
+-serial chardev:console\n-serial chardev:events\n-mon chardev=qmp,mode=control\n-S\n-nodefaults\n-no-user-config";
+        assert_eq!(text(&setup(start), Lines::Sockets(Path::new("/s"))), expected);
+    }
+
+    #[test]
+    fn secure_boot_with_two_links_on_a_terminal() {
+        let flash = Flash { code: "/c".into(), variables: "/v".into(), secure: true };
+        let mut setup = setup(Start::Flash(flash, "a=b,c".into()));
+        setup.drives.clear();
+        setup.accelerator = Accelerator::Kvm;
+        setup.network = Network::User { forward: vec![(2222, 22)], restricted: true, links: 2 };
+        let expected = "-name bakelite-0123\n-machine q35,smm=on\n-accel kvm\n-cpu host\n-smp 2\n-m 512
+-smbios type=1,serial=qemu-0001
+-display none\n-device VGA\n-device qemu-xhci,id=xhci
+-global driver=cfi.pflash01,property=secure,value=on
+-drive if=pflash,format=raw,unit=0,readonly=on,file=/c\n-drive if=pflash,format=raw,unit=1,file=/v
+-smbios type=11,value=io.systemd.boot.kernel-cmdline-extra=a=b,,c
+-netdev user,id=net0,net=10.0.2.0/24,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22
+-device virtio-net-pci,netdev=net0,id=link0,mac=52:54:00:ba:4e:00,romfile=
+-netdev user,id=net1,net=10.0.3.0/24,restrict=on
+-device virtio-net-pci,netdev=net1,id=link1,mac=52:54:00:ba:4e:01,romfile=
+-serial mon:stdio\n-serial null\n-nodefaults\n-no-user-config";
+        assert_eq!(text(&setup, Lines::Terminal), expected);
+    }
+}
