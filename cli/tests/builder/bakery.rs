@@ -193,6 +193,11 @@ impl Bench {
         self.config.with_extension("lock")
     }
 
+    /// The lock that a build writes beside its output where it was given none.
+    pub fn made_lock(&self) -> PathBuf {
+        self.output.with_extension("img.lock")
+    }
+
     /// `bakelite build` with everything of this bench; arguments can be added.
     pub fn build(&self, bakery: &Bakery) -> Command {
         let mut build = command(&bakery.program);

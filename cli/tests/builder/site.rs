@@ -54,7 +54,7 @@ fn a_release_from_the_site() {
     let site = serve(bench.at("site"));
     let said = good(&mut build(bakery, &bench, &site));
     assert!(said.contains(&format!("payload k3s {VERSION}")), "{said}");
-    let (first, made) = (sum_of(&bench.output), bench.output.with_extension("lock"));
+    let (first, made) = (sum_of(&bench.output), bench.made_lock());
     let lock = fs::read_to_string(&made).unwrap();
     assert!(lock.contains(&format!("{site}/v1.36.2%2Bk3s1/k3s\"")), "{lock}");
     payload_is_in(&bench, &fs::read(folder.join("k3s")).unwrap());
@@ -117,6 +117,6 @@ fn a_site_that_is_down_or_lacks_the_version() {
         1,
         &["v1.99.0%2Bk3s1/sha256sum-amd64.txt", "no such file", "k3s.version"],
     );
-    assert!(!bench.output.with_extension("lock").exists());
+    assert!(!bench.made_lock().exists());
     bench.nothing_left();
 }

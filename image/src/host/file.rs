@@ -26,7 +26,7 @@ pub struct FileError {
 /// Writes `content` to `path`: whole and durable, or not at all. The mode follows the umask, as for any new file.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let mut temporary = begin(folder_of(path))?;
-    temporary.write_all(content).map_err(failed("write", path))?;
+    temporary.as_file_mut().write_all(content).map_err(failed("write", path))?;
     publish(temporary, path)
 }
 

@@ -222,7 +222,10 @@ impl Cache {
             if hashing.count() > size.limit() {
                 return Err(wrong_size(name, url, size.limit(), hashing.count()));
             }
-            temporary.write_all(&buffer[..read]).map_err(|error| file::failed("write", temporary.path())(error))?;
+            temporary
+                .as_file_mut()
+                .write_all(&buffer[..read])
+                .map_err(|error| file::failed("write", temporary.path())(error))?;
             if hashing.count() - reported >= REPORT_EVERY {
                 reported = hashing.count();
                 report(reported);
