@@ -1,7 +1,7 @@
 //! Looks at the machine and changes nothing.
 
 use bakelite_plan::facts::{Dummy, Facts, Link};
-use bakelite_plan::{address, debris, identity, k3s_config, payload};
+use bakelite_plan::{address, debris, identity, k3s_config, payload, settings};
 use bakelite_spec::status::paths;
 use bakelite_sys::{link, machine, mount, names_in, read_text};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const SECRETS: &[&str] = &[identity::TOKEN, identity::HOST_KEY];
+const SECRETS: &[&str] = &[identity::TOKEN, settings::HOST_KEY];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
 pub fn facts(root: &Path, waited: u64) -> Facts {

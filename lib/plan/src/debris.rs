@@ -31,7 +31,8 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     if settings.manifest.payload.kind == Kind::None {
         return Decision::Skip("this image has no payload".into());
     }
-    let below = |folder: &'static str| facts.hollow.iter().filter_map(move |path| path.strip_prefix(folder)?.strip_prefix('/'));
+    let below =
+        |folder: &'static str| facts.hollow.iter().filter_map(move |path| path.strip_prefix(folder)?.strip_prefix('/'));
     let mut actions = Vec::new();
     if below(TLS).chain(below(CRED)).next().is_some() {
         // Both, and tls first: k3s never starts again where cred alone is missing.
