@@ -19,6 +19,9 @@ use progress::Screen;
 use std::process::ExitCode;
 use std::time::Instant;
 
+const APPLIANCE_TITLE: &str = "A Bakelite appliance";
+const BOARD_TITLE: &str = "A Bakelite board";
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let screen = Screen::new(arguments.json);
@@ -73,8 +76,8 @@ fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
         Command::Explain { key, config } => explain::explain(&key, config.as_deref(), screen)?,
         Command::Schema { of } => {
             let (table, title) = match of {
-                arguments::Schema::Appliance => (APPLIANCE, "A Bakelite appliance"),
-                arguments::Schema::Board => (BOARD, "A Bakelite board"),
+                arguments::Schema::Appliance => (APPLIANCE, APPLIANCE_TITLE),
+                arguments::Schema::Board => (BOARD, BOARD_TITLE),
             };
             screen.line(&serde_json::to_string_pretty(&schema(table, title)).unwrap_or_default());
         }
@@ -128,4 +131,19 @@ fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
         started.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_schemas_are_current() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../board-configs/schema");
+        for (name, table, title) in [("appliance", APPLIANCE, APPLIANCE_TITLE), ("board", BOARD, BOARD_TITLE)] {
+            let committed = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap_or_default();
+            let current = serde_json::to_string_pretty(&schema(table, title)).unwrap_or_default() + "\n";
+            assert_eq!(committed, current, "run: bakelite schema {name} > board-configs/schema/{name}.json");
+        }
+    }
 }

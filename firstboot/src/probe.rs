@@ -1,10 +1,10 @@
 //! Looks at the machine and changes nothing.
 
 use bakelite_plan::facts::{Dummy, Facts, Link};
-use bakelite_plan::{address, identity, k3s_config, payload};
+use bakelite_plan::{address, debris, identity, k3s_config, payload, settings};
 use bakelite_spec::status::paths;
 use bakelite_sys::{link, machine, mount, names_in, read_text};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Files whose content steps read.
 const FILES: &[&str] = &[
@@ -20,7 +20,7 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const SECRETS: &[&str] = &[identity::TOKEN, identity::HOST_KEY];
+const SECRETS: &[&str] = &[identity::TOKEN, settings::HOST_KEY];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
 pub fn facts(root: &Path, waited: u64) -> Facts {
@@ -48,8 +48,31 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
                 Some((format!("{}/{name}", payload::IMAGES), target.to_string_lossy().into_owned()))
             })
             .collect(),
+        hollow: hollow(&at),
         waited,
     }
+}
+
+/// Empty files where there must be none.
+fn hollow(at: &impl Fn(&str) -> PathBuf) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in debris::FILES {
+        if std::fs::symlink_metadata(at(path)).is_ok_and(|file| file.is_file() && file.len() == 0) {
+            found.push(path.to_string());
+        }
+    }
+    let mut folders: Vec<String> = debris::FOLDERS.iter().map(ToString::to_string).collect();
+    while let Some(folder) = folders.pop() {
+        for name in names_in(at(&folder)) {
+            let path = format!("{folder}/{name}");
+            match std::fs::symlink_metadata(at(&path)) {
+                Ok(entry) if entry.is_dir() => folders.push(path),
+                Ok(entry) if entry.is_file() && entry.len() == 0 => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found
 }
 
 /// An empty secret is what a cut in the wrong moment of somebody else's program leaves; it counts as absent.

@@ -96,7 +96,7 @@ impl World for Machine {
                 let path = self.at(path);
                 self.parent(&path)?;
                 let bytes = [machine::random()?, machine::random()?].concat();
-                let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).chain(["\n".into()]).collect();
+                let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
                 durable::write_durable(&path, text.as_bytes(), 0o600)?;
             }
             Action::MakeHostKey { path } => make_host_key(&self.at(path))?,
@@ -104,6 +104,20 @@ impl World for Machine {
             Action::Unlink { path } => {
                 let path = self.at(path);
                 if !path.is_symlink() {
+                    return Ok(Changed::No);
+                }
+                durable::remove_file(&path)?;
+                durable::sync_folder(path.parent().unwrap_or(&path))?;
+            }
+            Action::SetAside { path } => return set_aside(&self.at(path)),
+            Action::RemoveUnpacked { path } => {
+                let path = self.at(path);
+                remove_folder(&path)?;
+                durable::sync_folder(path.parent().unwrap_or(&path))?;
+            }
+            Action::RemoveEmpty { path } => {
+                let path = self.at(path);
+                if !std::fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0) {
                     return Ok(Changed::No);
                 }
                 durable::remove_file(&path)?;
@@ -121,6 +135,27 @@ impl World for Machine {
         let path = self.at(paths::REPORT);
         self.parent(&path)?;
         Ok(durable::replace(&path, &text, 0o644)?)
+    }
+}
+
+fn set_aside(path: &Path) -> Result<Changed, FirstbootError> {
+    if !path.exists() {
+        return Ok(Changed::No);
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".aside");
+    let aside = PathBuf::from(aside);
+    remove_folder(&aside)?;
+    durable::publish(path, &aside)?;
+    Ok(Changed::Yes)
+}
+
+fn remove_folder(path: &Path) -> Result<(), SysError> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(SysError::Change { path: path.into(), source })
+        }
+        _ => Ok(()),
     }
 }
 

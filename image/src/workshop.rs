@@ -20,6 +20,7 @@ use crate::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, choose};
 use crate::source::trust::TrustedKeys;
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::board::Arch;
+use bakelite_spec::layers::Layer;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -108,7 +109,12 @@ impl Workshop {
         }
         let arch = self.config.board.arch.debian();
         let found = match &k3s.files {
-            Some(folder) => k3s::from_folder(&self.config.folder.join(folder), arch, None)?,
+            Some(folder) => {
+                // A default is no word about these files; they tell their version themselves.
+                let told = self.config.effective.set_by.get("k3s.version") == Some(&Layer::Appliance);
+                let version = told.then_some(k3s.version.as_str());
+                k3s::from_folder(&self.config.folder.join(folder), arch, version)?
+            }
             None => k3s::from_site(&site(), &k3s.version, arch, locked, &self.cache, listen)?,
         };
         let changed = found.locked().into_iter().find(|file| {

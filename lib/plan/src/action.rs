@@ -47,6 +47,21 @@ pub enum Action {
         /// The link.
         path: String,
     },
+    /// Renames a folder to `<path>.aside`, durably, in place of one that was set aside before; an absent one is no error.
+    SetAside {
+        /// The folder.
+        path: String,
+    },
+    /// Removes a folder of programs that k3s has unpacked and unpacks again; durably.
+    RemoveUnpacked {
+        /// The folder.
+        path: String,
+    },
+    /// Removes a file if it is empty, durably.
+    RemoveEmpty {
+        /// The file.
+        path: String,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

@@ -28,6 +28,8 @@ pub struct Facts {
     pub present: Vec<String>,
     /// Links below the folder of container images, with their targets.
     pub image_links: BTreeMap<String, String>,
+    /// Empty files in the places that [`crate::debris`] names.
+    pub hollow: Vec<String>,
     /// How long this pass has waited for an address, in seconds.
     pub waited: u64,
 }

@@ -16,8 +16,6 @@ use serde::{Deserialize, Serialize};
 pub const RECORD: &str = "/var/lib/bakelite/identity.json";
 /// The cluster's token; k3s reads it by `token-file`.
 pub const TOKEN: &str = "/var/lib/bakelite/token";
-/// The ssh server's key.
-pub const HOST_KEY: &str = "/var/lib/dropbear/dropbear_ed25519_host_key";
 
 /// Who this machine is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,10 +52,9 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     }
     let identity = Identity { format: 1, node: node_name(facts, settings) };
     let secret = |path: &str| (!facts.has(path)).then(|| Action::MakeSecret { path: path.into() });
-    let host_key = (!facts.has(HOST_KEY)).then(|| Action::MakeHostKey { path: HOST_KEY.into() });
     // The record comes last: with it, all of the identity is there.
     let record = publish(facts, RECORD, json(&identity), 0o600);
-    let actions: Vec<Action> = [secret(TOKEN), host_key, record].into_iter().flatten().collect();
+    let actions: Vec<Action> = [secret(TOKEN), record].into_iter().flatten().collect();
     let name = &identity.node;
     Decision::of(
         actions,

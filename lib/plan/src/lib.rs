@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod address;
+pub mod debris;
 pub mod facts;
 pub mod hostname;
 pub mod identity;

@@ -3,6 +3,7 @@
 //! This step never refuses: it is what lets an operator in.
 
 use crate::Settings;
+use crate::action::Action;
 use crate::facts::{Facts, Link};
 use crate::identity::{HOSTNAME, node_name};
 use crate::step::{Decision, tell};
@@ -12,6 +13,10 @@ use bakelite_spec::status::paths;
 // nodev: without it dhcpcd waits for a udev that isn't here and sees no link at all.
 /// Links that k3s makes and that are none of DHCP's business.
 const NOT_OURS: &str = "cni* flannel* veth* kube* dummy* tunl* wg* docker* cali* lo";
+
+/// The ssh server's key. Made here and not with the identity: also a machine whose state is lost lets its operator in,
+/// if with a key of this boot only.
+pub const HOST_KEY: &str = "/var/lib/dropbear/dropbear_ed25519_host_key";
 
 /// Decides about the settings of this boot.
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
@@ -37,6 +42,9 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     if !facts.has("/run/bakelite/resolv.conf") {
         let servers = appliance.network.dns.iter().map(|server| format!("nameserver {server}")).collect();
         actions.extend(tell(facts, "/run/bakelite/resolv.conf", lines(servers), 0o644));
+    }
+    if !facts.has(HOST_KEY) {
+        actions.push(Action::MakeHostKey { path: HOST_KEY.into() });
     }
     let keys = appliance.ssh.keys.len();
     let access = if keys == 0 { "no ssh".into() } else { format!("ssh for {keys} key(s)") };

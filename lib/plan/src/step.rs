@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use crate::facts::Facts;
-use crate::{Settings, address, identity, k3s_config, payload, settings};
+use crate::{Settings, address, debris, identity, k3s_config, payload, settings};
 use bakelite_spec::fault::Fault;
 
 /// What a step decides. Every variant says why, for a person.
@@ -68,6 +68,7 @@ pub const EARLY: &[Step] = &[
 
 /// Before every start of the payload.
 pub const SETTLE: &[Step] = &[
+    Step { name: "debris", ends_the_pass: true, decide: debris::decide },
     Step { name: "payload", ends_the_pass: true, decide: payload::decide },
     Step { name: "address", ends_the_pass: true, decide: address::decide },
     Step { name: "k3s-config", ends_the_pass: true, decide: k3s_config::decide },

@@ -9,8 +9,9 @@ use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::{DUMMY, LAST};
 use bakelite_plan::facts::{Dummy, Facts, Link};
-use bakelite_plan::identity::{HOST_KEY, RECORD, TOKEN};
+use bakelite_plan::identity::{RECORD, TOKEN};
 use bakelite_plan::k3s_config::CONFIG;
+use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{Decision, EARLY, SETTLE, Step};
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::board::Board;
@@ -54,6 +55,7 @@ fn settings(changes: &Value) -> Settings {
 struct Machine {
     kept: BTreeMap<String, String>,
     links: BTreeMap<String, String>,
+    hollow: Vec<String>,
     run: BTreeMap<String, String>,
     dummy: Option<Dummy>,
     wired: Vec<Link>,
@@ -80,6 +82,7 @@ impl Machine {
             files: self.kept.iter().chain(&self.run).map(|(path, text)| (path.clone(), text.clone())).collect(),
             present: [TOKEN, HOST_KEY].iter().filter(|path| secret(path)).map(ToString::to_string).collect(),
             image_links: self.links.clone(),
+            hollow: self.hollow.clone(),
             waited: self.waited,
             ..Facts::default()
         }
@@ -99,6 +102,9 @@ impl Machine {
             }
             Action::Link { path, target } => drop(self.links.insert(path, target)),
             Action::Unlink { path } => drop(self.links.remove(&path)),
+            Action::SetAside { path } | Action::RemoveUnpacked { path } | Action::RemoveEmpty { path } => {
+                self.hollow.retain(|hollow| !hollow.starts_with(&path));
+            }
             Action::AwaitAddress { seconds, .. } => self.waited += seconds,
             Action::MakeDummy { addresses } => {
                 self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
@@ -236,6 +242,31 @@ fn a_network_without_a_gateway_gets_a_route_that_leads_nowhere_and_keeps_its_add
     machine.run_to_end(&settings);
     assert!(machine.dummy.is_some());
     assert!(machine.kept[CONFIG].contains("node-ip: \"10.9.0.2\""));
+}
+
+#[test]
+fn what_a_pulled_plug_left_empty_goes_and_tls_goes_before_cred() {
+    let settings = settings(&json!({}));
+    let hollow = [
+        "/var/lib/rancher/k3s/server/cred/passwd",
+        "/var/lib/rancher/k3s/data/0123/bin/k3s",
+        "/var/lib/rancher/k3s/data/0123/bin/aux/ip",
+        "/var/lib/kubelet/cpu_manager_state",
+    ];
+    let facts = Facts { hollow: hollow.map(String::from).to_vec(), ..Facts::default() };
+    let Decision::Run(_, actions) = (SETTLE[0].decide)(&facts, &settings) else { panic!("nothing is done") };
+    assert_eq!(
+        actions,
+        [
+            Action::SetAside { path: "/var/lib/rancher/k3s/server/tls".into() },
+            Action::SetAside { path: "/var/lib/rancher/k3s/server/cred".into() },
+            Action::RemoveUnpacked { path: "/var/lib/rancher/k3s/data/0123".into() },
+            Action::RemoveEmpty { path: "/var/lib/kubelet/cpu_manager_state".into() },
+        ]
+    );
+    let mut machine = Machine { hollow: facts.hollow, ..Machine::default() };
+    machine.run_to_end(&settings);
+    assert!(machine.hollow.is_empty());
 }
 
 #[test]

@@ -155,7 +155,7 @@ pub const APPLIANCE: &[Key] = &[
         "network.dns",
         Kind::List(&Kind::Text(Form::Address)),
         "[]",
-        "Name servers that are used besides those of DHCP.",
+        "Name servers, in place of those that DHCP gives.",
     ),
     key("network.links", Kind::Records, "[]", "Links with settings of their own; every other link asks by DHCP."),
     key("network.links[].mac", Kind::Text(Form::Mac), "", "The link, by its MAC address."),
