@@ -27,6 +27,10 @@ pub struct Places {
     pub logs: PathBuf,
 }
 
+/// The appliance with k3s itself, and the variable that says where its release files are.
+const OFFICIAL: &str = "official";
+const FILES_VARIABLE: &str = "BAKELITE_K3S";
+
 /// Writes the appliances that the chosen scenarios need into a folder, with a key for ssh if one can be made.
 pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
@@ -43,6 +47,11 @@ pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     for name in names {
         let source = door::root().join(format!("scripts/scenarios/appliances/{name}.yaml"));
         let mut text = std::fs::read_to_string(&source).with_context(|| format!("reading {}", source.display()))?;
+        if name == OFFICIAL {
+            let Some(files) = std::env::var_os(FILES_VARIABLE) else { continue };
+            let files = std::path::absolute(files)?;
+            text.push_str(&format!("k3s: {{files: \"{}\"}}\n", files.display()));
+        }
         if !public.is_empty() {
             text.push_str(&format!("ssh: {{keys: [\"{}\"]}}\n", public.trim()));
         }
@@ -100,6 +109,9 @@ fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
     let missing = |program: &str, package: &str| {
         door::find(program).is_none().then(|| format!("there is no {program}; Debian has it in {package}"))
     };
+    if scenario.appliance == OFFICIAL && std::env::var_os(FILES_VARIABLE).is_none() {
+        return Some(format!("k3s itself is not here; {FILES_VARIABLE}=DIR names a folder with its release files"));
+    }
     missing("qemu-system-x86_64", "qemu-system-x86")
         .or_else(|| scenario.needs_debugfs().then(|| missing("debugfs", "e2fsprogs")).flatten())
         .or_else(|| scenario.needs_ssh().then(|| missing("ssh", "openssh-client")).flatten())
