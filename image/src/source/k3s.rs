@@ -325,7 +325,9 @@ fn find_version(binary: &PayloadFile) -> Result<String, SourceError> {
         }
         window.drain(..complete);
     }
-    let mut found = found.into_iter();
+    // Texts stand in a program without a gap: digits of the next one may seem to go on with this one.
+    let first = found.first().cloned().unwrap_or_default();
+    let mut found = found.into_iter().filter(|version| *version == first || !version.starts_with(&first));
     match (found.next(), found.next()) {
         (Some(version), None) => Ok(version),
         (None, _) => Err(payload(format!("{} does not tell its version: set `k3s.version`", binary.name))),
