@@ -9,7 +9,6 @@ use crate::facts::Facts;
 use crate::hostname;
 use crate::step::{Decision, publish};
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::status::paths;
 use serde::{Deserialize, Serialize};
 
 /// The identity's record.
@@ -66,6 +65,3 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
 fn json(identity: &Identity) -> String {
     serde_json::to_string(identity).map_or_else(|_| String::new(), |text| text + "\n")
 }
-
-/// Where the name goes in this boot.
-pub(crate) const HOSTNAME: &str = paths::HOSTNAME;

@@ -5,12 +5,11 @@
 use crate::Settings;
 use crate::action::Action;
 use crate::facts::{Facts, Link};
-use crate::identity::{HOSTNAME, node_name};
+use crate::identity::node_name;
 use crate::step::{Decision, tell};
 use bakelite_spec::appliance::Link as LinkSettings;
 use bakelite_spec::status::paths;
 
-// nodev: without it dhcpcd waits for a udev that isn't here and sees no link at all.
 /// Links that k3s makes and that are none of DHCP's business.
 const NOT_OURS: &str = "cni* flannel* veth* kube* dummy* tunl* wg* docker* cali* lo";
 
@@ -30,7 +29,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         lines(servers.chain(CHRONY.iter().map(ToString::to_string)).collect())
     };
     let files = [
-        (HOSTNAME, format!("{name}\n"), 0o644),
+        (paths::HOSTNAME, format!("{name}\n"), 0o644),
         ("/run/bakelite/hosts", format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n"), 0o644),
         ("/run/bakelite/dhcpcd.conf", dhcpcd(facts, settings), 0o644),
         ("/run/bakelite/chrony.conf", chrony, 0o644),
@@ -54,6 +53,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
 /// Steps the clock only in the first updates; later it is slewed, as k3s's certificates don't like jumps.
 const CHRONY: [&str; 5] = ["driftfile /var/lib/chrony/drift", "makestep 1 3", "rtcsync", "port 0", "cmdport 0"];
 
+/// `nodev`: without it dhcpcd waits for a udev that isn't here and sees no link at all.
 fn dhcpcd(facts: &Facts, settings: &Settings) -> String {
     let network = &settings.appliance.network;
     let mut text = format!(
