@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub mod paths {
     /// The baked settings: manifest.json, appliance.json, units.json.
     pub const BAKED: &str = "/run/bakelite/baked";
+    /// Which disk this machine was booted from, by init.
+    pub const MEDIUM: &str = "/run/bakelite/medium.json";
     /// init's status.
     pub const STATUS: &str = "/run/bakelite/status.json";
     /// How the payload's last start went; the same name below [`STATE`].
@@ -24,6 +26,8 @@ pub mod paths {
     pub const CONTROL: &str = "/run/bakelite/control";
     /// The state partition's mount point.
     pub const STATE_MOUNT: &str = "/state";
+    /// The data disk's mount point.
+    pub const DATA_MOUNT: &str = "/disk";
     /// Bakelite's own folder on the state partition, as it is seen in the running system.
     pub const STATE: &str = "/var/lib/bakelite";
     /// Our programs and the payload in the system partition.

@@ -6,6 +6,7 @@
 pub mod block;
 pub mod durable;
 pub mod efivar;
+pub mod ext4;
 pub mod kmsg;
 pub mod link;
 pub mod machine;
