@@ -1,14 +1,25 @@
 //! Looks at the machine and changes nothing.
 
-use bakelite_plan::facts::{Dummy, Facts, Link};
-use bakelite_plan::{address, debris, identity, k3s_config, payload, settings};
+use crate::disks::{self, Looked};
+use crate::{moving, sealing};
+use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
+use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
+use bakelite_spec::records::Place;
 use bakelite_spec::status::paths;
-use bakelite_sys::{link, machine, mount, names_in, read_text};
+use bakelite_sys::{link, machine, mount, names_in, read_text, words};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Files whose content steps read.
 const FILES: &[&str] = &[
     identity::RECORD,
+    home::HOME,
+    home::DISK_HOME,
+    home::INTENT,
+    home::COPIED,
+    cluster::ON_STATE,
+    cluster::ON_DISK,
+    data_disk::DEVICES,
     address::LAST,
     k3s_config::CONFIG,
     paths::HOSTNAME,
@@ -20,15 +31,16 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const SECRETS: &[&str] = &[identity::TOKEN, settings::HOST_KEY];
+const SECRETS: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
-pub fn facts(root: &Path, waited: u64) -> Facts {
+pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
     let at = |path: &str| root.join(path.trim_start_matches('/'));
     let mut addresses = link::addresses();
     let dummy = addresses.remove(link::STAND_IN).map(|addresses| Dummy { addresses });
     let images = at(payload::IMAGES);
-    Facts {
+    let disks = disks::all(root, looked);
+    let mut facts = Facts {
         serial: machine::serial(root),
         machine_id: read_text(at("/etc/machine-id")).unwrap_or_default(),
         links: link::wired(root)
@@ -50,6 +62,52 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
             .collect(),
         hollow: hollow(&at),
         waited,
+        vanished: disks::has_vanished(&disks),
+        disks,
+        uptime: machine::uptime().as_secs(),
+        to_seal: sealing::digest(&sealing::collect(root)),
+        shown: shown(),
+        payload_ran: at("/run/k3s").exists() || at(paths::LAST_START).exists(),
+        ..Facts::default()
+    };
+    look_at_home(&mut facts);
+    facts
+}
+
+/// What is shown at the places of k3s's data, as folders of the card or the data disk.
+fn shown() -> BTreeMap<String, String> {
+    let mounts = mount::all();
+    let device = |point: &str| mounts.iter().find(|mounted| mounted.point == point).map(|mounted| &mounted.device);
+    let media = [paths::DATA_MOUNT, paths::STATE_MOUNT].map(|point| (point, device(point)));
+    let shown = |place: &str| {
+        let mounted = mounts.iter().rev().find(|mounted| mounted.point == place)?;
+        let (medium, _) = media.iter().find(|(_, device)| *device == Some(&mounted.device))?;
+        Some(format!("{medium}{}", mounted.folder))
+    };
+    home::PLACES.iter().filter_map(|(_, place, _)| Some((place.to_string(), shown(place)?))).collect()
+}
+
+/// What takes a look at the media themselves, and only as far as it is needed: the old copy on a card is left alone.
+fn look_at_home(facts: &mut Facts) {
+    let on_disk = home::of(facts).is_some_and(|home| home.moving.is_none() && matches!(home.place, Place::Disk(_)));
+    if facts.attached().is_some() && !on_disk {
+        facts.on_card = Some(moving::amount()).filter(|amount| *amount != Amount::default());
+        facts.free_on_disk = mount::free(Path::new(paths::DATA_MOUNT));
+    }
+    let shown_from_disk =
+        facts.shown.get(home::PLACES[0].1).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));
+    if on_disk && !shown_from_disk {
+        return;
+    }
+    match bakelite_datastore::state(Path::new(cluster::DATABASE)) {
+        Ok(state) => {
+            facts.database = state.map(|state| Database { revision: state.revision, row: state.row });
+        }
+        // For the decision a damaged database is an empty one: k3s isn't started upon it where there was a cluster.
+        Err(error) => {
+            log::warn!("{}", words(&error));
+            facts.database = Some(Database::default());
+        }
     }
 }
 

@@ -62,6 +62,59 @@ pub enum Action {
         /// The file.
         path: String,
     },
+    /// Removes a file, durably; an absent one is no error.
+    Remove {
+        /// The file.
+        path: String,
+    },
+    /// Looks whether a disk holds anything. Nothing of it is changed; the kernel refuses writes meanwhile.
+    Prove {
+        /// The disk's [`crate::disk::Disk::key`].
+        disk: String,
+        /// Whether a single file system is looked into for a user's files.
+        look_into: bool,
+    },
+    /// Looks into a data partition without changing anything, not even its journal.
+    LookInto {
+        /// The partition's GUID.
+        guid: String,
+    },
+    /// Makes a disk the data disk: writes its partition table. The permit was given by what was proved in this pass.
+    Claim {
+        /// The disk's key.
+        disk: String,
+    },
+    /// Makes the file system of a data partition that was never born, attaches it and ends its birth.
+    Bear {
+        /// The partition's GUID.
+        guid: String,
+    },
+    /// Checks a data partition and attaches it as the data disk.
+    Attach {
+        /// The partition's GUID.
+        guid: String,
+    },
+    /// Seals the identity onto the data disk, such that it can be read without the file system's journal.
+    Seal {
+        /// Its number.
+        generation: u64,
+    },
+    /// Takes the identity from the data disk's seal; its record comes last.
+    Unseal,
+    /// Shows a folder of a medium at a place, in place of what is shown there.
+    Show {
+        /// The folder; made where it isn't there.
+        folder: String,
+        /// The place.
+        place: String,
+        /// Permission bits of a folder that is made.
+        mode: u32,
+    },
+    /// Copies what the card holds of k3s's data onto the data disk, verified; what was copied already stays.
+    CopyHome {
+        /// How much it is about.
+        amount: crate::facts::Amount,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

@@ -118,6 +118,8 @@ pub struct Intent {
     pub from_epoch: u64,
     /// The partition of the data disk that it is about.
     pub disk: String,
+    /// The revision of the database that it is made from.
+    pub revision: u64,
 }
 
 /// The acts that change the line of the database. Those of a restore come with it.

@@ -52,6 +52,8 @@ pub enum Role {
     Access,
     /// firstboot's pass before each start of the payload.
     Settle,
+    /// firstboot's pass once the payload is ready for the first time.
+    Born,
     /// k3s or the rehearsal. Its processes are not killed with it (containers live on).
     Payload,
 }

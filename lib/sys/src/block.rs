@@ -18,6 +18,8 @@ const SECTOR: u64 = 512;
 pub struct Disk {
     /// The kernel's name, such as `sda`, `nvme0n1`, `mmcblk0`.
     pub name: String,
+    /// The device's number, `major:minor`.
+    pub number: String,
     /// Its size in bytes.
     pub size: u64,
     /// Whether the medium can be taken out.
@@ -50,7 +52,7 @@ pub struct Partition {
     /// The kernel's name, such as `sda1`, `nvme0n1p1`.
     pub name: String,
     /// The device's number, `major:minor`.
-    pub device: String,
+    pub number: String,
     /// Its first byte.
     pub start: u64,
     /// Its length in bytes.
@@ -134,11 +136,12 @@ fn disk(folder: &Path, name: String) -> Option<Disk> {
             let (start, length) = (of("start")?.checked_mul(SECTOR)?, of("size")?.checked_mul(SECTOR)?);
             let holders = names_in(folder.join(&child).join("holders"));
             let device = text(&format!("{child}/dev"));
-            Some((number, Partition { name: child, device, start, length, holders }))
+            Some((number, Partition { name: child, number: device, start, length, holders }))
         })
         .collect();
     let model = [text("device/vendor"), text("device/model"), text("device/name")];
     Some(Disk {
+        number: text("dev"),
         size: number("size")?.checked_mul(SECTOR)?,
         removable: number("removable") == Some(1),
         read_only: number("ro") == Some(1),

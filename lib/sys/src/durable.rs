@@ -117,6 +117,19 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<(), SysError> {
     }
 }
 
+/// Removes a folder with all that is in it; one that isn't there is no error.
+///
+/// # Errors
+/// When it is there and can't be removed.
+pub fn remove_tree(path: &Path) -> Result<(), SysError> {
+    match std::fs::remove_dir_all(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(SysError::Change { path: path.into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,7 @@ pub mod raw;
 pub mod socket;
 pub mod terminal;
 pub mod tool;
+pub mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -118,6 +118,11 @@ fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
+/// Bytes that are free on the file system of a path; 0 where that can't be told.
+pub fn free(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |room| room.f_bavail * room.f_frsize)
+}
+
 /// Whether what is written below a path is forgotten at power-off.
 pub fn is_volatile(path: &Path) -> bool {
     use nix::sys::statfs::{TMPFS_MAGIC, statfs};

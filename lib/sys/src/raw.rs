@@ -103,6 +103,7 @@ mod request {
     use std::ffi::c_int;
     nix::ioctl_write_ptr_bad!(blkpg, 0x1269, super::BlkpgArgument);
     nix::ioctl_none_bad!(blkflsbuf, 0x1261);
+    nix::ioctl_none_bad!(blkrrpart, 0x125f);
     nix::ioctl_write_ptr_bad!(blkroset, 0x125d, c_int);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, c_int);
@@ -135,6 +136,15 @@ pub fn tell_partition(disk: &File, tell: Tell, number: u32, start: u64, length: 
     };
     // SAFETY: both structures have the kernel's layout (linux/blkpg.h) and outlive the call.
     unsafe { request::blkpg(disk.as_raw_fd(), &raw const argument) }.map(drop).map_err(Into::into)
+}
+
+/// Has the kernel read a disk's partition table again, which works only while none of its partitions is in use.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn read_table_again(disk: &File) -> io::Result<()> {
+    // SAFETY: the request takes no argument.
+    unsafe { request::blkrrpart(disk.as_raw_fd()) }.map(drop).map_err(Into::into)
 }
 
 /// Has the kernel refuse every write to a disk or partition, or take them again.
