@@ -58,6 +58,14 @@ pub enum Command {
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
+    /// What firstboot would do to a machine, and why; nothing is done
+    Simulate {
+        /// The appliance's YAML
+        config: PathBuf,
+        /// The machine, as `firstboot facts` on a device prints it, or a few lines of it by hand
+        #[arg(long)]
+        machine: PathBuf,
+    },
     /// Bake an image
     Build(Build),
     /// Boot an image in QEMU; the image itself isn't changed

@@ -6,6 +6,7 @@ mod arguments;
 mod explain;
 mod progress;
 mod run;
+mod simulate;
 
 use arguments::{Arguments, Build, Command, Inputs};
 use bakelite_image::workshop::{self, Options};
@@ -91,6 +92,7 @@ fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
                 screen.detail(&format!("left out: {} ({}), wanted by {}", left.name, left.why, left.wanted_by));
             }
         }
+        Command::Simulate { config, machine } => screen.text(&simulate::simulate(&config, &machine)?),
         Command::Build(build) => build_image(build, screen)?,
         Command::Run(arguments) => return Ok(run::run(&arguments, screen)?),
     }

@@ -7,7 +7,7 @@ use bakelite_plan::{cluster, home, seal};
 use bakelite_spec::layout::SECTOR;
 use bakelite_spec::status::paths;
 use bakelite_sys::mount::{self, Mounted};
-use bakelite_sys::{block, read_text};
+use bakelite_sys::{block, names_in, read_text};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -86,21 +86,24 @@ fn data_partition(root: &Path, disk: &block::Disk, mounts: &[Mounted], looked: &
     let number = disk.partitions.get(&found.number).map(|partition| partition.number.as_str());
     let attached =
         mounts.iter().any(|mounted| mounted.point == paths::DATA_MOUNT && Some(mounted.device.as_str()) == number);
-    let content = if attached { Some(content(root, "/")) } else { looked.contents.get(&guid).cloned() };
+    let content = if attached { Some(content(root, paths::DATA_MOUNT)) } else { looked.contents.get(&guid).cloned() };
     let damaged = looked.damaged.get(&guid).cloned();
     Some(Data { born: found.born, attached, content, damaged, guid })
 }
 
-/// Reads the records of a data partition. `at` is `/` for the attached one, else where it is mounted to be looked at.
+/// Reads the records of a data partition from where it is mounted.
 pub fn content(root: &Path, at: &str) -> Content {
     let place = |path: &str| {
-        let path = if at == "/" { path } else { path.strip_prefix(paths::DATA_MOUNT).unwrap_or(path) };
-        root.join(at.trim_start_matches('/')).join(path.trim_start_matches('/'))
+        let inside = path.strip_prefix(paths::DATA_MOUNT).unwrap_or(path).trim_start_matches('/');
+        root.join(at.trim_start_matches('/')).join(inside)
     };
     Content {
         seal: std::fs::read(place(seal::SEAL)).ok().and_then(|bytes| sealing::describe(&bytes)),
         home: record(&place(home::DISK_HOME)),
         cluster: record(&place(cluster::ON_DISK)),
+        unused: names_in(place(paths::DATA_MOUNT))
+            .iter()
+            .all(|name| matches!(name.as_str(), "bakelite" | "lost+found")),
     }
 }
 

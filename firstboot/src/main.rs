@@ -13,6 +13,7 @@ mod sealing;
 mod storage;
 mod world;
 
+use bakelite_plan::forecast;
 use bakelite_plan::step::{BORN, EARLY, SETTLE};
 use bakelite_spec::event::Outcome;
 use disks::Looked;
@@ -50,10 +51,7 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         }
         "plan" => {
             let (facts, settings) = (probe::facts(root, &Looked::default(), 0), layers::settings(root)?);
-            for step in EARLY.iter().chain(SETTLE) {
-                let decision = (step.decide)(&facts, &settings);
-                println!("{:<12} {:<7} {}", step.name, decision.kind(), decision.why());
-            }
+            print!("{}", forecast::text(&facts, &settings));
             Ok(Outcome::GoOn)
         }
         other => Err(FirstbootError::UnknownPass(other.into())),

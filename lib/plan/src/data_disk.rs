@@ -100,7 +100,14 @@ fn known(facts: &Facts, settings: &Settings, ours: &[(&Disk, &Data)], needed: &D
         return wait;
     }
     let missing = format!("the data disk ({}) with this machine's cluster is missing", needed.words);
-    let other = facts.disks.iter().find(|disk| !disk.boot && reason(disk, &settings.appliance.storage).is_none());
+    let others: Vec<_> =
+        facts.disks.iter().filter(|disk| !disk.boot && reason(disk, &settings.appliance.storage).is_none()).collect();
+    let unproved: Vec<_> = others.iter().filter(|disk| disk.proof.is_none() && disk.data.is_none()).collect();
+    if !unproved.is_empty() {
+        let actions = unproved.iter().map(|disk| Action::Prove { disk: disk.key(), look_into: false }).collect();
+        return Decision::Run(format!("{missing}; looking whether another one is in its place"), actions);
+    }
+    let other = others.into_iter().find(|disk| disk.proof == Some(Proof::Blank));
     let fault = match other {
         Some(other) => Fault::new(Code::DataDiskReplaced, format!("{missing}; {} is not used for it", other.words())),
         None => Fault::new(Code::DataDiskMissing, missing),
@@ -125,8 +132,10 @@ fn found(facts: &Facts, settings: &Settings, ours: &[(&Disk, &Data)]) -> Decisio
         Some(node) => ours.iter().filter(|(_, data)| node_of(data).as_ref() == Some(node)).collect(),
         None => ours.iter().filter(|(_, data)| node_of(data).is_some()).collect(),
     };
+    let is_empty = |data: &Data| content(data).is_some_and(Content::is_empty);
+    let used = ours.iter().filter(|(_, data)| !is_empty(data)).count();
     match fitting[..] {
-        [(disk, data)] if node.is_some() || ours.len() == 1 => return attach(disk, data),
+        [(disk, data)] if node.is_some() || used == 1 => return attach(disk, data),
         [(one, _), (two, _), ..] => {
             let epoch = |data: &Data| content(data).and_then(|content| Some(content.home.as_ref()?.epoch));
             let mut by_epoch: Vec<_> = fitting.iter().map(|(disk, data)| (epoch(data), disk, data)).collect();
@@ -143,6 +152,11 @@ fn found(facts: &Facts, settings: &Settings, ours: &[(&Disk, &Data)]) -> Decisio
         _ => {}
     }
     let storage = &settings.appliance.storage;
+    if let Some((disk, data)) = ours.iter().find(|(_, data)| is_empty(data)).filter(|_| used == 0 || node.is_some()) {
+        // It was made by this machine, and then the power went: it is as good as a blank one.
+        let wait = unsettled(facts, storage).filter(|_| node.is_none());
+        return wait.unwrap_or_else(|| attach(disk, data));
+    }
     let named = |disk: &Disk| storage.serial.as_ref().is_some_and(|serial| disk.is_named(serial));
     if ours.iter().any(|(disk, _)| named(disk)) {
         return claim(facts, settings);

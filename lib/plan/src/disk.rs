@@ -83,6 +83,15 @@ pub struct Content {
     pub home: Option<DiskHome>,
     /// Which cluster.
     pub cluster: Option<ClusterBorn>,
+    /// Whether there is nothing else in it: it was made, and the power went.
+    pub unused: bool,
+}
+
+impl Content {
+    /// Whether nothing at all is in it.
+    pub fn is_empty(&self) -> bool {
+        self.unused && self.seal.is_none() && self.home.is_none() && self.cluster.is_none()
+    }
 }
 
 /// A sealed identity, without its secrets.

@@ -11,6 +11,7 @@ pub mod data_disk;
 pub mod debris;
 pub mod disk;
 pub mod facts;
+pub mod forecast;
 pub mod home;
 pub mod hostname;
 pub mod identity;
