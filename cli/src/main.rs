@@ -92,7 +92,7 @@ fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
                 screen.detail(&format!("left out: {} ({}), wanted by {}", left.name, left.why, left.wanted_by));
             }
         }
-        Command::Simulate { config, machine } => screen.text(&simulate::simulate(&config, &machine)?),
+        Command::Simulate { config, machine } => screen.line(simulate::simulate(&config, &machine)?.trim_end()),
         Command::Build(build) => build_image(build, screen)?,
         Command::Run(arguments) => return Ok(run::run(&arguments, screen)?),
     }

@@ -20,7 +20,9 @@ pub fn simulate(path: &Path, machine: &Path) -> Result<String, BuildError> {
         BuildError::Config { findings: vec![finding] }
     };
     let text = std::fs::read_to_string(machine).map_err(|error| refused(format!("can't be read: {error}")))?;
-    let facts: Facts = serde_yaml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    // By way of JSON: there an enum is a mapping with one key, which is what people write.
+    let tree: serde_json::Value = serde_yaml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    let facts: Facts = serde_json::from_value(tree).map_err(|error| refused(error.to_string()))?;
     Ok(forecast::text(&facts, &settings(config)))
 }
 

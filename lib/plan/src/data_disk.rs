@@ -235,10 +235,15 @@ fn without(storage: &Storage, refused: &[(&Disk, String)]) -> Decision {
         })
         .collect();
     let waits = storage.without_disk == Some(WithoutDisk::Wait);
-    if let Some((first, _)) = meant.first() {
+    if !meant.is_empty() {
         let each: Vec<String> = meant.iter().map(|(disk, why)| format!("{}: {why}", disk.words())).collect();
-        let serial = [&first.serial, &first.wwn].into_iter().find(|text| !text.is_empty());
-        let words = serial.map_or(String::new(), |serial| {
+        // Said only where it would help.
+        let mut named = meant.iter().filter_map(|(disk, _)| {
+            let serial = [&disk.serial, &disk.wwn].into_iter().find(|text| !text.is_empty())?.clone();
+            let named = Storage { serial: Some(serial.clone()), ..storage.clone() };
+            reason(disk, &named).is_none().then_some(serial)
+        });
+        let words = named.next().map_or(String::new(), |serial| {
             format!(" To use it and lose what is on it: `storage: {{serial: \"{serial}\"}}`.")
         });
         let fault =

@@ -4,22 +4,35 @@
 
 use crate::Settings;
 use crate::facts::Facts;
-use crate::step::{Decision, EARLY, SETTLE};
+use crate::step::{Decision, EARLY, SETTLE, Step};
 use bakelite_spec::fault::Fault;
 use std::fmt::Write;
 
 /// All steps, one a line, with what a person has to do where one can't go on.
 pub fn text(facts: &Facts, settings: &Settings) -> String {
     let mut text = String::new();
-    for step in EARLY.iter().chain(SETTLE) {
+    if !pass(EARLY, facts, settings, &mut text) || !pass(SETTLE, facts, settings, &mut text) {
+        text.push_str("k3s isn't started before that.\n");
+    }
+    text
+}
+
+/// The steps of a pass; whether what comes after it is done.
+fn pass(steps: &[Step], facts: &Facts, settings: &Settings, text: &mut String) -> bool {
+    let mut goes_on = true;
+    for step in steps {
         let decision = (step.decide)(facts, settings);
         // Writing to a text can't fail.
         let _ = writeln!(text, "{:<11} {:<8} {}", step.name, decision.kind(), decision.why());
         if let Some(fault) = fault(&decision) {
             let _ = writeln!(text, "{:21}{}; {}: {}", "", fault.code.name(), fault.who.words(), fault.hint);
         }
+        goes_on &= !decision.stops();
+        if decision.stops() && step.ends_the_pass {
+            break;
+        }
     }
-    text
+    goes_on
 }
 
 fn fault(decision: &Decision) -> Option<&Fault> {

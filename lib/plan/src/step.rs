@@ -46,6 +46,11 @@ impl Decision {
         }
     }
 
+    /// Whether what comes after it has to wait.
+    pub fn stops(&self) -> bool {
+        matches!(self, Self::Wait(..) | Self::Reboot(_) | Self::Refuse(_))
+    }
+
     /// `Run` where there is something to do, else `Done`.
     pub(crate) fn of(actions: Vec<Action>, done: impl Into<String>, run: impl Into<String>) -> Self {
         if actions.is_empty() { Self::Done(done.into()) } else { Self::Run(run.into(), actions) }

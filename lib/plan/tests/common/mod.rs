@@ -27,7 +27,7 @@ pub fn settings(changes: &Value) -> Settings {
         system: System { length: 1, sha256: String::new(), kernel: String::new() },
         payload: PayloadManifest {
             kind: bakelite_spec::appliance::Payload::Official,
-            version: "v1".into(),
+            version: "v1.36.2+k3s1".into(),
             program: "/usr/lib/bakelite/payload/k3s".into(),
             files: vec![file("/usr/lib/bakelite/payload/k3s", false), file(IMAGES, true)],
         },

@@ -479,8 +479,8 @@ impl Bench {
         let (mut decisions, mut goes_on) = (Vec::new(), true);
         for step in steps {
             let decision = self.settle(step)?;
-            let stops = matches!(decision, Decision::Wait(..) | Decision::Refuse(_) | Decision::Reboot(_));
-            goes_on &= !stops;
+            goes_on &= !decision.stops();
+            let stops = decision.stops();
             decisions.push((step.name, decision));
             if stops && step.ends_the_pass {
                 break;
@@ -500,7 +500,7 @@ impl Bench {
             }
             self.uptime += 10;
         }
-        if all.iter().any(|(_, decision)| matches!(decision, Decision::Wait(..) | Decision::Refuse(_))) {
+        if all.iter().any(|(_, decision)| decision.stops()) {
             return Ok(all);
         }
         // The other steps of settle know nothing of media; convergence.rs cuts them.

@@ -30,7 +30,7 @@ fn identity() -> [(&'static str, &'static str); 4] {
 
 /// A cluster that ran on the card until the disk was plugged in.
 fn used_card_blank_disk() -> Bench {
-    let born = r#"{"format":1,"epoch":0,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1"}"#;
+    let born = r#"{"format":1,"epoch":0,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1.36.2+k3s1"}"#;
     let mut files = identity().to_vec();
     files.push((bakelite_plan::cluster::ON_STATE, born));
     files.extend([(CARD_DATABASE, "412"), ("/state/rancher/volume", "mine"), ("/state/opt/tool", "tool")]);
@@ -40,7 +40,7 @@ fn used_card_blank_disk() -> Bench {
 /// The disk of a node whose card was lost.
 fn fresh_card_old_disk() -> Bench {
     let seal = format!("3|t|p|k|{IDENTITY}");
-    let born = r#"{"format":1,"epoch":1,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1"}"#;
+    let born = r#"{"format":1,"epoch":1,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1.36.2+k3s1"}"#;
     let home = r#"{"format":1,"node":"shop-1","epoch":1}"#;
     let files = Files::with(&[
         (SEAL, &seal),
