@@ -118,8 +118,8 @@ pub struct Bench {
     pub uptime: u64,
     pub secrets: usize,
     pub guids: usize,
-    /// Clusters that k3s made because it found none.
-    pub clusters: usize,
+    /// How often k3s made a new cluster although there had been one.
+    pub lost: usize,
     /// The highest revision that k3s was ever started upon.
     pub revision: u64,
     pub fuse: Option<usize>,
@@ -143,7 +143,7 @@ impl Bench {
             uptime: 0,
             secrets: 0,
             guids: 0,
-            clusters: 0,
+            lost: 0,
             revision: 0,
             fuse: None,
             effects: 0,
@@ -520,8 +520,9 @@ impl Bench {
         let path = self.database();
         let found = self.text(path).and_then(|text| text.parse::<u64>().ok());
         let Some(found) = found else {
+            self.lost += usize::from(self.revision > 0);
             self.publish(path, "10")?;
-            self.clusters += 1;
+            self.revision = self.revision.max(10);
             return Ok(());
         };
         assert!(found >= self.revision, "k3s was started upon revision {found}, and {} was known", self.revision);
@@ -554,8 +555,8 @@ impl Bench {
         let record = self.card.live.get(RECORD).map(String::as_str);
         let token = self.card.live.get(TOKEN).map(|token| if token == "t" { "the old one" } else { "a new one" });
         format!(
-            "{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} clusters {}",
-            self.clusters
+            "{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}",
+            self.lost
         )
     }
 }

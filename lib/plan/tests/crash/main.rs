@@ -123,7 +123,7 @@ fn a_cluster_moves_from_the_card_whatever_moment_the_plug_is_pulled() {
     let mut whole = start;
     whole.run_to_end();
     let outcome = whole.outcome();
-    for words in ["(true, false, 1)", "/disk/rancher/volume", "/disk/opt/tool", "/disk/rancher/db", "clusters 0"] {
+    for words in ["(true, false, 1)", "/disk/rancher/volume", "/disk/opt/tool", "/disk/rancher/db", "lost 0"] {
         assert!(outcome.contains(words), "{outcome}");
     }
     assert_eq!(whole.card.live["/state/rancher/volume"], "mine", "the old copy stays");
@@ -136,7 +136,7 @@ fn a_new_card_with_the_old_disk_is_the_same_node() {
     let mut whole = start;
     whole.run_to_end();
     assert_eq!((whole.card.live[TOKEN].as_str(), whole.card.live[HOST_KEY].as_str()), ("t", "k"));
-    assert!(whole.outcome().contains("clusters 0"), "{}", whole.outcome());
+    assert!(whole.outcome().contains("lost 0"), "{}", whole.outcome());
     assert_eq!(whole.secrets, 0, "nothing is made anew");
 }
 
@@ -202,10 +202,10 @@ fn a_lost_disk_is_waited_for_and_nothing_takes_its_place() {
     let decisions = machine.boot().unwrap_or_default();
     let why = &decisions.iter().find(|(name, _)| *name == "data-disk").unwrap().1;
     assert_eq!((why.kind(), why.why().contains("serial-c")), ("wait", true), "{why:?}");
-    assert_eq!((machine.clusters, machine.media[2].writes), (1, 0));
+    assert_eq!((machine.lost, machine.media[2].writes), (0, 0));
     machine.power_cut();
     machine.media[0].here = true;
     machine.run_to_end();
     assert!(machine.outcome().contains("(true, false, 0)"), "{}", machine.outcome());
-    assert_eq!(machine.clusters, 1);
+    assert_eq!(machine.lost, 0);
 }
