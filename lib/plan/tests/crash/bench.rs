@@ -38,6 +38,9 @@ pub enum Mutation {
 
 pub struct Cut;
 
+/// What the steps decided, by their names.
+pub type Decisions = Vec<(&'static str, Decision)>;
+
 /// A file system that forgets.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
@@ -475,7 +478,7 @@ impl Bench {
     }
 
     /// A pass: the decisions, and whether the machine may go on.
-    fn pass(&mut self, steps: &[Step]) -> Result<(Vec<(&'static str, Decision)>, bool), Cut> {
+    fn pass(&mut self, steps: &[Step]) -> Result<(Decisions, bool), Cut> {
         let (mut decisions, mut goes_on) = (Vec::new(), true);
         for step in steps {
             let decision = self.settle(step)?;
@@ -490,7 +493,7 @@ impl Bench {
     }
 
     /// One boot, as init does it: early until it has ended well, settle, k3s, the record of its birth.
-    pub fn boot(&mut self) -> Result<Vec<(&'static str, Decision)>, Cut> {
+    pub fn boot(&mut self) -> Result<Decisions, Cut> {
         let mut all = Vec::new();
         for _ in 0..5 {
             let (decisions, goes_on) = self.pass(EARLY)?;
@@ -554,9 +557,6 @@ impl Bench {
         let intent = self.card.live.contains_key(INTENT);
         let record = self.card.live.get(RECORD).map(String::as_str);
         let token = self.card.live.get(TOKEN).map(|token| if token == "t" { "the old one" } else { "a new one" });
-        format!(
-            "{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}",
-            self.lost
-        )
+        format!("{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}", self.lost)
     }
 }
