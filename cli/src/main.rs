@@ -9,7 +9,7 @@ mod run;
 
 use arguments::{Arguments, Build, Command, Inputs};
 use bakelite_image::workshop::{self, Options};
-use bakelite_image::{BuildError, boards, config, start};
+use bakelite_image::{BuildError, boards, start};
 use bakelite_spec::keys::{APPLIANCE, BOARD};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::schema::schema;
@@ -66,8 +66,8 @@ fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
             screen.line("keep it safe, and never put it on a device.");
         }
         Command::Check { config: path, site } => {
-            let config = config::load(&path).map_err(|findings| BuildError::Config { findings })?;
-            config.warnings.iter().for_each(|warning| screen.line(&warning.to_string()));
+            let (config, warnings) = workshop::check(&path)?;
+            warnings.iter().for_each(|warning| screen.line(&warning.to_string()));
             if site {
                 workshop::ask_site(&config)?;
             }

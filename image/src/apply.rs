@@ -18,6 +18,7 @@ use crate::source::lock::Lock;
 use crate::source::mirror::Mirrors;
 use crate::tree::{Blob, Tree};
 use crate::unpack::unpack;
+use crate::user::User;
 use crate::write::{cpio, fat, squashfs};
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
@@ -46,6 +47,8 @@ pub struct Request<'a> {
     pub cache: &'a Cache,
     /// The payload, checked against the lock.
     pub payload: &'a Payload,
+    /// What the user adds.
+    pub user: &'a User,
     /// The image to write.
     pub output: &'a Path,
     /// Whether an image that is there is replaced.
@@ -116,7 +119,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     listen.event(&BuildEvent::PhaseFinished { phase: "squashfs", items: entries, bytes: length });
 
     let system = System { length, sha256: hexadecimal(&sha256), kernel: trees.release.clone() };
-    let manifest = manifest(config, lock, request.payload, system, &trees)?;
+    let manifest = manifest(request, system, &trees)?;
     let needed = length + RECORD;
     let slot = layout::slot_size(config.appliance.image.slot_size, needed);
     if slot.0 < needed {
@@ -165,13 +168,15 @@ fn trees(request: &Request<'_>, packages: &Tree, tools: &Tree, work: &Path) -> R
 
     let mut root = packages.clone();
     let certificates = root::certificates(&root);
-    let missing_firmware = root::prune(&mut root, &closure);
+    let keeps_shared = !request.config.appliance.packages.is_empty();
+    let missing_firmware = root::prune(&mut root, &closure, keeps_shared);
     root::complete(&mut root, &certificates, env!("CARGO_PKG_VERSION"))
         .map_err(io_error("reading", "the CA certificates"))?;
     depmod::index(&mut root, &release, tools, &work.join("depmod-root"))?;
     root.file("usr/lib/bakelite/init", 0o755, request.binaries.init.clone());
     root.file("usr/lib/bakelite/firstboot", 0o755, request.binaries.firstboot.clone());
     root::add_payload(&mut root, &request.payload.manifest, &request.payload.blobs);
+    request.user.add_to(&mut root, request.config)?;
 
     let mut initramfs = packages.clone();
     let sources = format!("usr/lib/modules/{release}/modules.");
@@ -185,13 +190,8 @@ fn trees(request: &Request<'_>, packages: &Tree, tools: &Tree, work: &Path) -> R
     Ok(Trees { root, initramfs, loader, kernel, release, missing_firmware })
 }
 
-fn manifest(
-    config: &Config,
-    lock: &Lock,
-    payload: &Payload,
-    system: System,
-    trees: &Trees,
-) -> Result<Manifest, BuildError> {
+fn manifest(request: &Request<'_>, system: System, trees: &Trees) -> Result<Manifest, BuildError> {
+    let (config, lock, payload) = (request.config, request.lock, request.payload);
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -201,6 +201,7 @@ fn manifest(
         board: config.board.clone(),
         system,
         payload: payload.manifest.clone(),
+        user: request.user.manifest.clone(),
     };
     // The id stands for all that makes one image another: the system, the settings, and what starts them.
     let mut hasher = Sha256::new();

@@ -9,6 +9,7 @@ pub mod boards;
 pub mod config;
 pub mod decide;
 mod depmod;
+pub mod elf;
 pub mod error;
 pub mod host;
 pub mod payload;
@@ -17,6 +18,7 @@ pub mod source;
 pub mod start;
 pub mod tree;
 mod unpack;
+pub mod user;
 pub mod workshop;
 pub mod write;
 

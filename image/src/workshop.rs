@@ -18,8 +18,10 @@ use crate::source::k3s;
 use crate::source::lock::{Lock, LockRequest, make_lock};
 use crate::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, choose};
 use crate::source::trust::TrustedKeys;
+use crate::user;
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::board::Arch;
+use bakelite_spec::finding::Finding;
 use bakelite_spec::layers::Layer;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -80,7 +82,7 @@ impl Workshop {
         LockRequest {
             suite: SUITE.into(),
             arch: self.config.board.arch.debian().into(),
-            packages: packages::wanted(&self.config.board),
+            packages: packages::wanted(&self.config.board, &self.config.appliance),
             without: packages::without(&self.config.appliance),
             build_arch: build_arch().into(),
             tools: packages::TOOLS.iter().map(ToString::to_string).collect(),
@@ -165,6 +167,19 @@ impl Workshop {
     }
 }
 
+/// All findings of a configuration that need neither a network nor k3s's own files.
+///
+/// # Errors
+/// All findings, when one of them stops a build.
+pub fn check(path: &Path) -> Result<(Config, Vec<Finding>), BuildError> {
+    let findings = |findings| BuildError::Config { findings };
+    let config = config::load(path).map_err(findings)?;
+    let user = user::load(&config).map_err(findings)?;
+    let looked_up = user.look_up(&config, None).map_err(findings)?;
+    let warnings = config.warnings.iter().chain(&user.warnings).cloned().chain(looked_up).collect();
+    Ok((config, warnings))
+}
+
 /// Asks k3s's release site, for a few seconds, whether it has the release that a configuration names.
 ///
 /// # Errors
@@ -200,12 +215,18 @@ pub fn lock(options: &Options, listen: &dyn Listen) -> Result<(PathBuf, Lock), B
 pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Built, BuildError> {
     apply::check_output(output, options.force)?;
     let workshop = Workshop::open(options)?;
-    for warning in &workshop.config.warnings {
+    let user = user::load(&workshop.config).map_err(|findings| BuildError::Config { findings })?;
+    for warning in workshop.config.warnings.iter().chain(&user.warnings) {
         listen.event(&BuildEvent::Note { text: warning.to_string() });
     }
     let binaries = Binaries::find(workshop.config.board.arch)?;
     let lock = workshop.lock_for(options, output, listen)?;
-    let payload = workshop.payload(&lock, &binaries, listen)?;
+    let mut payload = workshop.payload(&lock, &binaries, listen)?;
+    let warnings = user.look_up(&workshop.config, Some(&payload)).map_err(|findings| BuildError::Config { findings })?;
+    for warning in warnings {
+        listen.event(&BuildEvent::Note { text: warning.to_string() });
+    }
+    user.add_images(&mut payload);
     let mirrors = workshop.mirrors().ok();
     lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
     let request = apply::Request {
@@ -215,6 +236,7 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
         mirrors: mirrors.as_ref(),
         cache: &workshop.cache,
         payload: &payload,
+        user: &user,
         output,
         force: options.force,
     };

@@ -12,6 +12,7 @@ pub mod cmdline;
 pub mod event;
 pub mod fault;
 pub mod finding;
+mod form;
 pub mod k3s;
 pub mod keys;
 pub mod layers;
@@ -21,6 +22,7 @@ pub mod quantity;
 pub mod rules;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod secret;
 pub mod status;
 pub mod unit;
 #[cfg(feature = "yaml")]
