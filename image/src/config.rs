@@ -112,7 +112,10 @@ mod tests {
     #[test]
     fn rules_and_boards_point_at_their_line() {
         let findings = read("a.yaml", "debug: true\nboard: qemu-x86-64\n", PathBuf::new()).unwrap_err();
-        assert_eq!(findings[0].to_string(), "a.yaml:2:8: board.name: `qemu-x86-64` is not a known board; try `qemu-x86_64`");
+        assert_eq!(
+            findings[0].to_string(),
+            "a.yaml:2:8: board.name: `qemu-x86-64` is not a known board; try `qemu-x86_64`"
+        );
         let text = "board: qemu-x86_64\nk3s:\n  config:\n    node-name: x\n";
         let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
         assert!(
@@ -131,14 +134,20 @@ mod tests {
         assert!(modules.contains(&"iwlwifi".to_string()) && modules.contains(&"can_dev".to_string()));
         assert!(!boards::modules_of(&plain.board.modules.root).unwrap().contains(&"iwlwifi".to_string()));
         let findings = read("a.yaml", "board:\n  name: qemu-x86_64\n  with: [wlan]\n", PathBuf::new()).unwrap_err();
-        assert!(findings[0].to_string().starts_with("a.yaml:3:10: board.with[0]: `wlan` is none of audio,"), "{findings:?}");
+        assert!(
+            findings[0].to_string().starts_with("a.yaml:3:10: board.with[0]: `wlan` is none of audio,"),
+            "{findings:?}"
+        );
     }
 
     #[test]
     fn rules_of_a_users_own_things_point_at_their_line() {
         let text = "board: qemu-x86_64\nfiles:\n  - {text: a, to: /etc/a}\n  - text: b\n    to: /run/b\n";
         let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
-        assert!(findings[0].to_string().starts_with("a.yaml:5:5: files[1].to: /run/b is not in the image"), "{findings:?}");
+        assert!(
+            findings[0].to_string().starts_with("a.yaml:5:5: files[1].to: /run/b is not in the image"),
+            "{findings:?}"
+        );
     }
 
     #[test]

@@ -86,7 +86,9 @@ pub enum BuildError {
         path: String,
     },
     /// A user's file in a place that something else has.
-    #[error("{path} can't be put into the image: {blocked} is a folder or a link there; choose another place in `files`")]
+    #[error(
+        "{path} can't be put into the image: {blocked} is a folder or a link there; choose another place in `files`"
+    )]
     UserFile {
         /// The file.
         path: String,

@@ -222,7 +222,8 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
     let binaries = Binaries::find(workshop.config.board.arch)?;
     let lock = workshop.lock_for(options, output, listen)?;
     let mut payload = workshop.payload(&lock, &binaries, listen)?;
-    let warnings = user.look_up(&workshop.config, Some(&payload)).map_err(|findings| BuildError::Config { findings })?;
+    let warnings =
+        user.look_up(&workshop.config, Some(&payload)).map_err(|findings| BuildError::Config { findings })?;
     for warning in warnings {
         listen.event(&BuildEvent::Note { text: warning.to_string() });
     }

@@ -141,7 +141,10 @@ mod tests {
         };
         let mut units = units(&config.appliance, &config.board, &manifest);
         let till = units.pop().unwrap();
-        assert_eq!((till.name.as_str(), till.role, till.kind, till.stop_seconds), ("till", Role::User, Kind::Oneshot, 30));
+        assert_eq!(
+            (till.name.as_str(), till.role, till.kind, till.stop_seconds),
+            ("till", Role::User, Kind::Oneshot, 30)
+        );
         assert_eq!((till.command.len(), till.after.as_slice()), (2, &["rehearsal".to_string()][..]));
         assert_eq!(till.environment["MODE"], "shop");
         for unit in &units {

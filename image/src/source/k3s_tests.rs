@@ -28,8 +28,7 @@ fn release() -> BTreeMap<String, Vec<u8>> {
             "arm64" => (2, 183),
             _ => (1, 40),
         };
-        let binary =
-            program(class, machine, &format!("\0version.Version={VERSION}\0go1.26.2 v1.36.2-k3s1"));
+        let binary = program(class, machine, &format!("\0version.Version={VERSION}\0go1.26.2 v1.36.2-k3s1"));
         let images = zstd::bulk::compress(b"images", 3).unwrap();
         let list = format!(
             "{}  {}\n{}  k3s-airgap-images-{}.tar.zst\n",

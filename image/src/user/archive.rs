@@ -203,7 +203,10 @@ pub fn members(reader: impl Read) -> Result<Members, Problem> {
         };
         let path = plain(&path);
         if members.0.len() >= MEMBERS_LIMIT {
-            return refused(format!("has more than {MEMBERS_LIMIT} members, which no archive of images has"), SAVE_AGAIN);
+            return refused(
+                format!("has more than {MEMBERS_LIMIT} members, which no archive of images has"),
+                SAVE_AGAIN,
+            );
         }
         let kind = entry.header().entry_type();
         if kind.is_symlink() || kind.is_hard_link() {
@@ -269,7 +272,8 @@ impl Members {
     /// Whether a blob is there; damaged it is an error.
     fn proved(&self, digest: &str, length: Option<u64>) -> Result<bool, Problem> {
         let Some((sum, size, _)) = self.file(&blob_path(digest)) else { return Ok(false) };
-        if digest.strip_prefix("sha256:") != Some(sum.to_string().as_str()) || length.is_some_and(|wanted| wanted != size)
+        if digest.strip_prefix("sha256:") != Some(sum.to_string().as_str())
+            || length.is_some_and(|wanted| wanted != size)
         {
             return refused(format!("is damaged: the blob {digest} has the sum {sum}"), SAVE_AGAIN);
         }
@@ -379,7 +383,10 @@ pub fn images(members: &Members, arch: Arch) -> Result<Vec<Image>, Problem> {
     };
     match images.iter().find(|image| image.names.is_empty()) {
         _ if images.is_empty() => refused("holds no image", SAVE_AGAIN),
-        Some(_) => refused("holds an image without a name, which k3s could not find", "saving it by its name and tag, not by its id"),
+        Some(_) => refused(
+            "holds an image without a name, which k3s could not find",
+            "saving it by its name and tag, not by its id",
+        ),
         None => Ok(images),
     }
 }
@@ -403,7 +410,8 @@ fn docker_image(members: &Members, saved: &Saved, arch: Arch) -> Result<Image, P
         // A layer is named by its own sum, or told by the image's description where it isn't compressed.
         let sum = sum.to_string();
         let by_name = layer.strip_prefix("blobs/sha256/").is_some_and(|name| name == sum);
-        let by_description = config.rootfs.diff_ids.get(number).is_some_and(|id| id.strip_prefix("sha256:") == Some(&sum));
+        let by_description =
+            config.rootfs.diff_ids.get(number).is_some_and(|id| id.strip_prefix("sha256:") == Some(&sum));
         if !by_name && !by_description {
             return refused(format!("is damaged: {layer}, a layer of {called}, has the sum {sum}"), SAVE_AGAIN);
         }

@@ -23,12 +23,21 @@ fn docker_archives_are_proved_down_to_their_layers() {
     let images = read(&files, Arch::X86_64).unwrap();
     assert_eq!(images[0].names[0].to_string(), "docker.io/shop/till:1");
     let damaged = changed(&files, "1/layer.tar", |layer| layer[0] ^= 1);
-    assert!(read(&damaged, Arch::X86_64).unwrap_err().starts_with("is damaged: 1/layer.tar, a layer of the image docker.io/shop/till:1, has the sum"));
-    assert_eq!(read(&without(&files, "1/"), Arch::X86_64).unwrap_err(), "lacks 1/layer.tar, a layer of the image docker.io/shop/till:1");
+    assert!(
+        read(&damaged, Arch::X86_64)
+            .unwrap_err()
+            .starts_with("is damaged: 1/layer.tar, a layer of the image docker.io/shop/till:1, has the sum")
+    );
+    assert_eq!(
+        read(&without(&files, "1/"), Arch::X86_64).unwrap_err(),
+        "lacks 1/layer.tar, a layer of the image docker.io/shop/till:1"
+    );
     let config = files[1].0.clone();
     assert!(read(&changed(&files, &config, |text| text.push(b' ')), Arch::X86_64).unwrap_err().contains("is damaged"));
     assert!(read(&without(&files, &config), Arch::X86_64).unwrap_err().contains("the description of the image"));
-    assert!(read(&without(&files, "manifest"), Arch::X86_64).unwrap_err().contains("neither manifest.json nor index.json"));
+    assert!(
+        read(&without(&files, "manifest"), Arch::X86_64).unwrap_err().contains("neither manifest.json nor index.json")
+    );
     assert!(read(&docker("", "amd64"), Arch::X86_64).unwrap_err().contains("without a name"));
 }
 
@@ -46,7 +55,9 @@ fn an_image_for_another_processor_is_found_here_and_not_in_the_field() {
     let (files, digest) = oci("docker.io/library/a:1", &["arm64", "arm/v7"]);
     assert_eq!(read(&files, Arch::Aarch64).unwrap()[0].digest, Some(digest));
     assert!(read(&files, Arch::Armv7).is_ok());
-    assert!(read(&files, Arch::X86_64).unwrap_err().contains("for linux/arm64, linux/arm/v7, but the board is linux/amd64"));
+    assert!(
+        read(&files, Arch::X86_64).unwrap_err().contains("for linux/arm64, linux/arm/v7, but the board is linux/amd64")
+    );
 }
 
 #[test]
@@ -71,8 +82,12 @@ fn bombs_and_foreign_things_end_early_and_in_words() {
     assert!(problem(&whole[..whole.len() / 2 + 100]).contains("is damaged"));
     let mut named = whole.clone();
     named[0] = 0xff;
-    let sum: u32 = named[..512].iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
-    named[148..154].copy_from_slice(format!("{sum:06o}").as_bytes());
+    let sum: u32 = named[..512]
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+        .sum();
+    named[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
     assert!(problem(&named).contains("isn't UTF-8"));
     for (head, word) in [(&b"BZh9"[..], "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x04\x22\x4d\x18", "lz4")] {
         assert!(Packing::of(head).unwrap_err().problem.contains(word));

@@ -46,7 +46,8 @@ pub(super) fn load(loading: &mut Loading<'_>) {
             Ok(values) => {
                 let at = loading.config.placed(Finding::warning(&key, "", ""));
                 images(loading, &at, &format!("{} (values.yaml)", path.display()), &values);
-                let problem = format!("{}: which images its templates name is only known on the device", path.display());
+                let problem =
+                    format!("{}: which images its templates name is only known on the device", path.display());
                 let hint = "looking through `helm template`, and adding what it names to `images`";
                 loading.report(Finding::warning(&key, problem, hint));
                 loading.place("charts", &name, bytes, placed(&format!("{CHARTS}/{name}"), None, Pass::Settle));
@@ -72,13 +73,15 @@ pub fn values(bytes: &[u8]) -> Result<Value, String> {
         let entry = entry.map_err(broken)?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let mut parts = path.trim_start_matches("./").split('/');
-        let (Some(_), Some(name @ ("Chart.yaml" | "values.yaml")), None) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(_), Some(name @ ("Chart.yaml" | "values.yaml")), None) = (parts.next(), parts.next(), parts.next())
+        else {
             continue;
         };
         let name = name.to_string();
         let mut text = String::new();
         entry.take(FILE_LIMIT).read_to_string(&mut text).map_err(broken)?;
-        let tree: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|error| format!("has a {name} that is no YAML ({error})"))?;
+        let tree: serde_yaml::Value =
+            serde_yaml::from_str(&text).map_err(|error| format!("has a {name} that is no YAML ({error})"))?;
         let tree = serde_json::to_value(tree).map_err(|error| format!("has a {name} that is no YAML ({error})"))?;
         if name == "Chart.yaml" { chart = Some(tree) } else { values = tree }
     }
@@ -103,7 +106,8 @@ pub(super) fn look(loading: &mut Loading<'_>, at: &Finding, spec: &Value) {
             loading.config.appliance.charts.iter().map(|path| path.rsplit('/').next().unwrap_or(path)).collect();
         let is_own = K3S_OWN.iter().any(|own| file.starts_with(own));
         if !names.contains(&file) && !is_own {
-            let hint = nearest(file, names).map_or_else(|| format!("`charts: [{file}]`"), |near| format!("`{SERVED}{near}`"));
+            let hint =
+                nearest(file, names).map_or_else(|| format!("`charts: [{file}]`"), |near| format!("`{SERVED}{near}`"));
             let error = Finding::error("spec.chart", format!("there is no chart {file}"), hint);
             loading.findings.push(Finding { file: at.file.clone(), place: at.place, ..error });
         }

@@ -75,7 +75,8 @@ fn archives_of(payload: &Payload) -> impl Iterator<Item = &Path> {
 
 fn is_meant(wanted: &Reference, image: &Image) -> bool {
     let named = image.names.iter().any(|name| {
-        name.repository == wanted.repository && (name.tag == wanted.tag || wanted.tag.is_empty() && wanted.digest.is_some())
+        name.repository == wanted.repository
+            && (name.tag == wanted.tag || wanted.tag.is_empty() && wanted.digest.is_some())
     });
     // What an archive keeps no digest of can't be told to have another one, but k3s won't find it by that digest.
     named && wanted.digest.is_none() || wanted.digest.is_some() && image.digest == wanted.digest
@@ -84,9 +85,11 @@ fn is_meant(wanted: &Reference, image: &Image) -> bool {
 fn missing<'a>(wanted: &Wanted, config: &Config, mut images: impl Iterator<Item = &'a Image>) -> Finding {
     let name = &wanted.image;
     let same_name = images.find(|image| {
-        image.names.iter().any(|known| known.repository == name.repository) && name.digest.is_some() == name.tag.is_empty()
+        image.names.iter().any(|known| known.repository == name.repository)
+            && name.digest.is_some() == name.tag.is_empty()
     });
-    let near = same_name.and_then(|image| image.names.first()).map_or_else(String::new, |name| format!(" (they hold {name})"));
+    let near =
+        same_name.and_then(|image| image.names.first()).map_or_else(String::new, |name| format!(" (they hold {name})"));
     let why = if name.digest.is_some() {
         format!("the image {name} is in no archive under that digest{near}")
     } else {

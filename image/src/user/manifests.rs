@@ -63,7 +63,11 @@ fn files_of(top: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error: std::io::Error| format!("can't be read: {error}");
     let has_ending = |path: &Path| path.extension().is_some_and(|end| ENDINGS.iter().any(|known| end == *known));
     if !std::fs::metadata(top).map_err(unreadable)?.is_dir() {
-        return if has_ending(top) { Ok(vec![top.into()]) } else { Err(format!("ends in none of {}", ENDINGS.join(", "))) };
+        return if has_ending(top) {
+            Ok(vec![top.into()])
+        } else {
+            Err(format!("ends in none of {}", ENDINGS.join(", ")))
+        };
     }
     let (mut files, mut folders) = (Vec::new(), vec![top.to_path_buf()]);
     while let Some(folder) = folders.pop() {
@@ -88,13 +92,20 @@ fn files_of(top: &Path) -> Result<Vec<PathBuf>, String> {
 /// never that of a file of k3s's own or a person's.
 fn file_name(top: &Path, path: &Path) -> String {
     let inside = path.strip_prefix(top.parent().unwrap_or(Path::new(""))).unwrap_or(path);
-    let (stem, ending) = (inside.with_extension(""), inside.extension().unwrap_or_default().to_string_lossy().into_owned());
+    let (stem, ending) =
+        (inside.with_extension(""), inside.extension().unwrap_or_default().to_string_lossy().into_owned());
     let words = stem.to_string_lossy().to_lowercase();
     let words: Vec<&str> = words.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     format!("bakelite-{}.{ending}", words.join("-"))
 }
 
-fn load_file(loading: &mut Loading<'_>, path: &Path, name: &str, bytes: Vec<u8>, objects: &mut BTreeMap<String, String>) {
+fn load_file(
+    loading: &mut Loading<'_>,
+    path: &Path,
+    name: &str,
+    bytes: Vec<u8>,
+    objects: &mut BTreeMap<String, String>,
+) {
     let file = path.display().to_string();
     let whole = |problem: String, hint: &str| Finding { file: file.clone(), ..Finding::error("", problem, hint) };
     let Ok(text) = std::str::from_utf8(&bytes) else {
@@ -113,13 +124,17 @@ fn load_file(loading: &mut Loading<'_>, path: &Path, name: &str, bytes: Vec<u8>,
         let value = match parsed {
             Ok(Value::Null) => continue,
             Ok(value) => value,
-            Err(error) => return loading.findings.push(whole(format!("is no YAML: {error}"), "mending it at this place")),
+            Err(error) => {
+                return loading.findings.push(whole(format!("is no YAML: {error}"), "mending it at this place"));
+            }
         };
         references += references_of(&value);
         let items = match (value["kind"].as_str(), &value["items"]) {
-            (Some("List"), Value::Array(items)) => items.iter().enumerate().map(|(at, item)| {
-                (KeyPath(vec![Step::Key("items".into()), Step::Index(at)]), item)
-            }).collect(),
+            (Some("List"), Value::Array(items)) => items
+                .iter()
+                .enumerate()
+                .map(|(at, item)| (KeyPath(vec![Step::Key("items".into()), Step::Index(at)]), item))
+                .collect(),
             _ => vec![(KeyPath::default(), &value)],
         };
         for (path, value) in items {
@@ -151,7 +166,11 @@ impl Object<'_> {
     }
 
     fn error(&self, path: &KeyPath, problem: impl Into<String>, hint: impl Into<String>) -> Finding {
-        Finding { file: self.file.into(), place: self.at(path).place, ..Finding::error(path.to_string(), problem, hint) }
+        Finding {
+            file: self.file.into(),
+            place: self.at(path).place,
+            ..Finding::error(path.to_string(), problem, hint)
+        }
     }
 
     fn warning(&self, path: &KeyPath, problem: impl Into<String>, hint: impl Into<String>) -> Finding {
@@ -177,7 +196,8 @@ fn look(loading: &mut Loading<'_>, object: &Object<'_>, objects: &mut BTreeMap<S
     let value = object.value;
     for name in ["apiVersion", "kind"] {
         if !value[name].is_string() {
-            let finding = object.error(&object.path, format!("has no `{name}`, so it is no Kubernetes object"), "adding it");
+            let finding =
+                object.error(&object.path, format!("has no `{name}`, so it is no Kubernetes object"), "adding it");
             return loading.findings.push(finding);
         }
     }
@@ -249,17 +269,24 @@ fn look_at(loading: &mut Loading<'_>, object: &Object<'_>, container: &Value, pa
     let Some(image) = container["image"].as_str() else { return };
     let called = format!("{}, container {}", object.title(), container["name"].as_str().unwrap_or("?"));
     let Some(reference) = Reference::parse(image) else {
-        let finding = object.error(&key(path, "image"), format!("{called}: `{image}` is no image's name"), "`registry/name:tag`");
+        let finding =
+            object.error(&key(path, "image"), format!("{called}: `{image}` is no image's name"), "`registry/name:tag`");
         return loading.findings.push(finding);
     };
     match container["imagePullPolicy"].as_str() {
         Some("Always") => {
-            let problem = format!("{called}: `imagePullPolicy: Always` asks a registry at each start, and fails without a network");
+            let problem = format!(
+                "{called}: `imagePullPolicy: Always` asks a registry at each start, and fails without a network"
+            );
             loading.findings.push(object.warning(&key(path, "imagePullPolicy"), problem, "`IfNotPresent`"));
         }
         None if reference.tag == "latest" && reference.digest.is_none() => {
             let problem = format!("{called}: `{image}` means the newest, so a registry is asked at each start");
-            loading.findings.push(object.warning(&key(path, "image"), problem, "a tag, or `imagePullPolicy: IfNotPresent`"));
+            loading.findings.push(object.warning(
+                &key(path, "image"),
+                problem,
+                "a tag, or `imagePullPolicy: IfNotPresent`",
+            ));
         }
         _ => {}
     }

@@ -200,6 +200,6 @@ impl User {
 }
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

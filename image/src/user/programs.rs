@@ -16,7 +16,11 @@ pub(super) fn findings(root: &Tree, config: &Config) -> Vec<Finding> {
         .filter_map(|(number, unit)| {
             let program = unit.command.first()?;
             let (problem, hint) = look(root, program, config.board.arch.debian()).err()?;
-            Some(config.placed(Finding::error(format!("units[{number}].command"), format!("{program} {problem}"), hint)))
+            Some(config.placed(Finding::error(
+                format!("units[{number}].command"),
+                format!("{program} {problem}"),
+                hint,
+            )))
         })
         .collect()
 }
@@ -33,8 +37,9 @@ fn look(root: &Tree, program: &str, arch: &str) -> Result<(), (String, &'static 
             (format!("is a script for {interpreter}, which is {what}"), "a package or program for the board")
         });
     }
-    elf::check(&head, arch)
-        .map_err(|what| (format!("is {what}, the board is {arch}"), "the program built for the board, or a script with `#!`"))
+    elf::check(&head, arch).map_err(|what| {
+        (format!("is {what}, the board is {arch}"), "the program built for the board, or a script with `#!`")
+    })
 }
 
 /// The beginning of an executable file at a path, links followed; else what is there instead.

@@ -37,12 +37,16 @@ impl Reference {
         let domain = if domain == "index.docker.io" { "docker.io" } else { domain };
         let path = if domain == "docker.io" && !path.contains('/') { format!("library/{path}") } else { path };
         let good_path = path.split('/').all(|part| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
         });
         let good_tag = tag.len() <= 128 && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         let tag_is_there = !tag.is_empty() || digest.is_some();
-        (good_path && good_tag && tag_is_there && !domain.is_empty())
-            .then(|| Self { repository: format!("{domain}/{path}"), tag: tag.into(), digest })
+        (good_path && good_tag && tag_is_there && !domain.is_empty()).then(|| Self {
+            repository: format!("{domain}/{path}"),
+            tag: tag.into(),
+            digest,
+        })
     }
 }
 
@@ -58,9 +62,8 @@ impl fmt::Display for Reference {
 
 /// `sha256:` and 64 hexadecimal digits.
 pub fn is_digest(text: &str) -> bool {
-    text.strip_prefix("sha256:").is_some_and(|hex| {
-        hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
 #[cfg(test)]

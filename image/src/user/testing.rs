@@ -50,7 +50,8 @@ fn blob(files: &mut Files, content: Vec<u8>) -> Value {
 /// An OCI layout of one image for several platforms, with an attestation; the digest of its index comes along.
 pub fn oci(name: &str, architectures: &[&str]) -> (Files, String) {
     let mut files = vec![("oci-layout".into(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec())];
-    let mut manifests = vec![json!({ "digest": "sha256:x", "platform": { "os": "unknown", "architecture": "unknown" } })];
+    let mut manifests =
+        vec![json!({ "digest": "sha256:x", "platform": { "os": "unknown", "architecture": "unknown" } })];
     for architecture in architectures {
         let layer = format!("layer of {name} for {architecture}").into_bytes();
         let config = blob(&mut files, config(architecture, &layer));

@@ -82,7 +82,7 @@ fn what_is_wrong_with_files_is_said_with_its_line() {
             "shop.yaml:4:4: files[0].from: none can't be read: No such file or directory (os error 2); try the name of a file, relative to this one",
             "shop.yaml:5:4: files[1].from: is a 64-bit program for arm64, the board is amd64; try the program built for the board",
             "shop.yaml:6:4: files[2].from: holds a private key, which must not be in an image; try `{secret: NAME}` in its place, and the key in /var/lib/bakelite/secrets on the machine",
-            "shop.yaml:7:24: files[3].sha256: a has another sum, ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb; try the sum of the file that you mean, after a look at why it differs",
+            "shop.yaml:7:25: files[3].sha256: a has another sum, ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb; try the sum of the file that you mean, after a look at why it differs",
             "shop.yaml:8:4: files[4].from: . is not a file; try one entry for each file",
         ]
     );
@@ -113,7 +113,10 @@ fn a_companys_authority_is_added_to_the_bundle() {
     user.add_to(&mut root, &config).unwrap();
     assert_eq!(text_of(&root, "etc/ssl/certs/ca-certificates.crt"), format!("public\n{}", pem.replace("\r\n", "\n")));
     let found = shop.lines("trust: [bad.pem]\n");
-    assert_eq!(found, ["shop.yaml:3:9: trust[0]: bad.pem holds no certificate; try a file with `-----BEGIN CERTIFICATE-----`"]);
+    assert_eq!(
+        found,
+        ["shop.yaml:3:9: trust[0]: bad.pem holds no certificate; try a file with `-----BEGIN CERTIFICATE-----`"]
+    );
 }
 
 #[test]
@@ -153,10 +156,15 @@ fn archives_go_beside_k3s_own_and_images_are_looked_up_in_them() {
     let missing = shop.lines("manifests: [app]\n");
     assert_eq!(
         missing,
-        ["app/pod.yaml:7:14: warning: Pod till, container till: the image docker.io/shop/till:1 is in no archive, so the machine \
-          needs a network to start it; try `docker save docker.io/shop/till:1 -o FILE.tar` and `images: [FILE.tar]`"]
+        [
+            "app/pod.yaml:7:14: warning: Pod till, container till: the image docker.io/shop/till:1 is in no archive, so the machine \
+          needs a network to start it; try `docker save docker.io/shop/till:1 -o FILE.tar` and `images: [FILE.tar]`"
+        ]
     );
-    assert!(shop.lines("manifests: [app]\nk3s: {airgap: true}\n")[0].contains("app/pod.yaml:7:14: Pod till, container till: the image"));
+    assert!(
+        shop.lines("manifests: [app]\nk3s: {airgap: true}\n")[0]
+            .contains("app/pod.yaml:7:14: Pod till, container till: the image")
+    );
     let mirrors = "manifests: [app]\nregistries: {mirrors: {\"*\": {endpoint: [\"https://r\"]}}}\n";
     assert!(shop.lines(mirrors)[0].contains("so the machine needs one of its `registries.mirrors`"));
 }
@@ -164,14 +172,19 @@ fn archives_go_beside_k3s_own_and_images_are_looked_up_in_them() {
 #[test]
 fn an_image_that_is_there_twice_or_for_another_processor_is_told() {
     let one = tar(&docker("shop/till:1", "amd64"));
-    let shop = Shop::new(&[("a.tar", &one), ("b.tar", &one), ("arm.tar", &tar(&docker("x:1", "arm64"))), ("sub/a.tar", &one)]);
+    let shop =
+        Shop::new(&[("a.tar", &one), ("b.tar", &one), ("arm.tar", &tar(&docker("x:1", "arm64"))), ("sub/a.tar", &one)]);
     let found = shop.lines("images: [a.tar, b.tar]\n");
     assert_eq!(
         found,
-        ["shop.yaml:3:17: images[1]: b.tar holds docker.io/shop/till:1, which a.tar holds as well; try taking it out of one of them"]
+        [
+            "shop.yaml:3:17: images[1]: b.tar holds docker.io/shop/till:1, which a.tar holds as well; try taking it out of one of them"
+        ]
     );
     let found = shop.lines("images: [arm.tar, none.tar, a.tar, sub/a.tar]\n");
-    assert!(found[0].starts_with("shop.yaml:3:10: images[0]: arm.tar has the image docker.io/library/x:1 for linux/arm64, but the board"));
+    assert!(found[0].starts_with(
+        "shop.yaml:3:10: images[0]: arm.tar has the image docker.io/library/x:1 for linux/arm64, but the board"
+    ));
     assert!(found[0].ends_with("try `docker pull --platform linux/amd64 NAME`, then saving it again"), "{}", found[0]);
     assert!(found[1].contains("images[1]: none.tar can't be read"), "{}", found[1]);
     assert!(found[2].contains("images[3]: sub/a.tar has the same file name as a.tar"), "{}", found[2]);
@@ -193,11 +206,15 @@ fn images_of_k3s_own_archive_count_and_clash() {
     payload.manifest.kind = bakelite_spec::appliance::Payload::Official;
     payload.manifest.files.push(PayloadFile { path: "/x".into(), size: 1, sha256: String::new(), images: true });
     payload.blobs.push(Blob::File { path: shop.0.path().join("k3s.tar"), length: 1 });
-    let (user, config) = shop.load("images: [mine.tar, oci.tar]\nmanifests: [pause.yaml, other.yaml, digest.yaml]\nk3s: {airgap: false}\n");
+    let (user, config) = shop
+        .load("images: [mine.tar, oci.tar]\nmanifests: [pause.yaml, other.yaml, digest.yaml]\nk3s: {airgap: false}\n");
     let found = user.look_up(&config, Some(&payload)).unwrap_err();
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].to_string().contains("which k3s's own archive holds as well"));
-    assert!(found[1].problem.contains("docker.io/rancher/other:1 is in no archive") && found[1].severity == Severity::Warning);
+    assert!(
+        found[1].problem.contains("docker.io/rancher/other:1 is in no archive")
+            && found[1].severity == Severity::Warning
+    );
     assert!(user.look_up(&config, None).unwrap().is_empty(), "without k3s's archive its own names aren't judged");
 }
 
@@ -229,17 +246,21 @@ fn manifests_are_read_as_k3s_would() {
         "5.yaml:1:1: has no `metadata.name`; try adding it",
         "6.yaml: refers to a secret within a text or a comment, where it can't be filled in safely; try `{secret: NAME}` as the whole value, without quotes",
         "7.yaml: is not UTF-8 text; try saving it as UTF-8",
-        "shop.yaml:3:70: manifests[7]: 8.txt ends in none of yaml, yml, json; try a YAML or JSON file, or a folder of them",
+        "shop.yaml:3:69: manifests[7]: 8.txt ends in none of yaml, yml, json; try a YAML or JSON file, or a folder of them",
         "9.yaml: holds a private key, which must not be in an image",
-        "shop.yaml:3:85: manifests[9]: dir holds no manifest",
-        "shop.yaml:3:90: manifests[10]: none.yaml can't be read",
+        "shop.yaml:3:84: manifests[9]: dir holds no manifest",
+        "shop.yaml:3:89: manifests[10]: none.yaml can't be read",
         "11.json:1:43: items[0]: Pod till is in 10.yaml as well: the two would overwrite each other; try taking one of them out",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected).filter(|(_, expected)| !expected.starts_with("2.yaml")) {
         assert!(found.starts_with(expected), "{found}\n{expected}");
     }
-    assert!(found[1].starts_with("2.yaml:5:13: data.password: Secret db") && found[1].contains("`data` takes base64"), "{}", found[1]);
+    assert!(
+        found[1].starts_with("2.yaml:5:13: data.password: Secret db") && found[1].contains("`data` takes base64"),
+        "{}",
+        found[1]
+    );
     assert!(!found.concat().contains("hunter2"));
 }
 
@@ -262,7 +283,7 @@ fn habits_that_fail_without_a_network_or_take_all_memory_are_told() {
     let shop = Shop::new(&[("web.yaml", text.as_bytes())]);
     let found = shop.lines("manifests: [web.yaml]\n");
     let expected = [
-        "web.yaml:10:55: warning: spec.template.spec.containers[0].imagePullPolicy: Deployment web, container a: `imagePullPolicy: Always` asks a registry at each start, and fails without a network; try `IfNotPresent`",
+        "web.yaml:10:56: warning: spec.template.spec.containers[0].imagePullPolicy: Deployment web, container a: `imagePullPolicy: Always` asks a registry at each start, and fails without a network; try `IfNotPresent`",
         "web.yaml:10:9: warning: spec.template.spec.containers[0]: Deployment web, container a has no requests and no limits: it may take all that the machine has; try `resources:",
         "web.yaml:11:26: warning: spec.template.spec.containers[1].image: Deployment web, container b: `rancher/y` means the newest, so a registry is asked at each start; try a tag, or `imagePullPolicy: IfNotPresent`",
         "web.yaml:11:9: warning: spec.template.spec.containers[1]: Deployment web, container b has no limits: it may",
@@ -277,10 +298,14 @@ fn habits_that_fail_without_a_network_or_take_all_memory_are_told() {
 #[test]
 fn charts_are_served_by_k3s_and_what_they_name_is_looked_up() {
     let helm = |chart: &str| {
-        format!("apiVersion: helm.cattle.io/v1\nkind: HelmChart\nmetadata: {{name: {0}}}\nspec: {{chart: \"{chart}\"}}\n", chart.len())
+        format!(
+            "apiVersion: helm.cattle.io/v1\nkind: HelmChart\nmetadata: {{name: c{0}}}\nspec: {{chart: \"{chart}\"}}\n",
+            chart.len()
+        )
     };
     let served = "https://%{KUBERNETES_API}%/static/charts/";
-    let values = "image: {repository: shop/till, tag: 3}\nsidecar: {image: \"shop/side:1\"}\nother: {image: {tag: x}}\n";
+    let values =
+        "image: {repository: shop/till, tag: 3}\nsidecar: {image: \"shop/side:1\"}\nother: {image: {tag: x}}\n";
     let shop = Shop::new(&[
         ("till.tgz", &chart(values)),
         ("bad.tgz", b"x"),
@@ -294,13 +319,22 @@ fn charts_are_served_by_k3s_and_what_they_name_is_looked_up() {
     let places: Vec<&str> = user.manifest.placed.iter().map(|placed| placed.to.as_str()).collect();
     assert_eq!(
         places,
-        ["/var/lib/rancher/k3s/server/manifests/bakelite-ok.yaml", "/var/lib/rancher/k3s/server/static/charts/till.tgz"]
+        [
+            "/var/lib/rancher/k3s/server/manifests/bakelite-ok.yaml",
+            "/var/lib/rancher/k3s/server/static/charts/till.tgz"
+        ]
     );
     let found = shop.lines("charts: [till.tgz]\nmanifests: [ok.yaml]\nimages: [side.tar]\n");
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(found[0].contains("till.tgz: which images its templates name is only known on the device"), "{}", found[0]);
-    assert!(found[1].contains("till.tgz (values.yaml): the image docker.io/shop/till:3 is in no archive"), "{}", found[1]);
-    let found = shop.lines("charts: [till.tgz, bad.tgz, traefik-1.tgz, till.tgz]\nmanifests: [slip.yaml, web.yaml]\nk3s: {airgap: true}\n");
+    assert!(
+        found[1].contains("till.tgz (values.yaml): the image docker.io/shop/till:3 is in no archive"),
+        "{}",
+        found[1]
+    );
+    let found = shop.lines(
+        "charts: [till.tgz, bad.tgz, traefik-1.tgz, till.tgz]\nmanifests: [slip.yaml, web.yaml]\nk3s: {airgap: true}\n",
+    );
     let starts = [
         "slip.yaml:4:7: spec.chart: there is no chart til.tgz; try `https://%{KUBERNETES_API}%/static/charts/till.tgz`",
         "web.yaml:4:7: spec.chart: the chart `stable/till` is fetched from the network by the device; try `charts: [FILE.tgz]`",

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 
 mod user;
 pub use user::{
-    File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady, UserUnit,
+    File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady,
+    UserUnit,
 };
 
 /// One appliance.
@@ -199,9 +200,9 @@ impl Appliance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
     use crate::check::is_known;
     use crate::keys::{APPLIANCE, Kind, defaults};
+    use serde_json::json;
 
     fn typed() -> Appliance {
         let mut values = defaults(APPLIANCE);
@@ -231,7 +232,8 @@ mod tests {
         let appliance = Appliance::from_values(&values).unwrap();
         let typed = serde_json::to_value(&appliance).unwrap();
         for key in APPLIANCE.iter().filter(|key| key.path.contains(['[', '{']) && !key.default.is_empty()) {
-            let place = key.path.replace("[]", "/0").replace("mirrors{}", "mirrors/*").replace("configs{}", "configs/r:5000");
+            let place =
+                key.path.replace("[]", "/0").replace("mirrors{}", "mirrors/*").replace("configs{}", "configs/r:5000");
             let found = typed.pointer(&format!("/{}", place.replace('.', "/")));
             let default: Value = serde_json::from_str(key.default).unwrap();
             assert_eq!(found, Some(&default), "{}", key.path);

@@ -86,10 +86,8 @@ pub enum Kind {
 }
 
 /// The sections for which a text may stand, and the key that the text is then meant for.
-pub const SHORT_FORMS: &[(&str, fn(&str) -> &'static str)] = &[
-    ("board", |_| "name"),
-    ("k3s", |text| if matches!(text, "rehearsal" | "none") { "payload" } else { "version" }),
-];
+pub const SHORT_FORMS: &[(&str, fn(&str) -> &'static str)] =
+    &[("board", |_| "name"), ("k3s", |text| if matches!(text, "rehearsal" | "none") { "payload" } else { "version" })];
 
 /// What a board may be used with: sets of modules with their firmware, by their names in module-sets.yaml.
 pub const EXTRAS: &[&str] = &["audio", "display", "touch", "usb-serial", "wifi"];
@@ -214,7 +212,11 @@ pub const APPLIANCE: &[Key] = &[
         "",
         "The text itself, in place of `from`. References such as `{secret: name}` in it are filled in on the device.",
     ),
-    required("files[].to", Kind::Text(Form::DevicePath), "Where it goes: an absolute path, such as `/etc/shop/till.conf`."),
+    required(
+        "files[].to",
+        Kind::Text(Form::DevicePath),
+        "Where it goes: an absolute path, such as `/etc/shop/till.conf`.",
+    ),
     key("files[].mode", Kind::Text(Form::Mode), "\"0644\"", "Permission bits, in quotes."),
     key("files[].owner", Kind::Number(0, 65_534), "0", "The owner's number; 0 is root."),
     key("files[].group", Kind::Number(0, 65_534), "0", "The group's number; 0 is root's."),
@@ -250,12 +252,7 @@ pub const APPLIANCE: &[Key] = &[
         "\"started\"",
         "When others may start after it: as soon as it runs, or when it says READY=1 to NOTIFY_SOCKET.",
     ),
-    key(
-        "units[].stop",
-        Kind::Duration(Seconds(1), Seconds(120)),
-        "10",
-        "How long it gets from SIGTERM to SIGKILL.",
-    ),
+    key("units[].stop", Kind::Duration(Seconds(1), Seconds(120)), "10", "How long it gets from SIGTERM to SIGKILL."),
     key(
         "trust",
         Kind::List(&Kind::Text(Form::Any)),
@@ -281,7 +278,12 @@ pub const APPLIANCE: &[Key] = &[
         "Helm charts (.tgz), served by k3s itself; a HelmChart manifest names one as `https://%{KUBERNETES_API}%/static/charts/FILE.tgz`.",
     ),
     key("registries", Kind::Section, "", "Mirrors and logins of container registries, as in k3s's registries.yaml."),
-    key("registries.mirrors", Kind::Named, "{}", "Where images of a registry come from, by its name; `\"*\"` means all."),
+    key(
+        "registries.mirrors",
+        Kind::Named,
+        "{}",
+        "Where images of a registry come from, by its name; `\"*\"` means all.",
+    ),
     key(
         "registries.mirrors{}.endpoint",
         Kind::List(&Kind::Text(Form::Any)),
@@ -303,12 +305,7 @@ pub const APPLIANCE: &[Key] = &[
     key("registries.configs{}.tls.ca_file", Kind::Text(Form::DevicePath), "", "The authority's certificate."),
     key("registries.configs{}.tls.cert_file", Kind::Text(Form::DevicePath), "", "This machine's certificate."),
     key("registries.configs{}.tls.key_file", Kind::Text(Form::DevicePath), "", "The key of that certificate."),
-    key(
-        "registries.configs{}.tls.insecure_skip_verify",
-        Kind::Flag,
-        "false",
-        "Whether any certificate is believed.",
-    ),
+    key("registries.configs{}.tls.insecure_skip_verify", Kind::Flag, "false", "Whether any certificate is believed."),
     key(
         "k3s",
         Kind::Section,

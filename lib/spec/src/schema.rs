@@ -29,7 +29,9 @@ fn section(table: &[Key], path: &str) -> Value {
 
 fn property(table: &[Key], key: &Key) -> Value {
     let mut property = match key.kind {
-        Kind::Section if SHORT_FORMS.iter().any(|(section, _)| *section == key.path) => json!({ "anyOf": [{ "type": "string" }, section(table, key.path)] }),
+        Kind::Section if SHORT_FORMS.iter().any(|(section, _)| *section == key.path) => {
+            json!({ "anyOf": [{ "type": "string" }, section(table, key.path)] })
+        }
         Kind::Section => section(table, key.path),
         Kind::Records => json!({ "type": "array", "items": section(table, &format!("{}[]", key.path)) }),
         Kind::Named => {

@@ -64,7 +64,9 @@ pub(crate) fn check(value: &Value) -> Result<(), (String, String)> {
         return Ok(());
     }
     let problem = match value {
-        Value::Object(_) => "is no reference to a secret: it takes one key, `secret` or `seed`, and a name of lower-case letters, digits, `-`, `_` and `.`",
+        Value::Object(_) => {
+            "is no reference to a secret: it takes one key, `secret` or `seed`, and a name of lower-case letters, digits, `-`, `_` and `.`"
+        }
         _ => "is written out; a secret must not be in an image",
     };
     Err((problem.into(), HINT.into()))
@@ -196,7 +198,9 @@ mod tests {
 
     #[test]
     fn a_literal_is_refused_and_never_repeated() {
-        for literal in [json!("hunter2"), json!({"secret": "hunter2", "seed": "x"}), json!({"secret": "../x"}), json!(7)] {
+        for literal in
+            [json!("hunter2"), json!({"secret": "hunter2", "seed": "x"}), json!({"secret": "../x"}), json!(7)]
+        {
             let (problem, hint) = check(&literal).unwrap_err();
             assert!(!format!("{problem}{hint}").contains("hunter2"));
             assert!(hint.starts_with("`{secret: NAME}`"));

@@ -66,7 +66,8 @@ impl Document {
     fn locate(&self, path: &Path, on_key: bool) -> Option<Place> {
         let mut steps = path.0.as_slice();
         // A short form has been expanded: what stands in the text is the value of the section itself.
-        let is_short = |step: &Step| matches!(step, Step::Key(name) if SHORT_FORMS.iter().any(|(known, _)| known == name));
+        let is_short =
+            |step: &Step| matches!(step, Step::Key(name) if SHORT_FORMS.iter().any(|(known, _)| known == name));
         if steps.len() == 2 && is_short(&steps[0]) && self.stop_at(steps, on_key).is_none() {
             steps = &steps[..1];
         }
@@ -218,8 +219,10 @@ mod tests {
         let found = lines(text);
         assert_eq!(
             found,
-            ["shop.yaml:5:37: registries.configs.r.example:5000.auth.password: is written out; a secret must not be in \
-              an image; try `{secret: NAME}`, or `{seed: NAME}` for a value that the flasher brings"]
+            [
+                "shop.yaml:5:37: registries.configs.r.example:5000.auth.password: is written out; a secret must not be in \
+              an image; try `{secret: NAME}`, or `{seed: NAME}` for a value that the flasher brings"
+            ]
         );
         assert!(lines(&text.replace("hunter2", "{secret: registry}")).is_empty());
         let found = lines(&text.replace("password", "pasword"));

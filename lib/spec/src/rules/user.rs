@@ -92,7 +92,11 @@ fn files(appliance: &Appliance) -> Vec<Finding> {
             found.push(Finding::error(key("to"), format!("{} belongs to Bakelite", file.to), *hint));
         }
         if !seen.insert(&file.to) {
-            found.push(Finding::error(key("to"), format!("{} is there twice", file.to), "another place for one of them"));
+            found.push(Finding::error(
+                key("to"),
+                format!("{} is there twice", file.to),
+                "another place for one of them",
+            ));
         }
     }
     found
@@ -111,7 +115,11 @@ fn units(appliance: &Appliance) -> Vec<Finding> {
             Some(program) if program.starts_with('/') => {}
             Some(program) => {
                 let problem = format!("`{program}` is not an absolute path");
-                found.push(Finding::error(key("command"), problem, "the program's whole path, such as `/usr/bin/till`"));
+                found.push(Finding::error(
+                    key("command"),
+                    problem,
+                    "the program's whole path, such as `/usr/bin/till`",
+                ));
             }
             None => found.push(Finding::error(key("command"), "is empty", "`[/usr/bin/till]`")),
         }
@@ -120,7 +128,11 @@ fn units(appliance: &Appliance) -> Vec<Finding> {
             if !is_known || *after == unit.name {
                 let names = UNITS.iter().copied().chain(appliance.units.iter().map(|unit| unit.name.as_str()));
                 let hint = crate::finding::nearest(after, names).unwrap_or("early");
-                found.push(Finding::error(key("after"), format!("there is no unit `{after}` to wait for"), format!("`{hint}`")));
+                found.push(Finding::error(
+                    key("after"),
+                    format!("there is no unit `{after}` to wait for"),
+                    format!("`{hint}`"),
+                ));
             }
         }
     }
@@ -249,7 +261,8 @@ mod tests {
 
     #[test]
     fn units_have_names_programs_and_an_order() {
-        let unit = |name: &str, command: &str, after: &str| json!({ "name": name, "command": [command], "after": [after] });
+        let unit =
+            |name: &str, command: &str, after: &str| json!({ "name": name, "command": [command], "after": [after] });
         let found = lines(json!({ "units": [
             unit("till", "/usr/bin/till", "early"), unit("ssh", "/x", "early"), unit("till", "/x", "early"),
             unit("b", "b", "netwrok"), unit("c", "/c", "d"), unit("d", "/d", "c"), { "name": "e", "command": [] },
@@ -282,7 +295,8 @@ mod tests {
 
     #[test]
     fn what_k3s_reads_needs_k3s_and_repositories_have_names_of_their_own() {
-        let repository = |name: &str| json!({ "name": name, "url": "/x", "suite": "s", "key": "k", "fingerprint": "0" });
+        let repository =
+            |name: &str| json!({ "name": name, "url": "/x", "suite": "s", "key": "k", "fingerprint": "0" });
         let found = lines(json!({
             "k3s": { "payload": "none" }, "images": ["a.tar"], "charts": ["x.tgz"],
             "repositories": [repository("shop"), repository("shop"), repository("debian")],
