@@ -85,8 +85,11 @@ pub enum Kind {
     Free,
 }
 
-/// The sections for which a text may stand, and the key that the text is then meant for.
-pub const SHORT_FORMS: &[(&str, fn(&str) -> &'static str)] =
+/// A section for which a text may stand, and the key that the text is then meant for.
+pub type ShortForm = (&'static str, fn(&str) -> &'static str);
+
+/// All sections that have a short form.
+pub const SHORT_FORMS: &[ShortForm] =
     &[("board", |_| "name"), ("k3s", |text| if matches!(text, "rehearsal" | "none") { "payload" } else { "version" })];
 
 /// What a board may be used with: sets of modules with their firmware, by their names in module-sets.yaml.
