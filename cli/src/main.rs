@@ -91,6 +91,15 @@ fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
                 screen.detail(&format!("left out: {} ({}), wanted by {}", left.name, left.why, left.wanted_by));
             }
         }
+        Command::Fetch { inputs, lock } => {
+            let (path, lock) = workshop::fetch(&Options { lock, ..options(inputs) }, screen)?;
+            screen.finish();
+            let packages = lock.packages.iter().chain(&lock.tools);
+            let bytes =
+                packages.clone().map(|package| package.size).chain(lock.payload.iter().map(|file| file.size)).sum();
+            let files = packages.count() + lock.payload.len();
+            screen.line(&format!("{}: {files} files, {}, are in the cache", path.display(), Size(bytes).human()));
+        }
         Command::Build(build) => build_image(build, screen)?,
         Command::Run(arguments) => return Ok(run::run(&arguments, screen)?),
     }

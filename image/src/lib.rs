@@ -14,6 +14,7 @@ pub mod error;
 pub mod host;
 pub mod payload;
 pub mod progress;
+pub mod repositories;
 pub mod source;
 pub mod start;
 pub mod tree;

@@ -140,7 +140,10 @@ impl<'a> Catalogue<'a> {
 }
 
 /// The key=value texts of a module's `.modinfo` section.
-fn modinfo(module: &[u8]) -> Result<Vec<(String, String)>, String> {
+///
+/// # Errors
+/// Why it is no module, in words.
+pub fn modinfo(module: &[u8]) -> Result<Vec<(String, String)>, String> {
     let file = object::File::parse(module).map_err(|error| error.to_string())?;
     let section = file.section_by_name(".modinfo").ok_or("has no .modinfo section")?;
     let bytes = section.data().map_err(|error| error.to_string())?;

@@ -5,13 +5,13 @@
 //! references to them, which the device fills in.
 
 pub mod archive;
-mod chart;
+pub mod chart;
 mod files;
 mod lookup;
 mod manifests;
 mod programs;
 pub mod reference;
-mod trust;
+pub mod trust;
 
 use crate::config::Config;
 use crate::error::{BuildError, io_error};

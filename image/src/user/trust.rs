@@ -32,8 +32,11 @@ pub(super) fn load(loading: &mut Loading<'_>) {
     }
 }
 
-/// The certificates of a file as plain PEM, and what is to be known of them; else the problem and what to try.
-fn certificates(bytes: &[u8], now: i64) -> Result<(Vec<u8>, Vec<String>), (String, String)> {
+/// The certificates of a file as plain PEM, and what is to be known of them at the time `now` (seconds since 1970).
+///
+/// # Errors
+/// The problem, and what to try.
+pub fn certificates(bytes: &[u8], now: i64) -> Result<(Vec<u8>, Vec<String>), (String, String)> {
     let refused = |problem: String, hint: &str| Err((problem, hint.to_string()));
     if holds_private_key(bytes) {
         return refused("holds a private key, which must not be in an image".into(), "the certificate alone");
