@@ -1,6 +1,5 @@
 //! What a machine needs before its programs: a clock that never goes back, a machine-id, kernel settings, swap.
 
-use crate::baked::Baked;
 use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, machine, read_text, tool, words};
 use std::path::Path;
@@ -83,20 +82,16 @@ pub fn machine_id() -> Result<(), SysError> {
     durable::replace("/run/bakelite/machine-id", format!("{id}\n").as_bytes(), 0o444)
 }
 
-/// Makes part of the memory compressed swap; what was done. The module is loaded by then.
+/// Makes compressed swap of so many bytes, unless the kernel can't; what was done. The module is loaded by then.
 ///
 /// # Errors
 /// Where the kernel lacks it or a tool fails.
-pub fn zram(baked: &Baked) -> Result<Option<String>, SysError> {
-    let bytes = baked.appliance.memory.zram.bytes(machine::memory());
-    if bytes == 0 || !Path::new("/sys/block/zram0").exists() {
-        return Ok(None);
-    }
+pub fn compressed_swap(bytes: u64) -> Result<String, SysError> {
     durable::write_plain("/sys/block/zram0/disksize", &bytes.to_string())?;
     let limit = Duration::from_secs(10);
     tool::must("/usr/bin/busybox", &["mkswap", "/dev/zram0"], limit)?;
     tool::must("/usr/bin/busybox", &["swapon", "/dev/zram0"], limit)?;
-    Ok(Some(format!("made {} MiB of compressed swap", bytes >> 20)))
+    Ok(format!("made {} MiB of compressed swap", bytes >> 20))
 }
 
 /// Takes over the node's name that firstboot has decided; the name, if there is one.

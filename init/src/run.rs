@@ -21,7 +21,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{LastStart, Report, Status, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, tool, words};
+use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -100,6 +100,10 @@ pub fn run() -> Result<Infallible, InitError> {
     arrange(&baked, &mut journal)?;
     wait_for(cold_plug);
     child(&[&["load"], K3S_MODULES].concat());
+    let swap = baked.appliance.memory.zram.bytes(facts::memory());
+    if swap > 0 && Path::new("/sys/block/zram0").exists() {
+        child(&["swap", &swap.to_string()]);
+    }
 
     let state = State::new(baked.units.clone(), attached.fault);
     let mut running = Running {
@@ -162,11 +166,6 @@ fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
     cgroups::prepare()?;
     if let Err(error) = link::loopback_up() {
         log::warn!("{}", words(&error));
-    }
-    wait_for(child(&["load", "zram"]));
-    match machine::zram(baked) {
-        Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
-        Err(error) => log::warn!("{}", words(&error)),
     }
     Ok(())
 }
