@@ -3,8 +3,10 @@
 use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, machine, read_text, tool, words};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+/// The clock and the running time of all boots, both in seconds, when they were last saved.
 const CLOCK: &str = "/var/lib/bakelite/clock";
 const MACHINE_ID: &str = "/var/lib/bakelite/machine-id";
 
@@ -26,6 +28,8 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("kernel/ctrl-alt-del", "0"),
     // Only what is at least a warning reaches the consoles; the status page is there.
     ("kernel/printk", "4 4 1 4"),
+    // Else the kernel drops what the early programs say when they say much at once.
+    ("kernel/printk_devkmsg", "on"),
 ];
 
 /// Sets the kernel's settings; one that this kernel lacks is skipped.
@@ -47,7 +51,9 @@ pub fn floor(now: i64, image: i64, saved: Option<i64>) -> i64 {
 /// # Errors
 /// Where the kernel refuses it.
 pub fn lift_clock(image: i64) -> Result<Option<String>, SysError> {
-    let saved = read_text(CLOCK).ok().and_then(|text| text.trim().parse().ok());
+    let saved = saved(&read_text(CLOCK).unwrap_or_default()).0;
+    // Read before anything is saved: this boot's time is added to what was before it.
+    running_time();
     let now = machine::clock();
     let floor = floor(now, image, saved);
     if floor == now {
@@ -57,12 +63,26 @@ pub fn lift_clock(image: i64) -> Result<Option<String>, SysError> {
     Ok(Some(format!("set the clock {} s ahead, to what is known at least", floor - now)))
 }
 
-/// Saves the clock, so that the next boot doesn't begin before now.
+/// Saves the clock, so that the next boot doesn't begin before now, and how long this machine has run.
 ///
 /// # Errors
 /// Where it can't be written.
 pub fn save_clock() -> Result<(), SysError> {
-    durable::write_durable(CLOCK, format!("{}\n", machine::clock()).as_bytes(), 0o644)
+    durable::write_durable(CLOCK, format!("{} {}\n", machine::clock(), running_time()).as_bytes(), 0o644)
+}
+
+/// How long this machine has run in all its boots, in seconds; a pulled plug loses the last minutes. Unlike the clock it
+/// never jumps.
+pub fn running_time() -> i64 {
+    static BEFORE: OnceLock<i64> = OnceLock::new();
+    let before = BEFORE.get_or_init(|| saved(&read_text(CLOCK).unwrap_or_default()).1.unwrap_or(0));
+    before + i64::try_from(machine::uptime().as_secs()).unwrap_or(0)
+}
+
+/// The clock and the running time that were saved, as far as they can be read.
+fn saved(text: &str) -> (Option<i64>, Option<i64>) {
+    let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
+    (numbers.next().flatten(), numbers.next().flatten())
 }
 
 /// Makes this machine's id once, and shows it in /run, where /etc/machine-id points.
@@ -105,7 +125,7 @@ pub fn take_hostname() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::floor;
+    use super::{floor, saved};
 
     #[test]
     fn the_clock_is_never_before_what_is_known() {
@@ -113,5 +133,13 @@ mod tests {
         assert_eq!(floor(0, 1_790_000_000, Some(1_800_000_000)), 1_800_000_000);
         assert_eq!(floor(1_900_000_000, 1_790_000_000, Some(1_800_000_000)), 1_900_000_000);
         assert_eq!(floor(5, 9, Some(-1)), 9);
+    }
+
+    #[test]
+    fn what_was_saved_is_read_as_far_as_it_is_whole() {
+        assert_eq!(saved("1790000000 86400\n"), (Some(1_790_000_000), Some(86_400)));
+        assert_eq!(saved("1790000000\n"), (Some(1_790_000_000), None));
+        assert_eq!(saved(""), (None, None));
+        assert_eq!(saved("\0\0\0\0"), (None, None));
     }
 }

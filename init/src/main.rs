@@ -95,7 +95,13 @@ fn work(part: &str, words: &[String]) {
             modules.load(&wanted)
         }
         // Whoever needs one of these sooner asks for it; what the machine waits for goes first.
-        _ => modules.in_background().load(words),
+        _ => {
+            let loaded = modules.in_background().load(words);
+            if let Err(error) = mounts::early(mounts::Stage::Beside) {
+                log::warn!("{}", bakelite_sys::words(&error));
+            }
+            loaded
+        }
     };
     log::info!("loaded {loaded} kernel modules ({part})");
 }

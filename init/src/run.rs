@@ -52,7 +52,7 @@ const K3S_MODULES: &[&str] = &[
 ];
 /// Between two saves of the clock.
 const CLOCK_EACH: Moment = 600_000;
-/// The same reason restarts the machine at most once in this time.
+/// The same reason restarts the machine at most once in so many seconds of running time: a clock may jump.
 const REBOOT_EACH: i64 = 24 * 3600;
 const REBOOTS: &str = "/var/lib/bakelite/reboots.json";
 
@@ -172,6 +172,7 @@ fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
 
 impl Running {
     fn run_for_ever(&mut self) -> Result<Infallible, InitError> {
+        self.look_at_room();
         self.feed(Event::Tick);
         loop {
             self.look_at_network();
@@ -422,17 +423,17 @@ impl Running {
         }
     }
 
-    /// Restarts because a unit asks for it, at most once a day for the same one.
+    /// Restarts because a unit asks for it, at most once in a day of running time for the same one.
     fn reboot_for(&mut self, unit: &str) {
         let read = std::fs::read(REBOOTS).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let mut reboots: BTreeMap<String, i64> = read.unwrap_or_default();
-        let clock = bakelite_sys::machine::clock();
-        if reboots.get(unit).is_some_and(|last| clock - last < REBOOT_EACH) {
+        let running = machine::running_time();
+        if reboots.get(unit).is_some_and(|last| running - last < REBOOT_EACH) {
             let text = format!("{unit} asks for a restart again; the last one is less than a day ago");
             self.journal.say(What::Effect { text });
             return;
         }
-        reboots.insert(unit.into(), clock);
+        reboots.insert(unit.into(), running);
         let noted = serde_json::to_vec(&reboots).ok().map(|bytes| durable::write_durable(REBOOTS, &bytes, 0o600));
         if matches!(noted, Some(Ok(()))) {
             self.go_down(Action::Reboot, &format!("{unit} asked for it"));
