@@ -99,7 +99,6 @@ pub fn run() -> Result<Infallible, InitError> {
     places::arrange(attached.fault.is_none())?;
     arrange(&baked, &mut journal)?;
     wait_for(cold_plug);
-    child(&[&["load"], K3S_MODULES].concat());
     let swap = baked.appliance.memory.zram.bytes(facts::memory());
     if swap > 0 && Path::new("/sys/block/zram0").exists() {
         child(&["swap", &swap.to_string()]);
@@ -395,14 +394,20 @@ impl Running {
         if unit.readiness == Readiness::Notify {
             environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());
         }
-        tool::spawn(tool::Start {
+        let is_first_payload = unit.role == Role::Payload && self.state.units[number].starts == 0;
+        let pid = tool::spawn(tool::Start {
             command: &unit.command,
             environment: &environment,
             output: Some(output),
             cgroup: cgroups::open(&unit.name),
             open_files: unit.open_files,
             oom_score: unit.oom_score,
-        })
+        })?;
+        if is_first_payload {
+            // Not sooner: until here the machine's processors have what k3s waits for to do.
+            child(&[&["load"], K3S_MODULES].concat());
+        }
+        Ok(pid)
     }
 
     fn signal(&self, number: usize, signal: rustix::process::Signal) {
