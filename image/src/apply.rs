@@ -6,7 +6,7 @@
 use crate::binaries::Binaries;
 use crate::boards;
 use crate::config::Config;
-use crate::decide::modules::Catalogue;
+use crate::decide::modules::{Catalogue, Closure, plain_path};
 use crate::decide::{boot, root, units};
 use crate::depmod;
 use crate::error::{BuildError, io_error};
@@ -160,9 +160,12 @@ fn trees(request: &Request<'_>, packages: &Tree, tools: &Tree, work: &Path) -> R
     let sets = |sets: &[String]| boards::modules_of(sets).map_err(|findings| BuildError::Config { findings });
     let catalogue = Catalogue::new(packages)?;
     let (early, all) = (sets(&board.modules.initramfs)?, sets(&board.modules.root)?);
-    let early_closure = catalogue.closure(&early)?;
-    let closure = catalogue.closure(&[early, all].concat())?;
+    let mut early_closure = catalogue.closure(&early)?;
+    let mut closure = catalogue.closure(&[early, all].concat())?;
     let release = catalogue.release.clone();
+    let packages = &plain_modules(&catalogue, packages, &closure, &work.join("modules"))?;
+    early_closure.made_plain();
+    closure.made_plain();
     let loader = boot::loader(board, packages)?;
     let kernel = boot::kernel(packages, &release)?.clone();
 
@@ -188,6 +191,26 @@ fn trees(request: &Request<'_>, packages: &Tree, tools: &Tree, work: &Path) -> R
     }
     initramfs.link("lib", "usr/lib");
     Ok(Trees { root, initramfs, loader, kernel, release, missing_firmware })
+}
+
+/// The packages' tree with the wanted modules unpacked beside the packed ones. The kernel takes most of a boot's time for unpacking xz on one
+/// core; squashfs packs them again, to nearly the same size, with what unpacks ten times as fast.
+fn plain_modules(
+    catalogue: &Catalogue<'_>,
+    packages: &Tree,
+    closure: &Closure,
+    folder: &Path,
+) -> Result<Tree, BuildError> {
+    let mut tree = packages.clone();
+    std::fs::create_dir_all(folder).map_err(io_error("making", folder))?;
+    for (number, path) in closure.paths.iter().enumerate().filter(|(_, path)| plain_path(path) != path.as_str()) {
+        let module = catalogue.plain(path)?;
+        let file = folder.join(number.to_string());
+        let blob = Blob::File { path: file.clone(), length: module.len() as u64 };
+        File::create(&file).and_then(|mut made| made.write_all(&module)).map_err(io_error("writing", &file))?;
+        tree.file(plain_path(path), 0o644, blob);
+    }
+    Ok(tree)
 }
 
 fn manifest(request: &Request<'_>, system: System, trees: &Trees) -> Result<Manifest, BuildError> {
