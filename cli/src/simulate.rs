@@ -4,7 +4,7 @@ use bakelite_image::{BuildError, config};
 use bakelite_plan::facts::Facts;
 use bakelite_plan::{Settings, forecast};
 use bakelite_spec::finding::Finding;
-use bakelite_spec::manifest::{FORMAT, Manifest, PayloadManifest, System};
+use bakelite_spec::manifest::{FORMAT, Manifest, PayloadManifest, System, UserManifest};
 use std::path::Path;
 
 /// The forecast's lines.
@@ -42,6 +42,7 @@ fn settings(config: config::Config) -> Settings {
             program: String::new(),
             files: Vec::new(),
         },
+        user: UserManifest::default(),
     };
     Settings { appliance: config.appliance, manifest }
 }

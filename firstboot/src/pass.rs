@@ -69,6 +69,10 @@ fn run_step(
             });
         }
         let (outcome, fault) = match decision {
+            Decision::Warn(fault) => {
+                report.warnings.push(format!("{} ({}): {}", fault.text, fault.code.name(), fault.hint));
+                (Outcome::GoOn, None)
+            }
             Decision::Run(_, actions) => {
                 actions.iter().try_for_each(|action| world.apply(action).map(drop))?;
                 continue;

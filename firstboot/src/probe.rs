@@ -1,7 +1,7 @@
 //! Looks at the machine and changes nothing.
 
 use crate::disks::{self, Looked};
-use crate::{moving, sealing};
+use crate::{moving, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
 use bakelite_spec::records::Place;
@@ -22,6 +22,7 @@ const FILES: &[&str] = &[
     data_disk::DEVICES,
     address::LAST,
     k3s_config::CONFIG,
+    bakelite_plan::placed::RECORD,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
     "/run/bakelite/hosts",
@@ -39,6 +40,10 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
     let mut addresses = link::addresses();
     let dummy = addresses.remove(link::STAND_IN).map(|addresses| Dummy { addresses });
     let images = at(payload::IMAGES);
+    let files: BTreeMap<String, String> =
+        FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect();
+    let recorded =
+        files.get(bakelite_plan::placed::RECORD).map_or_else(Vec::new, |text| placed::still_there(root, text));
     let disks = disks::all(root, looked);
     let mut facts = Facts {
         serial: machine::serial(root),
@@ -51,8 +56,8 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         default_route: link::default_link(root).is_some(),
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
-        files: FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect(),
-        present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).collect(),
+        files,
+        present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
         image_links: names_in(&images)
             .into_iter()
             .filter_map(|name| {
@@ -60,6 +65,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
                 Some((format!("{}/{name}", payload::IMAGES), target.to_string_lossy().into_owned()))
             })
             .collect(),
+        placed: placed::states(root),
         hollow: hollow(&at),
         waited,
         vanished: disks::has_vanished(&disks),

@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{moving, probe, storage};
+use crate::{moving, placed, probe, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -125,6 +125,7 @@ impl World for Machine {
                 durable::remove_file(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
+            Action::Place(file) => return placed::place(&self.root, file),
             Action::Remove { path } => {
                 let path = self.at(path);
                 durable::remove_file(&path)?;

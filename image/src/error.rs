@@ -85,6 +85,16 @@ pub enum BuildError {
         /// The path.
         path: String,
     },
+    /// A user's file in a place that something else has.
+    #[error(
+        "{path} can't be put into the image: {blocked} is a folder or a link there; choose another place in `files`"
+    )]
+    UserFile {
+        /// The file.
+        path: String,
+        /// What is in its way.
+        blocked: String,
+    },
     /// Getting the inputs.
     #[error(transparent)]
     Source(#[from] SourceError),

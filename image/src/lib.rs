@@ -9,14 +9,17 @@ pub mod boards;
 pub mod config;
 pub mod decide;
 mod depmod;
+pub mod elf;
 pub mod error;
 pub mod host;
 pub mod payload;
 pub mod progress;
+pub mod repositories;
 pub mod source;
 pub mod start;
 pub mod tree;
 mod unpack;
+pub mod user;
 pub mod workshop;
 pub mod write;
 

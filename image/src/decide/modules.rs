@@ -47,6 +47,13 @@ pub struct Closure {
     pub firmware: BTreeSet<String>,
 }
 
+impl Closure {
+    /// The same modules under the names that they have unpacked.
+    pub fn made_plain(&mut self) {
+        self.paths = self.paths.iter().map(|path| plain_path(path).to_string()).collect();
+    }
+}
+
 /// The modules of one kernel in a tree.
 #[derive(Clone, Debug)]
 pub struct Catalogue<'a> {
@@ -122,25 +129,40 @@ impl<'a> Catalogue<'a> {
     }
 
     fn info(&self, path: &str) -> Result<Vec<(String, String)>, ModuleError> {
+        let module = self.plain(path)?;
+        modinfo(&module).map_err(|problem| ModuleError::Read { path: path.into(), problem })
+    }
+
+    /// A module's bytes as the kernel runs them, its signature behind them.
+    ///
+    /// # Errors
+    /// When it isn't a file, or unpacks to nothing or to too much.
+    pub fn plain(&self, path: &str) -> Result<Vec<u8>, ModuleError> {
         let failed = |problem: String| ModuleError::Read { path: path.into(), problem };
         let packed = match self.tree.blob(path) {
             Some(blob) => blob.read().map_err(|error| failed(error.to_string()))?,
             None => return Err(failed("is not a file".into())),
         };
-        let module = if path.ends_with(".xz") {
-            let mut module = Vec::new();
-            let reader = lzma_rust2::XzReader::new(&packed[..], true);
-            reader.take(MODULE_LIMIT).read_to_end(&mut module).map_err(|error| failed(error.to_string()))?;
-            module
-        } else {
-            packed
-        };
-        modinfo(&module).map_err(failed)
+        if plain_path(path) == path {
+            return Ok(packed);
+        }
+        let mut module = Vec::new();
+        let reader = lzma_rust2::XzReader::new(&packed[..], true);
+        reader.take(MODULE_LIMIT).read_to_end(&mut module).map_err(|error| failed(error.to_string()))?;
+        Ok(module)
     }
 }
 
+/// A module's path when it isn't packed any more.
+pub fn plain_path(path: &str) -> &str {
+    path.strip_suffix(".xz").unwrap_or(path)
+}
+
 /// The key=value texts of a module's `.modinfo` section.
-fn modinfo(module: &[u8]) -> Result<Vec<(String, String)>, String> {
+///
+/// # Errors
+/// Why it is no module, in words.
+pub fn modinfo(module: &[u8]) -> Result<Vec<(String, String)>, String> {
     let file = object::File::parse(module).map_err(|error| error.to_string())?;
     let section = file.section_by_name(".modinfo").ok_or("has no .modinfo section")?;
     let bytes = section.data().map_err(|error| error.to_string())?;

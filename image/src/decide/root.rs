@@ -224,10 +224,14 @@ pub fn merged(path: &str) -> String {
     }
 }
 
+/// What of /usr/share even a package that a person asked for has no use for on an appliance.
+const DROPPED_SHARED: &[&str] = &["bug", "doc", "doc-base", "info", "lintian", "locale", "man", "menu"];
+
 /// Takes away what no appliance needs; modules and firmware stay only as far as they are in the closure.
 ///
-/// Gives the firmware that is asked for and that no package brought.
-pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
+/// `keeps_shared` keeps most of /usr/share, without which a person's own packages may not run. Gives the firmware that
+/// is asked for and that no package brought.
+pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool) -> Vec<String> {
     let below = |path: &str, folder: &str| {
         path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
@@ -242,7 +246,9 @@ pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
         if let Some(name) = firmware(path) {
             return wanted_firmware(&name);
         }
+        let shared = path.strip_prefix("usr/share/").filter(|_| keeps_shared);
         KEPT.iter().any(|kept| below(path, kept))
+            || shared.is_some_and(|path| !DROPPED_SHARED.iter().any(|dropped| below(path, dropped)))
             || !(DROPPED.iter().any(|dropped| below(path, dropped)) || gconv(path))
     });
     let brought: Vec<String> = tree.entries().filter_map(|(path, _)| firmware(path)).collect();
@@ -352,12 +358,19 @@ mod tests {
             tree.file(path, 0o644, b"x".to_vec());
         }
         let firmware = ["nic/a.fw", "tigon/*.bin", "nic/absent.fw"].map(String::from).into();
-        let missing = prune(&mut tree, &Closure { firmware, ..Closure::default() });
+        let missing = prune(&mut tree, &Closure { firmware, ..Closure::default() }, false);
         assert_eq!(missing, ["nic/absent.fw"]);
         assert!(
             tree.get("usr/lib/firmware/nic/a.fw.xz").is_some() && tree.get("usr/lib/firmware/tigon/tg3.bin").is_some()
         );
         assert!(tree.get("usr/lib/firmware/nic/b.fw").is_none() && tree.get("usr/share/doc").is_none());
         assert!(tree.get("usr/bin/x").is_some());
+        let mut tree = Tree::default();
+        tree.file("usr/share/doc/x", 0o644, b"x".to_vec());
+        tree.file("usr/share/till/x", 0o644, b"x".to_vec());
+        tree.file("usr/include/x.h", 0o644, b"x".to_vec());
+        prune(&mut tree, &Closure::default(), true);
+        let paths: Vec<_> = tree.entries().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["usr", "usr/share", "usr/share/till", "usr/share/till/x"]);
     }
 }

@@ -13,6 +13,9 @@ use super::relation::{self, Relation, is_package_name, is_version};
 /// Memory that decompressing an index or package may take, in KiB; `xz -9` needs 65 MiB.
 pub(crate) const XZ_MEMORY_KIB: u32 = 128 << 10;
 
+/// By how much the priority of a further repository's packages ranks lower; greater than any rank of Debian's.
+const FURTHER: u8 = 16;
+
 /// One package as a suite offers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
@@ -30,7 +33,7 @@ pub struct Package {
     pub size: u64,
     /// Sum of the .deb.
     pub sha256: Sha256,
-    /// Rank of its priority, 0 for "required"; decides between packages that provide the same.
+    /// Rank of its priority, 0 for "required", Debian's before others'; decides between packages that provide the same.
     pub priority: u8,
     /// `Pre-Depends` and `Depends`.
     pub depends: String,
@@ -66,6 +69,24 @@ impl Index {
                 )
             })?;
             self.insert(package)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what another index has under names that aren't taken, and under those of `prefer` in place of what is there.
+    pub(crate) fn add_further(&mut self, other: Self, prefer: &[String]) -> io::Result<()> {
+        for name in prefer {
+            for place in self.by_name.remove(name).into_iter().flatten() {
+                self.providers.values_mut().for_each(|providers| providers.retain(|(provider, _)| *provider != place));
+            }
+        }
+        let taken: std::collections::HashSet<String> = self.by_name.keys().cloned().collect();
+        for mut package in other.packages {
+            if !taken.contains(&package.name) {
+                // Of several that provide the same, Debian's comes first.
+                package.priority = package.priority.saturating_add(FURTHER);
+                self.insert(package)?;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
+use bakelite_spec::manifest::PlacedFile;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -115,6 +116,8 @@ pub enum Action {
         /// How much it is about.
         amount: crate::facts::Amount,
     },
+    /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
+    Place(PlacedFile),
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

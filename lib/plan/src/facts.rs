@@ -29,6 +29,8 @@ pub struct Facts {
     pub present: Vec<String>,
     /// Links below the folder of container images, with their targets.
     pub image_links: BTreeMap<String, String>,
+    /// For each file that the image brings for another place, by that place: whether it is as it has to be.
+    pub placed: BTreeMap<String, PlacedState>,
     /// Empty files in the places that [`crate::debris`] names.
     pub hollow: Vec<String>,
     /// How long this pass has waited for an address, in seconds.
@@ -71,6 +73,18 @@ pub struct Database {
     pub revision: u64,
     /// The name of its bootstrap row.
     pub row: String,
+}
+
+/// The state of a placed file. A secret's value is no fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacedState {
+    /// It is there as it has to be.
+    Same,
+    /// It is absent or another.
+    Differs,
+    /// Secrets of these names are missing, without which it can't be made.
+    Lacks(Vec<String>),
 }
 
 /// A wired link.

@@ -37,7 +37,9 @@ fn pass(steps: &[Step], facts: &Facts, settings: &Settings, text: &mut String) -
 
 fn fault(decision: &Decision) -> Option<&Fault> {
     match decision {
-        Decision::Without(fault) | Decision::Reboot(fault) | Decision::Refuse(fault) => Some(fault),
+        Decision::Warn(fault) | Decision::Without(fault) | Decision::Reboot(fault) | Decision::Refuse(fault) => {
+            Some(fault)
+        }
         Decision::Wait(_, fault) => fault.as_ref(),
         Decision::Done(_) | Decision::Skip(_) | Decision::Run(..) => None,
     }

@@ -17,6 +17,7 @@ pub mod hostname;
 pub mod identity;
 pub mod k3s_config;
 pub mod payload;
+pub mod placed;
 pub mod seal;
 pub mod settings;
 pub mod step;

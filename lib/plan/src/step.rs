@@ -2,7 +2,9 @@
 
 use crate::action::Action;
 use crate::facts::Facts;
-use crate::{Settings, address, cluster, data_disk, debris, home, identity, k3s_config, payload, seal, settings};
+use crate::{
+    Settings, address, cluster, data_disk, debris, home, identity, k3s_config, payload, placed, seal, settings,
+};
 use bakelite_spec::fault::{Code, Fault};
 
 /// What a step decides. Every variant says why, for a person.
@@ -14,7 +16,9 @@ pub enum Decision {
     Skip(String),
     /// To be done, in this order; the last one makes it count.
     Run(String, Vec<Action>),
-    /// Not as it was meant, and the machine goes on without it.
+    /// It can't be done now, but what comes after doesn't depend on it.
+    Warn(Fault),
+    /// Not as it was meant, and the machine goes on without it; a person should see it all the time.
     Without(Fault),
     /// Not yet: what is waited for, and what is wrong if that is more than a matter of seconds.
     Wait(String, Option<Fault>),
@@ -34,6 +38,7 @@ impl Decision {
             Self::Without(_) => "without",
             Self::Wait(..) => "wait",
             Self::Reboot(_) => "reboot",
+            Self::Warn(_) => "warn",
             Self::Refuse(_) => "refuse",
         }
     }
@@ -42,7 +47,7 @@ impl Decision {
     pub fn why(&self) -> &str {
         match self {
             Self::Done(why) | Self::Skip(why) | Self::Run(why, _) | Self::Wait(why, _) => why,
-            Self::Without(fault) | Self::Reboot(fault) | Self::Refuse(fault) => &fault.text,
+            Self::Warn(fault) | Self::Without(fault) | Self::Reboot(fault) | Self::Refuse(fault) => &fault.text,
         }
     }
 
@@ -81,6 +86,7 @@ pub const EARLY: &[Step] = &[
     Step { name: "data-disk", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: data_disk::decide },
     Step { name: "identity", ends_the_pass: false, fails_as: None, decide: identity::decide },
     Step { name: "settings", ends_the_pass: false, fails_as: None, decide: settings::decide },
+    Step { name: "files", ends_the_pass: false, fails_as: None, decide: placed::decide_early },
     Step { name: "seal", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: seal::decide },
 ];
 
@@ -90,6 +96,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "integrity", ends_the_pass: true, fails_as: None, decide: cluster::integrity },
     Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },
     Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
+    Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
     Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },
     Step { name: "k3s-config", ends_the_pass: true, fails_as: None, decide: k3s_config::decide },
 ];

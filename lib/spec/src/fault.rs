@@ -104,6 +104,8 @@ codes! {
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
     NoNetwork, "no-network", Wait, "No cable, or nothing answers at the other end; k3s runs on this machine alone.";
     UnitFailing, "unit-failing", Us, "The service ends again and again; its last words are in /var/lib/bakelite/last-words.";
+    UserUnitFailing, "user-unit-failing", You, "A program of your own ends again and again; its last words are in /var/lib/bakelite/last-words.";
+    SecretMissing, "secret-missing", You, "Put the secret into /var/lib/bakelite/secrets under its name, mode 0600, or flash with a seed that brings it.";
     PayloadDamaged, "payload-damaged", Hardware, "A k3s file on the card isn't what was flashed; flash the card again.";
     K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";
     K3sClock, "k3s-clock", You, "The clock is wrong; give the machine a network or set the clock.";

@@ -12,6 +12,7 @@ pub mod cmdline;
 pub mod event;
 pub mod fault;
 pub mod finding;
+mod form;
 pub mod k3s;
 pub mod keys;
 pub mod layers;
@@ -22,6 +23,7 @@ pub mod records;
 pub mod rules;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod secret;
 pub mod status;
 pub mod unit;
 #[cfg(feature = "yaml")]

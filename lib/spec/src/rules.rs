@@ -5,6 +5,8 @@ use crate::board::Board;
 use crate::finding::Finding;
 use serde_json::Value;
 
+pub mod user;
+
 /// One rule.
 pub struct Rule {
     /// Its stable name.

@@ -118,7 +118,7 @@ pub struct Report {
 pub struct StepReport {
     /// The step's name.
     pub step: String,
-    /// `done`, `skip`, `run` or `refuse`.
+    /// `done`, `skip`, `run`, `warn` or `refuse`.
     pub decision: String,
     /// Why, as a sentence.
     pub why: String,

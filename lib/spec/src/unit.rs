@@ -56,6 +56,8 @@ pub enum Role {
     Born,
     /// k3s or the rehearsal. Its processes are not killed with it (containers live on).
     Payload,
+    /// A program of the user's own. Whatever it does, the machine's own life goes on.
+    User,
 }
 
 /// Whether a unit ends by itself.

@@ -4,7 +4,7 @@ use bakelite_plan::Settings;
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::board::Board;
 use bakelite_spec::keys::{APPLIANCE, BOARD, defaults};
-use bakelite_spec::manifest::{Manifest, PayloadFile, PayloadManifest, System};
+use bakelite_spec::manifest::{Manifest, PayloadFile, PayloadManifest, System, UserManifest};
 use serde_json::{Value, json};
 
 const IMAGES: &str = "/usr/lib/bakelite/payload/k3s-airgap-images-amd64.tar.zst";
@@ -31,6 +31,7 @@ pub fn settings(changes: &Value) -> Settings {
             program: "/usr/lib/bakelite/payload/k3s".into(),
             files: vec![file("/usr/lib/bakelite/payload/k3s", false), file(IMAGES, true)],
         },
+        user: UserManifest::default(),
     };
     let mut values = lay(APPLIANCE, changes);
     if changes.get("storage").is_none() {

@@ -414,7 +414,8 @@ impl Bench {
             | Action::RemoveEmpty { .. }
             | Action::AwaitAddress { .. }
             | Action::MakeDummy { .. }
-            | Action::RemoveDummy => {}
+            | Action::RemoveDummy
+            | Action::Place(_) => {}
         }
         Ok(())
     }
