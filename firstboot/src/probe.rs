@@ -4,7 +4,7 @@ use crate::placed;
 use bakelite_plan::facts::{Dummy, Facts, Link};
 use bakelite_plan::{address, debris, identity, k3s_config, payload, settings};
 use bakelite_spec::status::paths;
-use bakelite_sys::{link, machine, mount, names_in, read_text};
+use bakelite_sys::{block, link, machine, mount, names_in, read_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,12 @@ const FILES: &[&str] = &[
     identity::RECORD,
     address::LAST,
     k3s_config::CONFIG,
+    k3s_config::KUBELET,
+    k3s_config::AUDIT_POLICY,
+    k3s_config::tier::FIRST,
+    k3s_config::quiet::REFUSED,
+    k3s_config::quiet::LAST_START,
+    paths::PAYLOAD_ENVIRONMENT,
     bakelite_plan::placed::RECORD,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
@@ -57,6 +63,8 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
             .collect(),
         placed: placed::states(root),
         hollow: hollow(&at),
+        memory: machine::memory(),
+        slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,
     }
 }

@@ -78,7 +78,8 @@ pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Findi
         findings.into_iter().map(|finding| placed(&finding.key.clone(), finding)).collect::<Vec<_>>()
     })?;
     let mut findings = key_findings(&appliance, &placed);
-    findings.extend(rules::user::findings(&appliance).into_iter().map(|finding| placed(&finding.key.clone(), finding)));
+    let more = rules::user::findings(&appliance).into_iter().chain(rules::k3s::findings(&appliance));
+    findings.extend(more.map(|finding| placed(&finding.key.clone(), finding)));
     findings.extend(rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)));
     if stops(&findings) {
         return Err(findings);
