@@ -77,9 +77,15 @@ mod tests {
             load(&config).map_err(|findings| findings[0].to_string())
         };
         let found = read("4158 7F7D B8C7 74BC CF13  1416 762F 67A0 B2C3 9DE4", "shop.gpg").unwrap();
-        assert_eq!((found[0].repository.url.as_str(), found[0].repository.components.len()), ("https://shop.example/apt", 1));
+        assert_eq!(
+            (found[0].repository.url.as_str(), found[0].repository.components.len()),
+            ("https://shop.example/apt", 1)
+        );
         let error = read(&"A".repeat(40), "shop.gpg").unwrap_err();
-        assert!(error.starts_with("a.yaml:6:5: repositories[0].key: ") && error.contains("it holds 41587F7DB8"), "{error}");
+        assert!(
+            error.starts_with("a.yaml:6:5: repositories[0].key: ") && error.contains("it holds 41587F7DB8"),
+            "{error}"
+        );
         assert!(read(&"A".repeat(40), "none.gpg").unwrap_err().contains("none.gpg can't be read"));
     }
 }

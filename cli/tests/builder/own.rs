@@ -67,7 +67,8 @@ fn what_is_wrong_with_them_is_told_at_once_and_nothing_is_written() {
     let bench = Bench::new(bakery, OWN);
     put(&bench.at("till.sh"), "-----BEGIN RSA PRIVATE KEY-----\nhunter2\n");
     put(&bench.at("app/till.yaml"), "apiVersion: v1\nkind: Secret\nmetadata: {name: till}\nstringData: {a: hunter2}\n");
-    let words = ["files[0].from: holds a private key", "till.yaml:4:17: stringData.a: Secret till has a secret written out"];
+    let words =
+        ["files[0].from: holds a private key", "till.yaml:4:17: stringData.a: Secret till has a secret written out"];
     for arguments in [&["check"][..], &["build", "--offline", "--output"]] {
         let mut run = command(&bakery.program);
         run.args(arguments);
@@ -80,7 +81,10 @@ fn what_is_wrong_with_them_is_told_at_once_and_nothing_is_written() {
     // What can only be seen with the root tree at hand.
     put(&bench.at("till.sh"), "#!/usr/bin/perl\n");
     put(&bench.at("app/till.yaml"), CONFIG_MAP);
-    let words = ["units[0].command: /usr/local/bin/till is a script for /usr/bin/perl, which is not in the image", "`packages`"];
+    let words = [
+        "units[0].command: /usr/local/bin/till is a script for /usr/bin/perl, which is not in the image",
+        "`packages`",
+    ];
     refused(bench.build(bakery).arg("--offline"), 2, &words);
     bench.nothing_left();
 }

@@ -124,8 +124,7 @@ fn schema_line(file: &Text) -> Option<String> {
     let is_board = file.path.starts_with("board-configs/") && !file.path.ends_with("module-sets.yaml");
     // In folders of the examples are the files that they name.
     let is_example = file.path.strip_prefix("examples/").is_some_and(|rest| !rest.contains('/'));
-    let is_checked =
-        is_board || is_example || file.path.starts_with("scripts/scenarios/appliances/");
+    let is_checked = is_board || is_example || file.path.starts_with("scripts/scenarios/appliances/");
     let lacks = file.path.ends_with(".yaml") && is_checked && !file.text.starts_with(SCHEMA_LINE);
     lacks.then(|| format!("{}:1: lacks the line `{SCHEMA_LINE}…`", file.path))
 }
