@@ -158,7 +158,8 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
-                load(&path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+                let config = load(&path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+                crate::user::load(&config).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
                 seen += 1;
             }
         }
