@@ -6,7 +6,7 @@ use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
 use bakelite_spec::records::Place;
 use bakelite_spec::status::paths;
-use bakelite_sys::{link, machine, mount, names_in, read_text, words};
+use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,12 @@ const FILES: &[&str] = &[
     data_disk::DEVICES,
     address::LAST,
     k3s_config::CONFIG,
+    k3s_config::KUBELET,
+    k3s_config::AUDIT_POLICY,
+    k3s_config::tier::FIRST,
+    k3s_config::quiet::REFUSED,
+    k3s_config::quiet::LAST_START,
+    paths::PAYLOAD_ENVIRONMENT,
     bakelite_plan::placed::RECORD,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
@@ -67,6 +73,8 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
             .collect(),
         placed: placed::states(root),
         hollow: hollow(&at),
+        memory: machine::memory(),
+        slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,
         vanished: disks::has_vanished(&disks),
         disks,

@@ -78,7 +78,8 @@ pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Findi
         findings.into_iter().map(|finding| placed(&finding.key.clone(), finding)).collect::<Vec<_>>()
     })?;
     let mut findings = key_findings(&appliance, &placed);
-    findings.extend(rules::user::findings(&appliance).into_iter().map(|finding| placed(&finding.key.clone(), finding)));
+    let more = rules::user::findings(&appliance).into_iter().chain(rules::k3s::findings(&appliance));
+    findings.extend(more.map(|finding| placed(&finding.key.clone(), finding)));
     findings.extend(rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)));
     if stops(&findings) {
         return Err(findings);
@@ -157,7 +158,8 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
-                load(&path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+                let config = load(&path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+                crate::user::load(&config).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
                 seen += 1;
             }
         }

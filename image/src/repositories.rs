@@ -58,3 +58,34 @@ pub fn load(config: &Config) -> Result<Vec<Further>, Vec<Finding>> {
     }
     if findings.is_empty() { Ok(loaded) } else { Err(findings) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_by_its_fingerprint_or_its_line_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = include_bytes!("source/keys/debian-archive-trixie-stable.gpg");
+        crate::host::file::write(&folder.path().join("shop.gpg"), key).unwrap();
+        let read = |fingerprint: &str, file: &str| {
+            let text = format!(
+                "board: qemu-x86_64\nrepositories:\n  - name: shop\n    url: https://shop.example/apt/\n    suite: stable\n    \
+                 key: {file}\n    fingerprint: {fingerprint}\n"
+            );
+            let config = crate::config::read("a.yaml", &text, folder.path().into()).unwrap();
+            load(&config).map_err(|findings| findings[0].to_string())
+        };
+        let found = read("4158 7F7D B8C7 74BC CF13  1416 762F 67A0 B2C3 9DE4", "shop.gpg").unwrap();
+        assert_eq!(
+            (found[0].repository.url.as_str(), found[0].repository.components.len()),
+            ("https://shop.example/apt", 1)
+        );
+        let error = read(&"A".repeat(40), "shop.gpg").unwrap_err();
+        assert!(
+            error.starts_with("a.yaml:6:5: repositories[0].key: ") && error.contains("it holds 41587F7DB8"),
+            "{error}"
+        );
+        assert!(read(&"A".repeat(40), "none.gpg").unwrap_err().contains("none.gpg can't be read"));
+    }
+}

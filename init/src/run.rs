@@ -21,7 +21,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{LastStart, Report, Status, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
+use bakelite_sys::{SysError, durable, link, machine as facts, read_text, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -394,6 +394,10 @@ impl Running {
         let output = self.pump.begin_output(number)?;
         let unit = &self.state.units[number].unit;
         let mut environment = unit.environment.clone();
+        let file = unit.environment_file.as_ref().and_then(|path| read_text(path).ok()).unwrap_or_default();
+        environment.extend(
+            file.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())),
+        );
         // One-shots say what they are doing, too.
         if unit.readiness == Readiness::Notify || unit.kind == Kind::Oneshot {
             environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());

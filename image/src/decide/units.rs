@@ -1,6 +1,6 @@
 //! The table of units that init keeps running, for one appliance.
 
-use bakelite_spec::appliance::{Appliance, Payload, UnitKind, UnitReady, UserUnit};
+use bakelite_spec::appliance::{Appliance, K3sRole, Payload, UnitKind, UnitReady, UserUnit};
 use bakelite_spec::board::Board;
 use bakelite_spec::manifest::PayloadManifest;
 use bakelite_spec::status::paths;
@@ -62,15 +62,19 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
     }
     units.push(Unit { start_seconds: Some(SETTLE_SECONDS), ..oneshot("settle", Role::Settle, &["early"]) });
     if payload.kind != Payload::None {
+        let k3s = &appliance.k3s;
+        let port = k3s.config.get("https-listen-port").and_then(serde_json::Value::as_u64);
+        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(K3S_PORT);
         units.push(Unit {
             // containerd's own log is not rotated small enough for flash; k3s's log says what matters.
             environment: BTreeMap::from([("CONTAINERD_LOG_LEVEL".into(), "warn".into())]),
+            environment_file: Some(paths::PAYLOAD_ENVIRONMENT.into()),
             readiness: Readiness::Notify,
             stop_seconds: 60,
             start_seconds: Some(K3S_START_SECONDS),
-            alive_port: Some(K3S_PORT),
+            alive_port: (k3s.role == K3sRole::Server).then_some(port),
             open_files: Some(K3S_OPEN_FILES),
-            ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, "server"], &["settle"])
+            ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, k3s.role.name()], &["settle"])
         });
         units.push(oneshot("born", Role::Born, &[payload_unit(payload.kind)]));
     }
@@ -114,6 +118,7 @@ fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
         role,
         command: command.iter().map(ToString::to_string).collect(),
         environment: BTreeMap::new(),
+        environment_file: None,
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind: Kind::Service,

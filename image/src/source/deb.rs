@@ -16,6 +16,9 @@ use super::packages::{Capped, XZ_MEMORY_KIB};
 const DATA_LIMIT: u64 = 8 << 30;
 const CONTROL_LIMIT: u64 = 32 << 20;
 
+/// The most entries that one package may bring. The kernel's headers, the largest of all, have 60 000.
+const ENTRIES_LIMIT: usize = 500_000;
+
 /// zstd windows up to 128 MiB, as `dpkg-deb` writes at most.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -136,8 +139,11 @@ fn read_data<E: From<SourceError>>(
     let broken = |error: io::Error| fail(format!("data.tar: {error}"));
     let mut archive = tar::Archive::new(reader);
     let mut tree = Tree::default();
-    for entry in archive.entries().map_err(broken)? {
+    for (number, entry) in archive.entries().map_err(broken)?.enumerate() {
         let mut entry = entry.map_err(broken)?;
+        if number >= ENTRIES_LIMIT {
+            return Err(fail(format!("it has more than {ENTRIES_LIMIT} entries, which no package has")).into());
+        }
         let raw = text(&entry.path_bytes()).map_err(fail)?;
         let path = normalise(&raw).map_err(fail)?;
         if path.is_empty() {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::cache::{Cache, Size, Wanted};
 use super::digest::{Hashing, Sha256};
 use super::error::SourceError;
+use super::http::without_password;
 use super::lock::LockedFile;
 use super::zstd_frames::largest_window;
 use crate::elf;
@@ -157,7 +158,7 @@ pub fn from_site(
         let wanted = Wanted { name: name.clone(), url: url.clone(), size, sha256 };
         let path = cache.fetch(&wanted, listen).map_err(unfetched)?;
         let size = fs::metadata(&path).map_err(SourceError::reading(&path))?.len();
-        Ok::<_, SourceError>(PayloadFile { name, path, size, sha256, source: url })
+        Ok::<_, SourceError>(PayloadFile { name, path, size, sha256, source: without_password(&url) })
     };
     let name = target.checksums();
     let mut sums = BTreeMap::new();

@@ -18,11 +18,12 @@ use crate::error::{BuildError, io_error};
 use crate::payload::Payload;
 use crate::tree::{Blob, Entry, Node, Tree};
 use archive::Archive;
-use bakelite_spec::appliance::Registries;
+use bakelite_spec::appliance::{K3s, Registries};
 use bakelite_spec::finding::{Finding, stops};
 use bakelite_spec::manifest::{Pass, PayloadFile, PlacedFile, UserManifest};
-use bakelite_spec::secret::{self, Quoting};
+use bakelite_spec::secret::{self, Quoting, SecretRef};
 use bakelite_spec::status::paths;
+use serde_json::{Map, Value};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,8 @@ const MANIFESTS: &str = "/var/lib/rancher/k3s/server/manifests";
 /// Where k3s serves charts from.
 const CHARTS: &str = "/var/lib/rancher/k3s/server/static/charts";
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
+/// A drop-in of config.yaml (k3s.md 5.1: read after it, in lexical order).
+const SECRET_CONFIG: &str = "/etc/rancher/k3s/config.yaml.d/90-bakelite-secrets.yaml";
 const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// What a person adds, read and judged.
@@ -62,6 +65,7 @@ pub fn load(config: &Config) -> Result<User, Vec<Finding>> {
     manifests::load(&mut loading);
     chart::load(&mut loading);
     loading.registries(&config.appliance.registries);
+    loading.secret_config(&config.appliance.k3s);
     let Loading { mut user, findings, .. } = loading;
     user.manifest.secrets.sort();
     user.manifest.secrets.dedup();
@@ -119,21 +123,38 @@ impl Loading<'_> {
         self.user.manifest.placed.push(placed);
     }
 
-    /// registries.yaml: JSON, which is YAML, with a reference wherever a secret goes.
+    /// registries.yaml.
     fn registries(&mut self, registries: &Registries) {
-        if registries.is_empty() {
-            return;
+        if !registries.is_empty() {
+            let values = serde_json::to_value(registries).unwrap_or_default();
+            self.place_values("registries.yaml", REGISTRIES, "registries", &values);
         }
-        let values = serde_json::to_value(registries).unwrap_or_default();
-        let mut content = format!("# Written by bakelite from `registries` in the appliance.\n{values}");
-        for reference in secret::references_in(&values) {
+    }
+
+    /// The keys of `k3s.config` that are secrets, as a drop-in of config.yaml: no decision ever sees their values.
+    fn secret_config(&mut self, k3s: &K3s) {
+        let secrets: Map<String, Value> = k3s
+            .config
+            .iter()
+            .filter(|(_, value)| SecretRef::of(value).is_some())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if !secrets.is_empty() {
+            self.place_values("secrets.yaml", SECRET_CONFIG, "k3s.config", &Value::Object(secrets));
+        }
+        self.user.manifest.secrets.extend(k3s.token.clone());
+    }
+
+    /// A file for k3s: JSON, which is YAML, with a reference wherever a secret goes.
+    fn place_values(&mut self, name: &str, to: &str, key: &str, values: &Value) {
+        let mut content = format!("# Written by bakelite from `{key}` in the appliance.\n{values}");
+        for reference in secret::references_in(values) {
             // As a tree, a reference would be a mapping with quotes; as a text, it is what the device looks for.
             let tree = serde_json::to_string(&reference).unwrap_or_default();
             content = content.replace(&tree, &reference.to_string());
         }
         content.push('\n');
-        let placed = placed(REGISTRIES, Some(Quoting::Json), Pass::Settle);
-        self.place("k3s", "registries.yaml", content.into_bytes(), placed);
+        self.place("k3s", name, content.into_bytes(), placed(to, Some(Quoting::Json), Pass::Settle));
     }
 }
 

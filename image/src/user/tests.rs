@@ -120,6 +120,22 @@ fn a_companys_authority_is_added_to_the_bundle() {
 }
 
 #[test]
+fn secrets_of_k3s_go_into_a_drop_in_as_references() {
+    let shop = Shop::new(&[]);
+    let text = "k3s: {token: {seed: join}, config: {datastore-endpoint: {secret: db}, disable: [traefik]}}\n";
+    let (user, config) = shop.load(text);
+    let mut root = Tree::default();
+    user.add_to(&mut root, &config).unwrap();
+    assert_eq!(
+        text_of(&root, "usr/lib/bakelite/user/k3s/secrets.yaml"),
+        "# Written by bakelite from `k3s.config` in the appliance.\n{\"datastore-endpoint\":{secret: db}}\n"
+    );
+    assert_eq!(user.manifest.placed[0].to, "/etc/rancher/k3s/config.yaml.d/90-bakelite-secrets.yaml");
+    let names: Vec<&str> = user.manifest.secrets.iter().map(|reference| reference.name()).collect();
+    assert_eq!(names, ["db", "join"]);
+}
+
+#[test]
 fn registries_are_k3s_own_words_with_references_in_place_of_logins() {
     let shop = Shop::new(&[]);
     let (user, config) = shop.load(

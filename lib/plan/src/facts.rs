@@ -33,6 +33,10 @@ pub struct Facts {
     pub placed: BTreeMap<String, PlacedState>,
     /// Empty files in the places that [`crate::debris`] names.
     pub hollow: Vec<String>,
+    /// The memory that the kernel has, in bytes.
+    pub memory: u64,
+    /// k3s's data lies on an SD card, an eMMC or something behind USB.
+    pub slow_medium: bool,
     /// How long this pass has waited for an address, in seconds.
     pub waited: u64,
     /// All disks with a medium, the boot medium included.

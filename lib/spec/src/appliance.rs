@@ -5,10 +5,12 @@
 use crate::check::expand;
 use crate::quantity::{Seconds, Size};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::net::IpAddr;
 
+mod k3s;
 mod user;
+pub use k3s::{K3s, K3sRole, Payload, Quiet, Tier};
 pub use user::{
     File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady,
     UserUnit,
@@ -54,31 +56,6 @@ pub struct BoardChoice {
     pub name: String,
     #[serde(default)]
     pub with: Vec<String>,
-}
-
-/// What runs on the appliance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-#[expect(missing_docs, reason = "the table of keys documents each field")]
-pub struct K3s {
-    pub payload: Payload,
-    pub version: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<String>,
-    pub airgap: bool,
-    pub config: Map<String, Value>,
-}
-
-/// The kind of payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Payload {
-    /// k3s's own release files.
-    Official,
-    /// The stand-in.
-    Rehearsal,
-    /// Nothing.
-    None,
 }
 
 /// Access by ssh.
@@ -292,7 +269,15 @@ mod tests {
         for field in &fields {
             assert!(is_known(APPLIANCE, field), "{field} is not in the table");
         }
-        let optional = ["mirror", "k3s.files", "image.slot-size", "storage.serial", "storage.without-disk"];
+        let optional = [
+            "mirror",
+            "k3s.files",
+            "k3s.server",
+            "k3s.token",
+            "image.slot-size",
+            "storage.serial",
+            "storage.without-disk",
+        ];
         for key in APPLIANCE.iter().filter(|key| !key.path.contains(['[', '{']) && !matches!(key.kind, Kind::Section)) {
             assert!(
                 fields.iter().any(|field| field == key.path) || optional.contains(&key.path),

@@ -117,6 +117,7 @@ codes! {
     K3sDiskUnwritable, "k3s-disk-unwritable", Hardware, "The disk that holds k3s's state can't be written; replace it.";
     K3sContainerd, "k3s-containerd", Wait, "The container runtime ended; k3s is started again.";
     K3sRefusedSetting, "k3s-refused-setting", You, "k3s refuses a setting; correct `k3s.config` and bake again.";
+    K3sRefusesQuiet, "k3s-refuses-quiet", Wait, "This k3s refuses the quiet profile; it is started again without it.";
     K3sPortTaken, "k3s-port-taken", You, "Another program holds a port that k3s needs.";
     K3sNoAddress, "k3s-no-address", Wait, "k3s found no address to use; it is started again when there is one.";
     K3sHangs, "k3s-hangs", Us, "k3s neither becomes ready nor ends; it is started again.";

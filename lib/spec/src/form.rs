@@ -15,6 +15,11 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
         Form::K3sVersion => {
             (is_k3s_version(text), "not a k3s release", "a version such as `v1.36.2+k3s1`, `rehearsal` or `none`")
         }
+        Form::K3sServer => {
+            let host = text.strip_prefix("https://").unwrap_or_default();
+            let good = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
+            (good, "not the address of a k3s server", "`https://192.168.1.100:6443`")
+        }
         Form::SshKey => (
             is_ssh_key(text),
             "not a public ssh key",
@@ -194,6 +199,8 @@ mod tests {
         assert!(good(Form::K3sVersion, "v1.36.2-rc1+k3s1"));
         assert!(!good(Form::K3sVersion, "1.36.2"));
         assert!(!good(Form::K3sVersion, "v1.36.2/../+k3s1"));
+        assert!(good(Form::K3sServer, "https://[fd00::1]:6443") && good(Form::K3sServer, "https://shop-1.lan:6443"));
+        assert!(!good(Form::K3sServer, "http://shop-1:6443") && !good(Form::K3sServer, "https://a/b"));
         assert!(good(Form::Cidr, "10.0.0.1/8") && !good(Form::Cidr, "10.0.0.1/33") && !good(Form::Cidr, "10.0.0.1"));
         assert!(!good(Form::SshKey, "ssh-ed25519 AAAA\ncommand"));
     }

@@ -20,6 +20,8 @@ pub enum Form {
     HostnamePattern,
     /// An official k3s release, such as `v1.36.2+k3s1`.
     K3sVersion,
+    /// The address of a k3s server, `https://HOST:PORT`.
+    K3sServer,
     /// One line of an `authorized_keys` file.
     SshKey,
     /// `ed25519:` and 43 letters of unpadded base64 (32 bytes).
@@ -338,6 +340,60 @@ pub const APPLIANCE: &[Key] = &[
         Kind::Flag,
         "false",
         "The machine never has a network to pull images from: an image that a manifest names and no archive holds is an error, not a warning.",
+    ),
+    key(
+        "k3s.role",
+        Kind::Choice(&["server", "agent"]),
+        "\"server\"",
+        "`server`: control plane and workloads. `agent`: workloads only; it joins the server that `k3s.server` names.",
+    ),
+    key(
+        "k3s.server",
+        Kind::Text(Form::K3sServer),
+        "",
+        "The server to join, such as `https://192.168.1.100:6443`. Needs `k3s.token`.",
+    ),
+    key(
+        "k3s.token",
+        Kind::Secret,
+        "",
+        "The token of the cluster to join, or of the one to found. Without it a machine that founds a cluster makes its own.",
+    ),
+    key(
+        "k3s.cluster-init",
+        Kind::Flag,
+        "false",
+        "Founds a cluster of several servers, with etcd in place of SQLite. It needs an SSD.",
+    ),
+    key(
+        "k3s.agents",
+        Kind::Flag,
+        "false",
+        "Other machines join this server as agents: it then goes on looking after them as often as k3s does by itself.",
+    ),
+    key(
+        "k3s.tier",
+        Kind::Choice(&["auto", "512M", "1G", "2G", "4G"]),
+        "\"auto\"",
+        "For how much memory k3s is tuned: its components, limits of requests, reservations, evictions. `auto`: by the machine's memory.",
+    ),
+    key(
+        "k3s.quiet",
+        Kind::Choice(&["auto", "off"]),
+        "\"auto\"",
+        "`auto`: the only server of a cluster is kept from writing 1.6 GB a day while idle; it writes 0.1. `off`: k3s's own settings.",
+    ),
+    key(
+        "k3s.hardened",
+        Kind::Flag,
+        "false",
+        "No anonymous requests, an audit log of who changed what for 30 days, and a kubelet that insists on the kernel's settings.",
+    ),
+    key(
+        "k3s.kubelet",
+        Kind::Free,
+        "{}",
+        "Keys of a KubeletConfiguration, such as `nodeStatusUpdateFrequency: 20s`; they win over what the appliance would choose.",
     ),
     key("k3s.config", Kind::Free, "{}", "Keys for k3s's config.yaml; they win over what the appliance would choose."),
     key("ssh", Kind::Section, "", "Access by ssh: keys only; without a key no ssh server runs."),

@@ -14,6 +14,7 @@ pub mod fault;
 pub mod finding;
 mod form;
 pub mod k3s;
+pub mod k3s_flags;
 pub mod keys;
 pub mod layers;
 pub mod layout;

@@ -53,16 +53,6 @@ const OURS: &[(&str, &str)] = &[
 /// Names of init's own units.
 pub const UNITS: &[&str] = &["early", "network", "time", "ssh", "shell", "settle", "k3s", "rehearsal", "born"];
 
-/// Keys of k3s's configuration whose value is a secret, and the key that takes a file instead.
-const K3S_SECRETS: &[(&str, &str)] = &[
-    ("agent-token", "`agent-token-file`"),
-    ("datastore-endpoint", "`datastore-cafile`, `datastore-certfile` and `datastore-keyfile` in place of a password"),
-    ("etcd-s3-access-key", "`etcd-s3-config-secret`"),
-    ("etcd-s3-secret-key", "`etcd-s3-config-secret`"),
-    ("etcd-s3-session-token", "`etcd-s3-config-secret`"),
-    ("vpn-auth", "`vpn-auth-file`"),
-];
-
 /// All findings.
 pub fn findings(appliance: &Appliance) -> Vec<Finding> {
     let mut found = files(appliance);
@@ -177,17 +167,6 @@ fn secrets(appliance: &Appliance) -> Vec<Finding> {
             }
         }
     }
-    for (key, instead) in K3S_SECRETS {
-        let Some(value) = appliance.k3s.config.get(*key) else { continue };
-        // An endpoint without a login holds no secret.
-        if *key != "datastore-endpoint" || value.as_str().is_some_and(|text| text.contains('@')) {
-            found.push(Finding::error(
-                "k3s.config",
-                format!("sets `{key}`, whose value is a secret and must not be in an image"),
-                *instead,
-            ));
-        }
-    }
     found
 }
 
@@ -285,11 +264,9 @@ mod tests {
         let found = lines(json!({
             "units": [{ "name": "a", "command": ["/a"], "environment": {
                 "DB_PASSWORD": "hunter2", "DB_PASSWORD_FILE": "/etc/db", "MODE": "{secret: x}", "TOKEN": "", "COLOUR": "red" } }],
-            "k3s": { "config": { "agent-token": "hunter2", "datastore-endpoint": "postgres://db.example/k3s", "disable": ["traefik"] } },
         }));
-        assert_eq!(found.len(), 3, "{found:#?}");
+        assert_eq!(found.len(), 2, "{found:#?}");
         assert!(found[0].contains("`DB_PASSWORD` looks like a secret") && found[0].contains("`{secret: NAME}`"));
-        assert!(found[2].contains("sets `agent-token`") && found[2].contains("`agent-token-file`"));
         assert!(!found.concat().contains("hunter2"));
     }
 
