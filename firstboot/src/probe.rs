@@ -3,7 +3,8 @@
 use crate::disks::{self, Looked};
 use crate::{moving, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
-use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
+use bakelite_plan::{address, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, settings};
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
 use bakelite_spec::status::paths;
 use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
@@ -29,6 +30,9 @@ const FILES: &[&str] = &[
     k3s_config::quiet::LAST_START,
     paths::PAYLOAD_ENVIRONMENT,
     bakelite_plan::placed::RECORD,
+    firewall::REFUSED,
+    firewall::ACCEPTED,
+    RULES,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
     "/run/bakelite/hosts",

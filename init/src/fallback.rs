@@ -3,14 +3,19 @@
 //! An operator with a key gets in, in every refusal; so this needs nothing but the baked appliance.
 
 use crate::baked::Baked;
+use bakelite_spec::appliance::Input;
+use bakelite_spec::firewall::{RULES, fallback};
 use bakelite_spec::status::paths;
-use bakelite_sys::{SysError, durable, names_in};
+use bakelite_sys::{SysError, durable, names_in, read_text, tool, words};
 use std::path::Path;
+use std::time::Duration;
 
 /// Files of /run/bakelite as early last left them when it ended well.
 const ACCEPTED: &str = "/var/lib/bakelite/accepted";
 const RUN: &str = "/run/bakelite";
-const FILES: [&str; 6] = ["hostname", "hosts", "resolv.conf", "dhcpcd.conf", "chrony.conf", "authorized_keys"];
+const NFT_LIMIT: Duration = Duration::from_secs(20);
+const FILES: [&str; 7] =
+    ["hostname", "hosts", "resolv.conf", "dhcpcd.conf", "chrony.conf", "authorized_keys", "nftables"];
 
 /// Keeps what early has decided, for a boot on which it dies. Writes only what differs.
 ///
@@ -37,18 +42,41 @@ pub fn accept() -> Result<(), SysError> {
 /// When a file can't be written.
 pub fn settle_for(baked: &Baked) -> Result<String, SysError> {
     let accepted = names_in(ACCEPTED);
+    if baked.appliance.firewall.input == Input::Closed && !Path::new(RULES).exists() {
+        close(&accepted)?;
+    }
     if accepted.is_empty() {
         for (name, text) in of_image(baked) {
             write(name, text.as_bytes())?;
         }
         return Ok("took the image's own settings for network and ssh".into());
     }
-    for name in &accepted {
+    for name in accepted.iter().filter(|name| !RULES.ends_with(&format!("/{name}"))) {
         let path = Path::new(ACCEPTED).join(name);
         let bytes = std::fs::read(&path).map_err(|source| SysError::Read { path, source })?;
         write(name, &bytes)?;
     }
     Ok("took the last accepted settings for network and ssh".into())
+}
+
+/// Loads the last accepted rules of the firewall, else ssh alone; the file is there when they are in force.
+fn close(accepted: &[String]) -> Result<(), SysError> {
+    let accepted = accepted.iter().find(|name| RULES.ends_with(&format!("/{name}")));
+    let accepted = accepted.and_then(|name| read_text(Path::new(ACCEPTED).join(name)).ok());
+    let candidate = format!("{RULES}.new");
+    let mut refused = Ok(());
+    for rules in accepted.into_iter().chain([fallback()]) {
+        durable::replace(&candidate, rules.as_bytes(), 0o600)?;
+        refused = tool::must("nft", &["-f", &candidate], NFT_LIMIT).map(drop);
+        if refused.is_ok() {
+            return durable::publish(Path::new(&candidate), Path::new(RULES));
+        }
+    }
+    // Network and ssh come up all the same.
+    refused.or_else(|error| {
+        log::error!("{}", words(&error));
+        Ok(())
+    })
 }
 
 /// What early had written before it died stays.

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 const K3S_OPEN_FILES: u64 = 1_048_576;
 /// The first start imports images from an SD card: minutes are normal (k3s.md 2.6).
 const K3S_START_SECONDS: u64 = 1800;
-const K3S_PORT: u16 = 6443;
 
 /// Settle may have to move everything from an SD card to a data disk, and compare it.
 const SETTLE_SECONDS: u64 = 6 * 3600;
@@ -63,8 +62,6 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
     units.push(Unit { start_seconds: Some(SETTLE_SECONDS), ..oneshot("settle", Role::Settle, &["early"]) });
     if payload.kind != Payload::None {
         let k3s = &appliance.k3s;
-        let port = k3s.config.get("https-listen-port").and_then(serde_json::Value::as_u64);
-        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(K3S_PORT);
         units.push(Unit {
             // containerd's own log is not rotated small enough for flash; k3s's log says what matters.
             environment: BTreeMap::from([("CONTAINERD_LOG_LEVEL".into(), "warn".into())]),
@@ -72,7 +69,7 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             readiness: Readiness::Notify,
             stop_seconds: 60,
             start_seconds: Some(K3S_START_SECONDS),
-            alive_port: (k3s.role == K3sRole::Server).then_some(port),
+            alive_port: (k3s.role == K3sRole::Server).then(|| k3s.api_port()),
             open_files: Some(K3S_OPEN_FILES),
             ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, k3s.role.name()], &["settle"])
         });

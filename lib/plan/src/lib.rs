@@ -11,6 +11,7 @@ pub mod data_disk;
 pub mod debris;
 pub mod disk;
 pub mod facts;
+pub mod firewall;
 pub mod forecast;
 pub mod home;
 pub mod hostname;
@@ -21,6 +22,8 @@ pub mod placed;
 pub mod seal;
 pub mod settings;
 pub mod step;
+#[cfg(test)]
+mod testing;
 
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::manifest::Manifest;

@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, cluster, data_disk, debris, home, identity, k3s_config, payload, placed, seal, settings,
+    Settings, address, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, placed, seal, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -86,6 +86,7 @@ pub const EARLY: &[Step] = &[
     Step { name: "data-disk", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: data_disk::decide },
     Step { name: "identity", ends_the_pass: false, fails_as: None, decide: identity::decide },
     Step { name: "settings", ends_the_pass: false, fails_as: None, decide: settings::decide },
+    Step { name: "firewall", ends_the_pass: false, fails_as: Some(Code::FirewallRefused), decide: firewall::decide },
     Step { name: "files", ends_the_pass: false, fails_as: None, decide: placed::decide_early },
     Step { name: "seal", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: seal::decide },
 ];

@@ -12,6 +12,7 @@ pub mod cmdline;
 pub mod event;
 pub mod fault;
 pub mod finding;
+pub mod firewall;
 mod form;
 pub mod k3s;
 pub mod k3s_flags;

@@ -1,6 +1,6 @@
 //! Rules across keys: what the check of single keys can't see. Data, so that they can be listed and documented.
 
-use crate::appliance::{Appliance, K3sRole, Payload};
+use crate::appliance::{Appliance, Input, K3sRole, Payload};
 use crate::board::Board;
 use crate::finding::Finding;
 
@@ -51,6 +51,21 @@ pub const RULES: &[Rule] = &[
                     "backup.recipients",
                     "is empty: backups won't be restorable after the loss of both media",
                     "`bakelite new`, which makes a key pair",
+                )
+            })
+        },
+    },
+    Rule {
+        name: "peers-named",
+        meaning: "Behind a closed firewall the machines of a cluster reach each other only where they are named.",
+        key: "firewall.peers",
+        check: |appliance, _| {
+            let is_closed = appliance.firewall.input == Input::Closed && appliance.firewall.peers.is_empty();
+            (is_closed && appliance.k3s.payload != Payload::None && appliance.k3s.has_peers()).then(|| {
+                Finding::error(
+                    "firewall.peers",
+                    "is empty: the other machines of its cluster could not reach this one",
+                    "the network they are in, `peers: [192.168.1.0/24]`, or `firewall: open`",
                 )
             })
         },
