@@ -13,7 +13,7 @@ use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, boot_good, cgroups, fallback, machine, mounts, places};
+use crate::{attach, boot_good, cgroups, environment, fallback, machine, mounts, places};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -394,10 +394,7 @@ impl Running {
         let output = self.pump.begin_output(number)?;
         let unit = &self.state.units[number].unit;
         let mut environment = unit.environment.clone();
-        let file = unit.environment_file.as_ref().and_then(|path| read_text(path).ok()).unwrap_or_default();
-        environment.extend(
-            file.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())),
-        );
+        environment.extend(environment::read(&unit.environment_files));
         // One-shots say what they are doing, too.
         if unit.readiness == Readiness::Notify || unit.kind == Kind::Oneshot {
             environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());

@@ -65,7 +65,7 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
         units.push(Unit {
             // containerd's own log is not rotated small enough for flash; k3s's log says what matters.
             environment: BTreeMap::from([("CONTAINERD_LOG_LEVEL".into(), "warn".into())]),
-            environment_file: Some(paths::PAYLOAD_ENVIRONMENT.into()),
+            environment_files: [paths::PAYLOAD_ENVIRONMENT, paths::PROXY_ENVIRONMENT].map(String::from).into(),
             readiness: Readiness::Notify,
             stop_seconds: 60,
             start_seconds: Some(K3S_START_SECONDS),
@@ -115,7 +115,7 @@ fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
         role,
         command: command.iter().map(ToString::to_string).collect(),
         environment: BTreeMap::new(),
-        environment_file: None,
+        environment_files: Vec::new(),
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind: Kind::Service,

@@ -11,7 +11,7 @@ fn unit(name: &str, role: Role, kind: Kind, after: &[&str]) -> Unit {
         role,
         command: vec!["/x".into()],
         environment: BTreeMap::new(),
-        environment_file: None,
+        environment_files: Vec::new(),
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind,

@@ -17,6 +17,8 @@ pub struct Facts {
     pub links: Vec<Link>,
     /// The default address and its link, the stand-in's own apart.
     pub address: Option<(String, IpAddr)>,
+    /// The networks that its wired links are in.
+    pub networks: Vec<String>,
     /// Whether there is a default route, the stand-in's own apart. A network without a gateway has none.
     pub default_route: bool,
     /// Whether the stand-in for a network is up.

@@ -10,7 +10,7 @@ use crate::step::Decision;
 use bakelite_spec::appliance::{Firewall, Input, K3s, K3sRole, Payload as Kind};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::firewall::{NO_RULES, RULES, fallback, rules};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -87,25 +87,19 @@ fn closed(settings: &Settings) -> String {
 
 /// Lines that let some traffic in from networks; none without networks.
 fn from(networks: &[String], what: &str) -> Vec<String> {
-    let (mut four, mut six): (Vec<Ipv4Net>, Vec<Ipv6Net>) = Default::default();
-    for network in networks.iter().filter_map(|text| network(text)) {
-        match network {
-            IpNet::V4(network) => four.push(network.trunc()),
-            IpNet::V6(network) => six.push(network.trunc()),
-        }
-    }
-    // nft refuses a set in which networks overlap.
-    let four = Ipv4Net::aggregate(&four).into_iter().map(|network| (network.prefix_len(), network.to_string()));
-    let six = Ipv6Net::aggregate(&six).into_iter().map(|network| (network.prefix_len(), network.to_string()));
-    let line = |family: &str, whole: &str, networks: Vec<(u8, String)>| match networks[..] {
+    let (six, four): (Vec<String>, Vec<String>) = merged(networks).into_iter().partition(|text| text.contains(':'));
+    let line = |family: &str, whole: &str, networks: Vec<String>| match &networks[..] {
         [] => None,
-        [(0, _)] => Some(format!("meta nfproto {whole} {what} accept")),
-        _ => {
-            let all: Vec<String> = networks.into_iter().map(|(_, network)| network).collect();
-            Some(format!("{family} saddr {{ {} }} {what} accept", all.join(", ")))
-        }
+        [all] if all.ends_with("/0") => Some(format!("meta nfproto {whole} {what} accept")),
+        _ => Some(format!("{family} saddr {{ {} }} {what} accept", networks.join(", "))),
     };
-    [line("ip", "ipv4", four.collect()), line("ip6", "ipv6", six.collect())].into_iter().flatten().collect()
+    [line("ip", "ipv4", four), line("ip6", "ipv6", six)].into_iter().flatten().collect()
+}
+
+/// Networks and addresses as networks of which none overlaps another, as nft and others refuse such.
+pub fn merged(networks: &[String]) -> Vec<String> {
+    let networks: Vec<IpNet> = networks.iter().filter_map(|text| network(text)).map(|network| network.trunc()).collect();
+    IpNet::aggregate(&networks).iter().map(ToString::to_string).collect()
 }
 
 /// A network, or a single address as one.

@@ -19,6 +19,7 @@ pub mod identity;
 pub mod k3s_config;
 pub mod payload;
 pub mod placed;
+pub mod proxy;
 pub mod seal;
 pub mod settings;
 pub mod step;

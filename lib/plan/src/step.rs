@@ -3,7 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, placed, seal, settings,
+    Settings, address, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, placed, proxy, seal,
+    settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -99,6 +100,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
     Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
     Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },
+    Step { name: "proxy", ends_the_pass: true, fails_as: None, decide: proxy::decide },
     Step { name: "k3s-config", ends_the_pass: true, fails_as: None, decide: k3s_config::decide },
 ];
 

@@ -11,7 +11,7 @@ mod k3s;
 mod network;
 mod user;
 pub use k3s::{K3s, K3sRole, Payload, Quiet, Tier};
-pub use network::{Firewall, Input, Link, Network};
+pub use network::{Firewall, Input, Link, Network, Proxy, ProxyAddress};
 pub use user::{
     File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady,
     UserUnit,
@@ -42,6 +42,7 @@ pub struct Appliance {
     pub ssh: Ssh,
     pub network: Network,
     pub firewall: Firewall,
+    pub proxy: Proxy,
     pub time: Time,
     pub memory: Memory,
     pub storage: Storage,
@@ -243,6 +244,8 @@ mod tests {
             "k3s.files",
             "k3s.server",
             "k3s.token",
+            "proxy.http",
+            "proxy.https",
             "image.slot-size",
             "storage.serial",
             "storage.without-disk",

@@ -58,6 +58,21 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
         Form::Package => {
             (text.len() >= 2 && is_word(text, "+.-"), "not a package name", "the name that `apt-cache policy` knows")
         }
+        Form::Proxy if has_password(text) => {
+            let problem = "holds a user's name and password, which would be in the image";
+            return Err((problem.into(), "`{secret: NAME}`, a secret that holds all of the address".into()));
+        }
+        Form::Proxy => {
+            let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
+            let host = host.trim_end_matches('/');
+            let good = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
+            (good, "not the address of a proxy", "`http://proxy.shop.lan:3128`")
+        }
+        Form::NoProxy => (
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:/*".contains(&b)),
+            "not a host, domain or network",
+            "`.shop.lan` or `10.0.0.0/8`",
+        ),
         Form::Mirror if has_password(text) => {
             // The text itself must not stand in a message: it holds the password.
             let hint = "the address alone; a mirror that asks for a password isn't supported";
@@ -246,5 +261,9 @@ mod tests {
         let (problem, hint) = form_of(Form::Mirror, "https://me:hunter2@mirror.example/debian").unwrap_err();
         assert!(problem.contains("password") && !format!("{problem}{hint}").contains("hunter2"));
         assert!(form_of(Form::Mirror, "https://mirror.example/a@b").is_ok());
+        let (problem, hint) = form_of(Form::Proxy, "http://me:hunter2@proxy:3128").unwrap_err();
+        assert!(hint.contains("{secret: NAME}") && !format!("{problem}{hint}").contains("hunter2"));
+        assert!(form_of(Form::Proxy, "http://[fd00::1]:3128/").is_ok() && form_of(Form::Proxy, "proxy:3128").is_err());
+        assert!(form_of(Form::NoProxy, ".shop.lan").is_ok() && form_of(Form::NoProxy, "a,b").is_err());
     }
 }

@@ -396,6 +396,20 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "The other machines of the cluster: only they reach the pods' network (VXLAN, WireGuard), the kubelet, etcd and the embedded registry.",
     ),
+    key(
+        "proxy",
+        Kind::Section,
+        "",
+        "The way to the world for k3s and containerd. The cluster and the machine's own networks are left out by themselves.",
+    ),
+    key("proxy.http", Kind::SecretOr(Form::Proxy), "", "For `http://`: an address, or `{secret: name}` where it has a password in it."),
+    key("proxy.https", Kind::SecretOr(Form::Proxy), "", "For `https://`, images of containers among it."),
+    key(
+        "proxy.no-proxy",
+        Kind::List(&Kind::Text(Form::NoProxy)),
+        "[]",
+        "What else is reached without it: hosts, domains such as `.shop.lan`, addresses and networks.",
+    ),
     key("time", Kind::Section, "", "The clock."),
     key(
         "time.servers",

@@ -16,6 +16,8 @@ pub mod paths {
     pub const STATUS: &str = "/run/bakelite/status.json";
     /// What the payload gets into its environment besides its unit's, as lines `NAME=value`.
     pub const PAYLOAD_ENVIRONMENT: &str = "/run/bakelite/payload.env";
+    /// The proxy's part of the payload's environment; a value may be a reference to a secret.
+    pub const PROXY_ENVIRONMENT: &str = "/run/bakelite/proxy.env";
     /// How the payload's last start went; the same name below [`STATE`].
     pub const LAST_START: &str = "/run/bakelite/last-start.json";
     /// What firstboot's last pass decided, for the screen and for init.

@@ -1,7 +1,9 @@
-//! What an appliance says about its network: links, and who may reach the machine. The table of keys has the meanings.
+//! What an appliance says about its network: links, who may reach the machine, and its way to the world. The table of keys has the meanings.
 
 use crate::quantity::Seconds;
+use crate::secret::SecretRef;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 
 /// Wired links and name servers.
@@ -57,4 +59,35 @@ pub enum Input {
     Closed,
     /// There is no firewall.
     Open,
+}
+
+/// The way to the world, where there is only one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Proxy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<ProxyAddress>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<ProxyAddress>,
+    pub no_proxy: Vec<String>,
+}
+
+/// A proxy's address, or where it has a password in it, the secret that holds all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ProxyAddress {
+    /// A secret.
+    Secret(SecretRef),
+    /// `http://HOST:PORT`.
+    Plain(String),
+}
+
+impl fmt::Display for ProxyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(reference) => reference.fmt(f),
+            Self::Plain(address) => f.write_str(address),
+        }
+    }
 }

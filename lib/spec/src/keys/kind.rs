@@ -33,6 +33,10 @@ pub enum Form {
     Network,
     /// A port or a range of ports with its protocol, such as `80/tcp` or `5000-5100/udp`.
     Port,
+    /// The address of a proxy, `http://HOST:PORT`; without a password.
+    Proxy,
+    /// What a proxy is not asked for: a host, a domain with a dot before it, an address or a network.
+    NoProxy,
     /// A Debian package name.
     Package,
     /// An `http://`, `https://` or `file://` address, or a folder; without a password.
@@ -72,6 +76,8 @@ pub enum Kind {
     Number(u64, u64),
     /// A reference `{secret: name}` or `{seed: name}`; a literal is a finding.
     Secret,
+    /// A text of a form, or a reference as above where it holds a secret.
+    SecretOr(Form),
     /// A list of scalars.
     List(&'static Kind),
     /// A mapping from names of the person's choosing to scalars.
