@@ -4,6 +4,7 @@
 
 use crate::baked::Baked;
 use bakelite_spec::appliance::Input;
+use bakelite_spec::dhcp;
 use bakelite_spec::firewall::{RULES, fallback};
 use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, names_in, read_text, tool, words};
@@ -82,7 +83,9 @@ fn close(accepted: &[String]) -> Result<(), SysError> {
 /// What early had written before it died stays.
 fn write(name: &str, bytes: &[u8]) -> Result<(), SysError> {
     let path = Path::new(RUN).join(name);
-    if path.exists() { Ok(()) } else { durable::replace(path, bytes, 0o600) }
+    // All but the keys are read by programs that aren't root.
+    let mode = if path == Path::new(paths::AUTHORIZED_KEYS) { 0o600 } else { 0o644 };
+    if path.exists() { Ok(()) } else { durable::replace(path, bytes, mode) }
 }
 
 fn of_image(baked: &Baked) -> Vec<(&'static str, String)> {
@@ -91,12 +94,14 @@ fn of_image(baked: &Baked) -> Vec<(&'static str, String)> {
     let name = appliance.hostname.split('{').next().unwrap_or_default().trim_end_matches('-');
     let name = if name.is_empty() { "bakelite" } else { name };
     let servers: String = appliance.network.dns.iter().map(|server| format!("nameserver {server}\n")).collect();
+    let chrony: String = appliance.time.servers.iter().map(|server| format!("server {server} iburst\n")).collect();
+    let chrony = chrony + "driftfile /var/lib/chrony/drift\nmakestep 1 3\nport 0\ncmdport 0\n";
     vec![
         ("hostname", format!("{name}\n")),
         ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n")),
         ("resolv.conf", servers),
-        ("dhcpcd.conf", "option domain_name_servers, domain_name, classless_static_routes, interface_mtu\n".into()),
-        ("chrony.conf", "driftfile /var/lib/chrony/drift\nmakestep 1 3\n".into()),
+        ("dhcpcd.conf", dhcp::frame()),
+        ("chrony.conf", if appliance.time.servers.is_empty() { String::new() } else { chrony }),
         (paths::AUTHORIZED_KEYS.trim_start_matches("/run/bakelite/"), appliance.ssh.keys.join("\n")),
     ]
 }

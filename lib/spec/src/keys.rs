@@ -338,6 +338,12 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "Name servers, in place of those that DHCP gives.",
     ),
+    key(
+        "network.hosts",
+        Kind::Map(&Kind::Text(Form::Address)),
+        "{}",
+        "Names that no name server knows, with their addresses, such as `registry.shop.lan: 192.168.1.5`; for the machine and k3s, not for pods.",
+    ),
     key("network.links", Kind::Records, "[]", "Links with settings of their own; every other link asks by DHCP."),
     key("network.links[].mac", Kind::Text(Form::Mac), "", "The link, by its MAC address."),
     key(

@@ -9,6 +9,7 @@ pub mod appliance;
 pub mod board;
 pub mod check;
 pub mod cmdline;
+pub mod dhcp;
 pub mod event;
 pub mod fault;
 pub mod finding;

@@ -3,6 +3,7 @@
 use crate::quantity::Seconds;
 use crate::secret::SecretRef;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 pub struct Network {
     pub wait: Seconds,
     pub dns: Vec<IpAddr>,
+    pub hosts: BTreeMap<String, IpAddr>,
     pub links: Vec<Link>,
 }
 
