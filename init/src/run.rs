@@ -21,7 +21,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{LastStart, Report, Status, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, machine as facts, read_text, tool, words};
+use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -98,7 +98,8 @@ fn from(networks: &[String], what: &str) -> Vec<String> {
 
 /// Networks and addresses as networks of which none overlaps another, as nft and others refuse such.
 pub fn merged(networks: &[String]) -> Vec<String> {
-    let networks: Vec<IpNet> = networks.iter().filter_map(|text| network(text)).map(|network| network.trunc()).collect();
+    let networks: Vec<IpNet> =
+        networks.iter().filter_map(|text| network(text)).map(|network| network.trunc()).collect();
     IpNet::aggregate(&networks).iter().map(ToString::to_string).collect()
 }
 

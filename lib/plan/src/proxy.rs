@@ -23,8 +23,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     let told = tell(facts, paths::PROXY_ENVIRONMENT, environment(facts, settings), 0o600);
     // At power-on the file is always new, and nothing runs yet that would have read another.
     let replaced = told.is_some() && facts.files.contains_key(paths::PROXY_ENVIRONMENT);
-    let changed =
-        replaced.then(|| Action::Tell { path: CHANGED.into(), text: "the proxy\n".into(), mode: 0o644 });
+    let changed = replaced.then(|| Action::Tell { path: CHANGED.into(), text: "the proxy\n".into(), mode: 0o644 });
     let actions: Vec<Action> = changed.into_iter().chain(told).collect();
     let lacking: Vec<&str> = addresses(proxy)
         .filter_map(|(_, address)| match address {

@@ -133,7 +133,10 @@ mod tests {
                  interface eth1\nnodhcp\nnodhcp6\nnoipv6rs\n"
             )
         );
-        assert_eq!(text("hosts"), "127.0.0.1 localhost\n127.0.1.1 shop-1\n::1 localhost\n192.168.10.5 registry.shop.lan\n");
+        assert_eq!(
+            text("hosts"),
+            "127.0.0.1 localhost\n127.0.1.1 shop-1\n::1 localhost\n192.168.10.5 registry.shop.lan\n"
+        );
         assert_eq!(text("resolv.conf"), "nameserver 9.9.9.9\n");
         assert!(text("chrony.conf").starts_with("server 192.168.10.1 iburst\n"));
     }

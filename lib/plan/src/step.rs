@@ -4,8 +4,7 @@ use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
     Settings, address, cluster, data_disk, database, debris, firewall, home, identity, k3s_config, payload, placed,
-    proxy, seal,
-    settings,
+    proxy, seal, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 

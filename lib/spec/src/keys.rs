@@ -408,7 +408,12 @@ pub const APPLIANCE: &[Key] = &[
         "",
         "The way to the world for k3s and containerd. The cluster and the machine's own networks are left out by themselves.",
     ),
-    key("proxy.http", Kind::SecretOr(Form::Proxy), "", "For `http://`: an address, or `{secret: name}` where it has a password in it."),
+    key(
+        "proxy.http",
+        Kind::SecretOr(Form::Proxy),
+        "",
+        "For `http://`: an address, or `{secret: name}` where it has a password in it.",
+    ),
     key("proxy.https", Kind::SecretOr(Form::Proxy), "", "For `https://`, images of containers among it."),
     key(
         "proxy.no-proxy",
