@@ -40,6 +40,8 @@ const FILES: &[&str] = &[
     firewall::REFUSED,
     firewall::ACCEPTED,
     RULES,
+    paths::OVERLAY,
+    settings::OVERLAY_SEEN,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
     "/run/bakelite/hosts",

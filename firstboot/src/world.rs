@@ -171,6 +171,12 @@ impl World for Machine {
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
             Action::CopyHome { amount } => return moving::copy(*amount),
             Action::LoadRules { rules } => self.load_rules(rules)?,
+            Action::ForgetAddresses { links } => {
+                for link in links {
+                    ip(&["route", "flush", "dev", link])?;
+                    ip(&["address", "flush", "dev", link, "scope", "global"])?;
+                }
+            }
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),
             Action::MakeDummy { addresses } => make_dummy(addresses)?,
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,

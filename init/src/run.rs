@@ -73,6 +73,8 @@ struct Running {
     page: String,
     clock_at: Moment,
     network_changed: bool,
+    /// What units found in the files that they read at their start, by the unit's number.
+    read: BTreeMap<usize, Vec<Vec<u8>>>,
 }
 
 /// Runs the machine.
@@ -118,10 +120,16 @@ pub fn run() -> Result<Infallible, InitError> {
         page: String::new(),
         clock_at: now() + CLOCK_EACH,
         network_changed: true,
+        read: BTreeMap::new(),
         baked,
         found,
     };
     running.run_for_ever()
+}
+
+/// What is in some files; an absent one is empty.
+fn contents(paths: &[String]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| std::fs::read(path).unwrap_or_default()).collect()
 }
 
 /// Starts this program once more for a part of the work; its number, to wait for it.
@@ -289,12 +297,28 @@ impl Running {
             self.take_report(&unit.name);
         }
         if unit.role == Role::Early {
-            if status == Some(0) {
+            // What is only tried must not be what a later boot falls back to.
+            if status == Some(0) && !is_there(paths::TRIAL) {
                 self.tell(fallback::accept().map(|()| None));
             }
             self.status.hostname = machine::take_hostname().unwrap_or_default();
         }
         self.feed(Event::Ended(number, status, signal, words));
+        if unit.role == Role::Early {
+            self.restart_readers();
+        }
+    }
+
+    /// Starts units again that read a file at their start which is another one by now.
+    fn restart_readers(&mut self) {
+        let stale = |(number, read): (&usize, &Vec<Vec<u8>>)| {
+            let live = &self.state.units[*number];
+            (live.pid.is_some() && *read != contents(&live.unit.reads)).then(|| live.unit.name.clone())
+        };
+        let names: Vec<String> = self.read.iter().filter_map(stale).collect();
+        for name in names {
+            self.feed(Event::Ask(Ask::Restart(name)));
+        }
     }
 
     /// Tells what a pass of firstboot has decided.
@@ -393,6 +417,9 @@ impl Running {
 
     fn start(&mut self, number: usize) -> Result<u32, SysError> {
         let output = self.pump.begin_output(number)?;
+        if !self.state.units[number].unit.reads.is_empty() {
+            self.read.insert(number, contents(&self.state.units[number].unit.reads));
+        }
         let unit = &self.state.units[number].unit;
         let mut environment = unit.environment.clone();
         environment.extend(environment::read(&unit.environment_files));

@@ -27,6 +27,8 @@ const JUST_NOW: Moment = 1_000;
 const PORT_EACH: Moment = 40_000;
 const PORT_FAILS: u32 = 5;
 const PORT_FOR: Moment = 180_000;
+/// How long settings are tried before they are undone.
+const TRIAL: Moment = 300_000;
 /// Failures in a row before they become a fault.
 const FAILING: usize = 3;
 /// What settle leaves when it changed a file that the payload reads.
@@ -68,6 +70,8 @@ pub enum Ask {
     Restart(String),
     /// Settings and settle again; the payload restarts only if a file it reads has changed.
     Refit,
+    /// The same with settings that are undone unless somebody confirms them: takes the file of the trial away.
+    Try,
 }
 
 /// What is to be done. Units by their number.
@@ -145,6 +149,7 @@ pub struct State {
     settled_address: Option<String>,
     refit_at: Option<Moment>,
     refitting: bool,
+    trial_until: Option<Moment>,
     well_since: Option<Moment>,
     /// Whether this boot counts as good.
     pub good: bool,
@@ -189,6 +194,7 @@ impl State {
             settled_address: None,
             refit_at: None,
             refitting: false,
+            trial_until: None,
             well_since: None,
             good: false,
             ready_at: None,
@@ -239,7 +245,7 @@ impl State {
             }
             Event::Ask(ask) => self.ask(now, &ask, &mut effects),
         }
-        self.time_passes(now, &mut effects);
+        self.time_passes(now, is_there, &mut effects);
         self.start_what_may(now, is_there, &mut effects);
         self.judge(now, is_there, &mut effects);
         effects
@@ -258,7 +264,7 @@ impl State {
             ]
         });
         let well = self.well_since.filter(|_| !self.good).map(|since| since + GOOD);
-        units.chain([self.devices_at, self.refit_at, well]).flatten().filter(|at| *at > now).min()
+        units.chain([self.devices_at, self.refit_at, self.trial_until, well]).flatten().filter(|at| *at > now).min()
     }
 
     fn started(&mut self, now: Moment, number: usize, pid: u32, effects: &mut Vec<Effect>) {
@@ -329,6 +335,10 @@ impl State {
         let withheld = self.withheld.is_some();
         match ask {
             Ask::Refit => self.refit_at = Some(now),
+            Ask::Try => {
+                self.refit_at = Some(now);
+                self.trial_until = Some(now + TRIAL);
+            }
             Ask::Start(name) | Ask::Stop(name) | Ask::Restart(name) => {
                 let Some(number) = self.named(name) else { return };
                 let live = &mut self.units[number];

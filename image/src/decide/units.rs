@@ -25,9 +25,13 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
     };
     let mut units = vec![
         oneshot("early", Role::Early, &[]),
-        unit("network", Role::Access, &["/usr/sbin/dhcpcd", "-B", "-f", "/run/bakelite/dhcpcd.conf"], &["early"]),
+        Unit {
+            reads: vec!["/run/bakelite/dhcpcd.conf".into()],
+            ..unit("network", Role::Access, &["/usr/sbin/dhcpcd", "-B", "-f", "/run/bakelite/dhcpcd.conf"], &["early"])
+        },
         Unit {
             needs_file: Some("/run/bakelite/chrony.conf".into()),
+            reads: vec!["/run/bakelite/chrony.conf".into()],
             ..unit(
                 "time",
                 Role::Access,
@@ -116,6 +120,7 @@ fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
         command: command.iter().map(ToString::to_string).collect(),
         environment: BTreeMap::new(),
         environment_files: Vec::new(),
+        reads: Vec::new(),
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind: Kind::Service,

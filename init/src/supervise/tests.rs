@@ -12,6 +12,7 @@ fn unit(name: &str, role: Role, kind: Kind, after: &[&str]) -> Unit {
         command: vec!["/x".into()],
         environment: BTreeMap::new(),
         environment_files: Vec::new(),
+        reads: Vec::new(),
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind,
@@ -356,4 +357,23 @@ fn a_users_program_fails_for_itself_alone() {
     assert_eq!(state.units[2].fault.as_ref().map(|fault| fault.code), Some(Code::UserUnitFailing));
     give(&mut state, now + GOOD, Event::Tick);
     assert!(state.good, "the boot is good all the same");
+}
+
+#[test]
+fn settings_that_nobody_confirms_are_undone_after_five_minutes() {
+    for (confirmed, earlies) in [(false, 3), (true, 2)] {
+        let mut rig = Rig::new(table(), None);
+        rig.up();
+        rig.advance(1_000);
+        rig.feed(Event::Ask(Ask::Try));
+        rig.end(EARLY, 0);
+        rig.end(SETTLE, 0);
+        rig.advance(299_000);
+        assert_eq!((rig.started(EARLY), rig.started(K3S)), (2, 1), "k3s is restarted only for a file of its own");
+        rig.files = !confirmed;
+        rig.others.clear();
+        rig.advance(2_000);
+        let undone = rig.others.contains(&Effect::Remove(bakelite_spec::status::paths::TRIAL));
+        assert_eq!((undone, rig.started(EARLY)), (!confirmed, earlies));
+    }
 }

@@ -145,6 +145,11 @@ pub enum Action {
         /// The rules, as nft reads them.
         rules: String,
     },
+    /// Takes addresses and routes off links whose settings have changed; dhcpcd, started again, gives them new ones.
+    ForgetAddresses {
+        /// The links' names.
+        links: Vec<String>,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

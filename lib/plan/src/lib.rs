@@ -37,4 +37,27 @@ pub struct Settings {
     pub appliance: Appliance,
     /// What is in the image.
     pub manifest: Manifest,
+    /// What became of the settings that were written at the machine.
+    pub local: Local,
+}
+
+/// What became of the settings that were written at the machine; the appliance has what counts of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Local {
+    /// Files that aren't taken as they are, and why.
+    pub refused: Vec<String>,
+    /// What the boot partition's overlay is.
+    pub overlay: Overlay,
+}
+
+/// The overlay on the boot partition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Overlay {
+    /// It couldn't be read or isn't right: the last accepted one counts.
+    #[default]
+    Unknown,
+    /// It isn't there.
+    Absent,
+    /// This text counts.
+    Accepted(String),
 }

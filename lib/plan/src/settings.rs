@@ -1,19 +1,26 @@
 //! Settings: what network, time and ssh read in this boot. Written to /run, from the appliance and the links there are.
 //!
-//! This step never refuses: it is what lets an operator in.
+//! This step never refuses: it is what lets an operator in. Settings written at the machine that are wrong are told, and
+//! the last accepted ones count.
 
-use crate::Settings;
 use crate::action::Action;
 use crate::facts::{Facts, Link};
 use crate::identity::node_name;
-use crate::step::{Decision, tell};
+use crate::step::{Decision, publish, tell};
+use crate::{Overlay, Settings};
 use bakelite_spec::appliance::Link as LinkSettings;
 use bakelite_spec::dhcp;
+use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::status::paths;
 
 /// The ssh server's key. Made here and not with the identity: also a machine whose state is lost lets its operator in,
 /// if with a key of this boot only.
 pub const HOST_KEY: &str = "/var/lib/dropbear/dropbear_ed25519_host_key";
+
+/// That this card's boot partition had an overlay. Not sealed: it is about the card.
+pub const OVERLAY_SEEN: &str = "/var/lib/bakelite/settings/overlay-seen";
+/// What dhcpcd reads.
+const DHCPCD: &str = "/run/bakelite/dhcpcd.conf";
 
 /// Decides about the settings of this boot.
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
@@ -31,12 +38,16 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     let files = [
         (paths::HOSTNAME, format!("{name}\n"), 0o644),
         ("/run/bakelite/hosts", lines(own.into_iter().chain(named).collect()), 0o644),
-        ("/run/bakelite/dhcpcd.conf", dhcpcd(facts, settings), 0o644),
+        (DHCPCD, dhcpcd(facts, settings), 0o644),
         ("/run/bakelite/chrony.conf", chrony, 0o644),
         (paths::AUTHORIZED_KEYS, lines(appliance.ssh.keys.clone()), 0o600),
     ];
+    let stale = Action::ForgetAddresses { links: stale_links(facts, &files[2].1) };
     let mut actions: Vec<_> =
         files.into_iter().filter_map(|(path, text, mode)| tell(facts, path, text, mode)).collect();
+    if stale != (Action::ForgetAddresses { links: Vec::new() }) {
+        actions.push(stale);
+    }
     // Name servers belong to dhcpcd once it runs; before that, and without it, those of the appliance count.
     if !facts.has("/run/bakelite/resolv.conf") {
         let servers = appliance.network.dns.iter().map(|server| format!("nameserver {server}")).collect();
@@ -44,6 +55,10 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     }
     if !facts.has(HOST_KEY) {
         actions.push(Action::MakeHostKey { path: HOST_KEY.into() });
+    }
+    actions.extend(overlay(facts, &settings.local.overlay));
+    if actions.is_empty() && !settings.local.refused.is_empty() {
+        return Decision::Without(Fault::new(Code::SettingsRefused, settings.local.refused.join("; ")));
     }
     let keys = appliance.ssh.keys.len();
     let access = if keys == 0 { "no ssh".into() } else { format!("ssh for {keys} key(s)") };
@@ -79,6 +94,37 @@ fn dhcpcd(facts: &Facts, settings: &Settings) -> String {
         }
     }
     text
+}
+
+/// The links that get other settings than those with which dhcpcd runs: it leaves their addresses in place when it ends.
+fn stale_links(facts: &Facts, wanted: &str) -> Vec<String> {
+    let Some(before) = facts.file(DHCPCD) else { return Vec::new() };
+    let section = |text: &str, link: &str| {
+        let start = format!("interface {link}");
+        let mut lines = text.lines().skip_while(|line| *line != start).map(String::from);
+        lines.next().into_iter().chain(lines.take_while(|line| !line.starts_with("interface "))).collect::<Vec<_>>()
+    };
+    let names = facts.links.iter().map(|link| link.name.clone());
+    names.filter(|link| section(before, link) != section(wanted, link)).collect()
+}
+
+/// Keeps an overlay that counts, and forgets one that a person has taken away. On a card that never had one, a kept overlay
+/// came by the seal of another card, and stays.
+fn overlay(facts: &Facts, overlay: &Overlay) -> Vec<Action> {
+    let remove = |path: &str| facts.has(path).then(|| Action::Remove { path: path.into() });
+    match overlay {
+        Overlay::Unknown => Vec::new(),
+        Overlay::Accepted(text) => {
+            [publish(facts, paths::OVERLAY, text.clone(), 0o600), publish(facts, OVERLAY_SEEN, "yes\n".into(), 0o600)]
+                .into_iter()
+                .flatten()
+                .collect()
+        }
+        Overlay::Absent if facts.has(OVERLAY_SEEN) => {
+            [remove(paths::OVERLAY), remove(OVERLAY_SEEN)].into_iter().flatten().collect()
+        }
+        Overlay::Absent => Vec::new(),
+    }
 }
 
 fn is_meant(wanted: &LinkSettings, link: &Link) -> bool {
@@ -139,5 +185,77 @@ mod tests {
         );
         assert_eq!(text("resolv.conf"), "nameserver 9.9.9.9\n");
         assert!(text("chrony.conf").starts_with("server 192.168.10.1 iburst\n"));
+    }
+
+    #[test]
+    fn a_link_with_new_settings_forgets_its_addresses_and_others_keep_theirs() {
+        let link = |name: &str, mac: &str| Link { name: name.into(), mac: mac.into(), ..Link::default() };
+        let mut facts = Facts {
+            links: vec![link("eth0", "02:00:00:00:00:01"), link("eth1", "02:00:00:00:00:02")],
+            ..Facts::default()
+        };
+        let with = |address: &str| {
+            let one = json!({ "mac": "02:00:00:00:00:01", "address": address });
+            let two = json!({ "mac": "02:00:00:00:00:02", "address": "10.0.0.2/24" });
+            settings(&json!({ "network": { "links": [two, one] } }))
+        };
+        let forgets = |facts: &Facts, settings: &Settings| match decide(facts, settings) {
+            Decision::Run(_, actions) => {
+                actions.into_iter().find(|action| matches!(action, Action::ForgetAddresses { .. }))
+            }
+            _ => None,
+        };
+        assert_eq!(forgets(&facts, &with("10.0.1.1/24")), None, "at power-on there is nothing to forget");
+        facts.files.insert(DHCPCD.into(), dhcpcd(&facts, &with("10.0.1.1/24")));
+        assert_eq!(forgets(&facts, &with("10.0.1.1/24")), None);
+        let expected = Action::ForgetAddresses { links: vec!["eth0".into()] };
+        assert_eq!(forgets(&facts, &with("10.0.1.9/24")), Some(expected.clone()));
+        assert_eq!(
+            forgets(
+                &facts,
+                &settings(&json!({ "network": { "links": [
+            { "mac": "02:00:00:00:00:02", "address": "10.0.0.2/24" }
+        ] } }))
+            ),
+            Some(expected)
+        );
+    }
+
+    #[test]
+    fn an_overlay_is_kept_and_forgotten_and_a_refused_one_is_told_last() {
+        let mut facts = Facts { present: vec![HOST_KEY.into()], ..Facts::default() };
+        let mut settings = settings(&json!({}));
+        let round = |facts: &mut Facts, settings: &Settings| {
+            let Decision::Run(_, actions) = decide(facts, settings) else { return Vec::new() };
+            let mut media = Vec::new();
+            for action in actions {
+                match action {
+                    Action::Tell { path, text, .. } => drop(facts.files.insert(path, text)),
+                    Action::Publish { path, text, .. } => {
+                        media.push(format!("+{path}"));
+                        facts.files.insert(path, text);
+                    }
+                    Action::Remove { path } => {
+                        media.push(format!("-{path}"));
+                        facts.files.remove(&path);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            media
+        };
+        settings.local.overlay = Overlay::Absent;
+        facts.files.insert(paths::OVERLAY.into(), "by a seal".into());
+        assert_eq!(round(&mut facts, &settings), [""; 0]);
+        settings.local.overlay = Overlay::Accepted("memory: {zram: off}\n".into());
+        let (kept, seen) = (paths::OVERLAY, OVERLAY_SEEN);
+        assert_eq!(round(&mut facts, &settings), [format!("+{kept}"), format!("+{seen}")]);
+        assert_eq!(round(&mut facts, &settings), [""; 0]);
+        settings.local = crate::Local { refused: vec!["bakelite.yaml: no".into()], overlay: Overlay::Unknown };
+        let Decision::Without(fault) = decide(&facts, &settings) else { panic!("no word") };
+        assert_eq!((fault.code, fault.text.as_str()), (Code::SettingsRefused, "bakelite.yaml: no"));
+        settings.local = crate::Local { overlay: Overlay::Absent, ..crate::Local::default() };
+        assert_eq!(round(&mut facts, &settings), [format!("-{kept}"), format!("-{seen}")]);
+        assert!(matches!(decide(&facts, &settings), Decision::Done(_)));
     }
 }

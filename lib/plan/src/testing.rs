@@ -35,5 +35,5 @@ pub fn settings(changes: &Value) -> Settings {
     let mut changes = changes.clone();
     expand(&mut changes);
     let values = lay(APPLIANCE, &named).with(Layer::Appliance, &changes).values;
-    Settings { appliance: Appliance::from_values(&values).unwrap(), manifest }
+    Settings { appliance: Appliance::from_values(&values).unwrap(), manifest, local: crate::Local::default() }
 }

@@ -92,6 +92,14 @@ pub fn check(value: &Value, table: &[Key]) -> Vec<Located> {
     checker.found
 }
 
+/// Checks a layer, which may leave out at the top what a whole file must have.
+pub fn check_layer(value: &Value, table: &[Key]) -> Vec<Located> {
+    let mut found = check(value, table);
+    let required = |key: &str| find(table, key).is_some_and(|entry| entry.required);
+    found.retain(|located| !(located.path.0.is_empty() && required(&located.finding.key)));
+    found
+}
+
 /// Replaces the short forms by what they stand for.
 pub fn expand(value: &mut Value) {
     for (section, key_for) in SHORT_FORMS {

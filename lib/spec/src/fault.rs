@@ -91,6 +91,7 @@ codes! {
     StateFull, "state-full", You, "Make room on the state partition, or use a bigger card.";
     StateUnavailable, "state-unavailable", Hardware, "The card has no room for a state partition, or can't be written; use another card.";
     SettingsInvalid, "settings-invalid", Us, "The settings in the image can't be read; bake the image again.";
+    SettingsRefused, "settings-refused", You, "Correct the file; until then the last accepted settings of that kind count.";
     EarlyFailed, "early-failed", Us, "The settings could not be prepared; the last accepted ones are in use.";
     IdentityConflict, "identity-conflict", You, "Use the card that belongs to this machine, or flash this one again.";
     DataDiskRefused, "data-disk-refused", You, "Allow it in the YAML with `storage.serial` or `storage.claim`, or take the disk out; until then k3s runs on the card.";

@@ -30,6 +30,12 @@ pub mod paths {
     pub const AUTHORIZED_KEYS: &str = "/run/bakelite/authorized_keys";
     /// init's control socket (SEQPACKET, root only).
     pub const CONTROL: &str = "/run/bakelite/control";
+    /// Settings that are being tried, until they are confirmed; in memory, so that a restart undoes them.
+    pub const TRIAL: &str = "/run/bakelite/trial.yaml";
+    /// Settings applied on the device and confirmed.
+    pub const APPLIED: &str = "/var/lib/bakelite/settings/applied.yaml";
+    /// The last accepted `bakelite.yaml`.
+    pub const OVERLAY: &str = "/var/lib/bakelite/settings/overlay.yaml";
     /// The state partition's mount point.
     pub const STATE_MOUNT: &str = "/state";
     /// The data disk's mount point.

@@ -20,6 +20,9 @@ pub struct Unit {
     /// references to secrets in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment_files: Vec<String>,
+    /// Files that it reads only when it starts: it is started again when firstboot has written others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<String>,
     /// Names of units that must be done (one-shots) or ready before this one starts.
     #[serde(default)]
     pub after: Vec<String>,

@@ -409,7 +409,8 @@ impl Bench {
             }
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::CopyHome { .. } => self.copy_home()?,
-            Action::Link { .. }
+            Action::ForgetAddresses { .. }
+            | Action::Link { .. }
             | Action::Unlink { .. }
             | Action::SetAside { .. }
             | Action::RemoveFolder { .. }
