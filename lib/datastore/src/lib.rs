@@ -1,7 +1,10 @@
-//! kine's database on SQLite: which revision is on the medium, and a copy that is whole.
+//! kine's database on SQLite: which revision is on the medium, a copy that is whole, checks, and the token's proof.
 //!
 //! Never a copy of files: after a clean stop of k3s the last transactions are still in state.db-wal (k3s.md 2.7, 11.2).
 //! Nothing here writes rows, and closing leaves the -wal as it is, so that looking costs the medium nothing.
+
+pub mod check;
+pub mod token;
 
 use bakelite_sys::{SysError, durable};
 use rusqlite::backup::{Backup, StepResult};
@@ -61,15 +64,17 @@ fn failed(act: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> Datasto
     move |source| DatastoreError::Sqlite { act, path: path.into(), source }
 }
 
-fn open(path: &Path) -> Result<Connection, DatastoreError> {
+/// Opens a database where k3s has it. Closing the connection leaves the -wal as it is.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        Ok(connection)
-    };
-    open().map_err(failed("opening", path))
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+fn open(path: &Path) -> Result<Connection, DatastoreError> {
+    connect(path).map_err(failed("opening", path))
 }
 
 /// Reads revision and bootstrap row and makes durable what was read: `None` where there is no database.
