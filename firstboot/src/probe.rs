@@ -3,7 +3,9 @@
 use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
-use bakelite_plan::{address, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, settings};
+use bakelite_plan::{
+    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, settings,
+};
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
 use bakelite_spec::secret;
@@ -30,6 +32,7 @@ const FILES: &[&str] = &[
     k3s_config::quiet::REFUSED,
     paths::LAST_START,
     debris::VERIFIED,
+    certificates::RENEWED,
     payload::CACHE,
     payload::VERIFIED,
     payload::WRITTEN,

@@ -73,6 +73,8 @@ struct Running {
     page: String,
     clock_at: Moment,
     network_changed: bool,
+    /// When the payload's words are looked at next.
+    listen_at: Moment,
     /// What units found in the files that they read at their start, by the unit's number.
     read: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -120,6 +122,7 @@ pub fn run() -> Result<Infallible, InitError> {
         page: String::new(),
         clock_at: now() + CLOCK_EACH,
         network_changed: true,
+        listen_at: 0,
         read: BTreeMap::new(),
         baked,
         found,
@@ -184,6 +187,7 @@ impl Running {
         self.feed(Event::Tick);
         loop {
             self.look_at_network();
+            self.listen();
             self.publish();
             let limit = self.limit();
             let inputs = self.pump.wait(limit);

@@ -27,6 +27,10 @@ const JUST_NOW: Moment = 1_000;
 const PORT_EACH: Moment = 40_000;
 const PORT_FAILS: u32 = 5;
 const PORT_FOR: Moment = 180_000;
+/// How long a payload that isn't ready may repeat one complaint before it is ended.
+const DEAF_FOR: Moment = 60_000;
+/// Between two starts of a payload that ends again and again for something that a person has to mend.
+const LONG_PAUSE: Moment = 600_000;
 /// How long settings are tried before they are undone.
 const TRIAL: Moment = 300_000;
 /// Failures in a row before they become a fault.
@@ -51,6 +55,8 @@ pub enum Event {
     Says(usize, String),
     /// Whether a unit's port accepts connections.
     Port(usize, bool),
+    /// What the payload, which isn't ready, says over and over again and nothing else; `None` where it does not.
+    Deaf(usize, Option<Fault>),
     /// A block device came or went.
     Devices,
     /// The default address is another one.
@@ -134,6 +140,7 @@ pub struct Live {
     unspent: bool,
     port_at: Moment,
     port_closed: Option<(Moment, u32)>,
+    deaf_since: Option<Moment>,
 }
 
 /// All units, and what is waited for.
@@ -182,6 +189,7 @@ impl State {
                 unspent: false,
                 port_at: 0,
                 port_closed: None,
+                deaf_since: None,
                 unit,
             })
             .collect();
@@ -235,6 +243,7 @@ impl State {
                 effects.push(said(live));
             }
             Event::Port(number, open) => self.port(now, number, open, &mut effects),
+            Event::Deaf(number, fault) => self.deaf(now, number, fault, &mut effects),
             Event::Devices => self.devices_at = Some(now + DEVICES),
             Event::Address(address) => {
                 self.address = address;
@@ -314,6 +323,21 @@ impl State {
             live.detail = "its port has been closed for minutes".into();
             self.stop(now, number, false, effects);
             self.units[number].hangs = true;
+        }
+    }
+
+    /// Ends a payload that will never be ready: what it says decides what comes next.
+    fn deaf(&mut self, now: Moment, number: usize, fault: Option<Fault>, effects: &mut Vec<Effect>) {
+        let live = &mut self.units[number];
+        let Some(fault) = fault.filter(|_| live.state == UnitState::Starting && live.pid.is_some()) else {
+            live.deaf_since = None;
+            return;
+        };
+        let since = *live.deaf_since.get_or_insert(now);
+        if now - since >= DEAF_FOR {
+            live.deaf_since = None;
+            live.detail = format!("says nothing else but {}", fault.text);
+            self.stop(now, number, false, effects);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Facts: what the machine is, as far as decisions need it. Plain data, so that a file can hold a machine.
 
 use crate::disk::{Data, Disk};
+use bakelite_spec::status::{LastStart, paths};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -135,6 +136,11 @@ pub struct Dummy {
 }
 
 impl Facts {
+    /// How the payload's last start went, if there was one in this boot.
+    pub fn last_start(&self) -> Option<LastStart> {
+        serde_json::from_str(self.file(paths::LAST_START)?).ok()
+    }
+
     /// The data disk in use.
     pub fn attached(&self) -> Option<(&Disk, &Data)> {
         self.data_partitions().find(|(_, data)| data.attached)

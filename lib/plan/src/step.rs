@@ -3,8 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, cluster, data_disk, database, debris, firewall, home, identity, k3s_config, payload, placed,
-    proxy, seal, settings,
+    Settings, address, certificates, cluster, data_disk, database, debris, firewall, home, identity, k3s_config,
+    payload, placed, proxy, seal, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -98,6 +98,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "integrity", ends_the_pass: true, fails_as: None, decide: cluster::integrity },
     Step { name: "database", ends_the_pass: true, fails_as: None, decide: database::decide },
     Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },
+    Step { name: "tls", ends_the_pass: true, fails_as: None, decide: certificates::decide },
     Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
     Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
     Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },

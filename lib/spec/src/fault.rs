@@ -113,7 +113,8 @@ codes! {
     K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";
     K3sClock, "k3s-clock", You, "The clock is wrong; give the machine a network or set the clock.";
     K3sWrongToken, "k3s-wrong-token", Backup, "The token doesn't open this cluster's database; bring the token, or restore a backup.";
-    K3sStaleCertificates, "k3s-stale-certificates", Us, "Certificates on disk are newer than the database.";
+    K3sStaleCertificates, "k3s-stale-certificates", Wait, "Certificates on disk don't fit the database; k3s makes them anew from it.";
+    K3sFutureCertificates, "k3s-future-certificates", Wait, "Certificates were made while the clock was ahead; k3s makes them anew from its database.";
     K3sMalformedToken, "k3s-malformed-token", You, "The token has the wrong form; give the whole token.";
     K3sDatabaseDamaged, "k3s-database-damaged", Backup, "k3s's database is damaged; a backup is needed.";
     K3sDiskFull, "k3s-disk-full", You, "The disk that holds k3s's state is full; make room.";
@@ -133,7 +134,6 @@ impl Code {
         matches!(
             self,
             Self::K3sWrongToken
-                | Self::K3sStaleCertificates
                 | Self::K3sMalformedToken
                 | Self::K3sDatabaseDamaged
                 | Self::K3sRefusedSetting
