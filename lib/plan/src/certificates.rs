@@ -37,7 +37,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         Some(_) => return given_up("they were set aside already, and k3s still says so"),
         None => {}
     }
-    if !facts.database.as_ref().is_some_and(|database| !database.row.is_empty()) {
+    if facts.database.as_ref().is_none_or(|database| database.row.is_empty()) {
         return given_up("the database has no copy of the keys, so nothing was touched");
     }
     let aside = |path: &str| Action::SetAside { path: path.into() };
