@@ -97,9 +97,6 @@ pub enum BuildError {
     /// Deciding about the boot partition.
     #[error(transparent)]
     Boot(#[from] MissingFile),
-    /// Writing the system partition.
-    #[error("writing the system partition")]
-    Squashfs(#[from] backhand::BackhandError),
     /// Writing the partition table.
     #[error("writing the partition table")]
     Table(#[from] DiskError),

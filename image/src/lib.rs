@@ -9,14 +9,17 @@ pub mod boards;
 pub mod config;
 pub mod decide;
 mod depmod;
+pub mod derived;
 pub mod error;
 pub mod host;
+pub mod parallel;
 pub mod payload;
+pub mod prepare;
 pub mod progress;
 pub mod source;
 pub mod start;
 pub mod tree;
-mod unpack;
+pub mod unpack;
 pub mod workshop;
 pub mod write;
 

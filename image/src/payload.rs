@@ -67,7 +67,8 @@ pub fn official(found: crate::source::k3s::Payload) -> Payload {
         file(program.clone(), &found.binary, false),
         file(format!("{folder}/{}", found.images.name), &found.images, true),
     ];
-    let blob = |file: crate::source::k3s::PayloadFile| Blob::File { path: file.path, length: file.size };
+    let blob =
+        |file: crate::source::k3s::PayloadFile| Blob::File { path: file.path, length: file.size, sha256: file.sha256 };
     let manifest = PayloadManifest { kind: Kind::Official, version: found.version, program, files };
     Payload { manifest, blobs: vec![blob(found.binary), blob(found.images)] }
 }

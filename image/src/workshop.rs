@@ -11,6 +11,7 @@ use crate::decide::packages;
 use crate::error::{BuildError, io_error};
 use crate::host::file;
 use crate::payload::{self, Payload};
+use crate::prepare::Inputs;
 use crate::progress::{BuildEvent, Listen};
 use crate::source::cache::{Cache, default_folder};
 use crate::source::http::Fetcher;
@@ -208,17 +209,15 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
     let payload = workshop.payload(&lock, &binaries, listen)?;
     let mirrors = workshop.mirrors().ok();
     lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
-    let request = apply::Request {
+    let inputs = Inputs {
         config: &workshop.config,
         binaries: &binaries,
         lock: &lock,
         mirrors: mirrors.as_ref(),
         cache: &workshop.cache,
         payload: &payload,
-        output,
-        force: options.force,
     };
-    apply::build(&request, listen)
+    apply::build(&apply::Request { inputs, output, force: options.force }, listen)
 }
 
 fn read_lock(path: &Path) -> Result<Lock, BuildError> {

@@ -3,6 +3,7 @@
 //! Read from the modules' own `.modinfo` sections, so no index of the whole kernel package has to be made first.
 //! A name that is neither a module nor built in fails the build: a machine must not lose its network card in silence.
 
+use crate::parallel;
 use crate::tree::Tree;
 use object::{Object, ObjectSection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,22 +98,32 @@ impl<'a> Catalogue<'a> {
         }
         let mut closure = Closure::default();
         let mut open = names;
-        while let Some(name) = open.pop() {
+        while !open.is_empty() {
             // A soft dependency may be an alias or absent; what is built in needs no file.
-            let Some(path) = self.paths.get(&name) else { continue };
-            if !closure.paths.insert(path.clone()) {
-                continue;
-            }
-            for (key, value) in self.info(path)? {
-                match key.as_str() {
-                    "depends" => open.extend(value.split(',').filter(|name| !name.is_empty()).map(canonical)),
-                    "softdep" => {
-                        open.extend(value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical))
+            let paths = open.drain(..).filter_map(|name| self.paths.get(&name));
+            let fresh: Vec<&String> = paths.filter(|path| closure.paths.insert((*path).clone())).collect();
+            let read = |_: &mut (), path: &&String| self.info(path);
+            parallel::ordered(
+                parallel::threads(),
+                &fresh,
+                || Ok(()),
+                read,
+                |info| {
+                    for (key, value) in info {
+                        match key.as_str() {
+                            "depends" => open.extend(value.split(',').filter(|name| !name.is_empty()).map(canonical)),
+                            "softdep" => {
+                                open.extend(
+                                    value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical),
+                                );
+                            }
+                            "firmware" => drop(closure.firmware.insert(value)),
+                            _ => {}
+                        }
                     }
-                    "firmware" => drop(closure.firmware.insert(value)),
-                    _ => {}
-                }
-            }
+                    Ok(())
+                },
+            )?;
         }
         Ok(closure)
     }
@@ -129,7 +140,7 @@ impl<'a> Catalogue<'a> {
         };
         let module = if path.ends_with(".xz") {
             let mut module = Vec::new();
-            let reader = lzma_rust2::XzReader::new(&packed[..], true);
+            let reader = liblzma::bufread::XzDecoder::new(&packed[..]);
             reader.take(MODULE_LIMIT).read_to_end(&mut module).map_err(|error| failed(error.to_string()))?;
             module
         } else {
