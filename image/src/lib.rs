@@ -12,6 +12,7 @@ mod depmod;
 pub mod derived;
 pub mod error;
 pub mod host;
+pub mod lint;
 pub mod parallel;
 pub mod payload;
 pub mod prepare;

@@ -86,6 +86,11 @@ impl<'a> Catalogue<'a> {
         Ok(Self { tree, release: (*release).into(), paths, built_in })
     }
 
+    /// The names of all modules.
+    pub fn names(&self) -> Vec<String> {
+        self.paths.keys().cloned().collect()
+    }
+
     /// The closure of some modules over their dependencies, soft ones included.
     ///
     /// # Errors
@@ -174,25 +179,11 @@ fn canonical(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kernel() -> Tree {
-        let mut tree = Tree::default();
-        let folder = "usr/lib/modules/6.12/kernel";
-        tree.file(
-            &format!("{folder}/net/wired-card.ko"),
-            0o644,
-            module("depends=phy-lib\0firmware=card/a.fw\0softdep=pre: ghost\0"),
-        );
-        tree.file(&format!("{folder}/net/phy_lib.ko"), 0o644, module("depends=\0"));
-        tree.file(&format!("{folder}/net/other.ko"), 0o644, module("depends=\0"));
-        tree.file("usr/lib/modules/6.12/modules.builtin", 0o644, b"kernel/fs/proc-fs.ko\n".to_vec());
-        tree
-    }
+pub mod testing {
+    //! A kernel module for tests.
 
     /// A minimal ELF object with just a `.modinfo` section.
-    fn module(info: &str) -> Vec<u8> {
+    pub fn module(info: &str) -> Vec<u8> {
         let names = b"\0.modinfo\0.shstrtab\0";
         let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let sections_at = 64 + info.len() + names.len();
@@ -212,6 +203,26 @@ mod tests {
         section(1, 1, 64, info.len());
         section(10, 3, 64 + info.len(), names.len());
         elf
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::module;
+    use super::*;
+
+    fn kernel() -> Tree {
+        let mut tree = Tree::default();
+        let folder = "usr/lib/modules/6.12/kernel";
+        tree.file(
+            &format!("{folder}/net/wired-card.ko"),
+            0o644,
+            module("depends=phy-lib\0firmware=card/a.fw\0softdep=pre: ghost\0"),
+        );
+        tree.file(&format!("{folder}/net/phy_lib.ko"), 0o644, module("depends=\0"));
+        tree.file(&format!("{folder}/net/other.ko"), 0o644, module("depends=\0"));
+        tree.file("usr/lib/modules/6.12/modules.builtin", 0o644, b"kernel/fs/proc-fs.ko\n".to_vec());
+        tree
     }
 
     #[test]

@@ -245,7 +245,12 @@ pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
         KEPT.iter().any(|kept| below(path, kept))
             || !(DROPPED.iter().any(|dropped| below(path, dropped)) || gconv(path))
     });
-    let brought: Vec<String> = tree.entries().filter_map(|(path, _)| firmware(path)).collect();
+    missing_firmware(tree, closure)
+}
+
+/// The firmware that is asked for and isn't in a tree.
+pub fn missing_firmware(tree: &Tree, closure: &Closure) -> Vec<String> {
+    let brought: Vec<&str> = tree.entries().filter_map(|(path, _)| path.strip_prefix("usr/lib/firmware/")).collect();
     let missing = closure.firmware.iter().filter(|wanted| !brought.iter().any(|name| wanted_by(wanted, name)));
     missing.cloned().collect()
 }
