@@ -58,6 +58,14 @@ pub enum Command {
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
+    /// Bring all that a build needs into the cache, for `build --offline`
+    Fetch {
+        #[command(flatten)]
+        inputs: Inputs,
+        /// The lock to obey [default: beside the configuration, and made there if it is missing]
+        #[arg(long)]
+        lock: Option<PathBuf>,
+    },
     /// Bake an image
     Build(Build),
     /// Prove an image by named rules; exit status 1: one failed, 3: a check could not be made

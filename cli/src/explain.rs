@@ -26,7 +26,11 @@ pub fn explain(name: &str, path: Option<&Path>, screen: &Screen) -> Result<(), B
             (None, _) => screen.line("  here: not set"),
         }
     }
-    let section = if matches!(key.kind, Kind::Records) { format!("{name}[]") } else { name.to_string() };
+    let section = match key.kind {
+        Kind::Records => format!("{name}[]"),
+        Kind::Named => format!("{name}{{}}"),
+        _ => name.to_string(),
+    };
     for (child, entry) in children(APPLIANCE, &section) {
         screen.line(&format!("  {child}: {}", first_sentence(entry)));
     }
@@ -46,7 +50,11 @@ fn type_of(kind: Kind) -> String {
         Kind::Duration(low, high) => format!("duration, from {} s to {} s", low.0, high.0),
         Kind::Choice(words) => words.join(" | "),
         Kind::List(of) => format!("list of: {}", type_of(*of)),
+        Kind::Number(low, high) => format!("number, from {low} to {high}"),
+        Kind::Secret => "{secret: NAME} | {seed: NAME}".into(),
+        Kind::Map(of) => format!("mapping of names to: {}", type_of(*of)),
         Kind::Records => "list of sections".into(),
+        Kind::Named => "mapping of names to sections".into(),
         Kind::Free => "mapping".into(),
     }
 }

@@ -11,7 +11,7 @@ mod run;
 
 use arguments::{Arguments, Build, Command, Inputs};
 use bakelite_image::workshop::{self, Options};
-use bakelite_image::{BuildError, boards, config, start};
+use bakelite_image::{BuildError, boards, start};
 use bakelite_spec::keys::{APPLIANCE, BOARD};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::schema::schema;
@@ -67,8 +67,8 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
             screen.line("keep it safe, and never put it on a device.");
         }
         Command::Check { config: path, site } => {
-            let config = config::load(&path).map_err(|findings| BuildError::Config { findings })?;
-            config.warnings.iter().for_each(|warning| screen.line(&warning.to_string()));
+            let (config, warnings) = workshop::check(&path)?;
+            warnings.iter().for_each(|warning| screen.line(&warning.to_string()));
             if site {
                 workshop::ask_site(&config)?;
             }
@@ -91,6 +91,15 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
             for left in &lock.left_out {
                 screen.detail(&format!("left out: {} ({}), wanted by {}", left.name, left.why, left.wanted_by));
             }
+        }
+        Command::Fetch { inputs, lock } => {
+            let (path, lock) = workshop::fetch(&Options { lock, ..options(inputs) }, screen)?;
+            screen.finish();
+            let packages = lock.packages.iter().chain(&lock.tools);
+            let bytes =
+                packages.clone().map(|package| package.size).chain(lock.payload.iter().map(|file| file.size)).sum();
+            let files = packages.count() + lock.payload.len();
+            screen.line(&format!("{}: {files} files, {}, are in the cache", path.display(), Size(bytes).human()));
         }
         Command::Build(build) => build_image(build, screen)?,
         Command::Lint { image } => return Ok(lint::lint(&image, screen)),

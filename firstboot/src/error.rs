@@ -19,6 +19,14 @@ pub enum FirstbootError {
     /// The report can't be written down.
     #[error("writing the report")]
     WriteReport(#[source] serde_json::Error),
+    /// Secrets went away between the look and the act.
+    #[error("{path} can't be made without the secrets {}", names.join(", "))]
+    MissingSecrets {
+        /// The file that refers to them.
+        path: String,
+        /// Their names.
+        names: Vec<String>,
+    },
     /// A step wants something done again and again.
     #[error("the step {0} never comes to an end")]
     Endless(&'static str),

@@ -17,7 +17,25 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Keys that nobody sets at the machine: they decide who may.
-const FIXED: &[&str] = &["board", "debug", "owner", "ssh", "image", "mirror", "without"];
+const FIXED: &[&str] = &[
+    "board",
+    "charts",
+    "debug",
+    "files",
+    "image",
+    "images",
+    "manifests",
+    "mirror",
+    "modules",
+    "owner",
+    "packages",
+    "registries",
+    "repositories",
+    "ssh",
+    "trust",
+    "units",
+    "without",
+];
 
 /// Reads and merges.
 ///
@@ -71,7 +89,10 @@ mod tests {
     fn a_person_at_the_boot_menu_sets_what_is_allowed_and_well_formed() {
         let line = "bakelite.slot=a bakelite.network.wait=5 bakelite.debug=true bakelite.k3s=rehearsal bakelite.nope=1 \
                     bakelite.memory.zram=maybe quiet";
-        let tree = from_cmdline(&Cmdline::parse(line), &json!({ "board": "x" }));
-        assert_eq!(tree, json!({ "board": "x", "network": { "wait": 5 }, "k3s": { "payload": "rehearsal" } }));
+        let tree = from_cmdline(&Cmdline::parse(line), &json!({ "board": { "name": "x" } }));
+        assert_eq!(
+            tree,
+            json!({ "board": { "name": "x" }, "network": { "wait": 5 }, "k3s": { "payload": "rehearsal" } })
+        );
     }
 }

@@ -6,6 +6,7 @@
 mod error;
 mod layers;
 mod pass;
+mod placed;
 mod probe;
 mod world;
 

@@ -46,6 +46,10 @@ fn run_steps(
             match decision {
                 Decision::Run(_, _) if round == ROUNDS => return Err(FirstbootError::Endless(step.name)),
                 Decision::Run(_, actions) => actions.iter().try_for_each(|action| world.apply(action).map(drop))?,
+                Decision::Warn(fault) => {
+                    report.warnings.push(format!("{} ({}): {}", fault.text, fault.code.name(), fault.hint));
+                    break;
+                }
                 Decision::Refuse(fault) => {
                     report.faults.push(fault);
                     if step.ends_the_pass {

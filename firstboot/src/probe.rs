@@ -1,9 +1,11 @@
 //! Looks at the machine and changes nothing.
 
+use crate::placed;
 use bakelite_plan::facts::{Dummy, Facts, Link};
 use bakelite_plan::{address, debris, identity, k3s_config, payload, settings};
 use bakelite_spec::status::paths;
-use bakelite_sys::{link, machine, mount, names_in, read_text};
+use bakelite_sys::{block, link, machine, mount, names_in, read_text};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Files whose content steps read.
@@ -11,6 +13,13 @@ const FILES: &[&str] = &[
     identity::RECORD,
     address::LAST,
     k3s_config::CONFIG,
+    k3s_config::KUBELET,
+    k3s_config::AUDIT_POLICY,
+    k3s_config::tier::FIRST,
+    k3s_config::quiet::REFUSED,
+    k3s_config::quiet::LAST_START,
+    paths::PAYLOAD_ENVIRONMENT,
+    bakelite_plan::placed::RECORD,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
     "/run/bakelite/hosts",
@@ -28,6 +37,10 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
     let mut addresses = link::addresses();
     let dummy = addresses.remove(link::STAND_IN).map(|addresses| Dummy { addresses });
     let images = at(payload::IMAGES);
+    let files: BTreeMap<String, String> =
+        FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect();
+    let recorded =
+        files.get(bakelite_plan::placed::RECORD).map_or_else(Vec::new, |text| placed::still_there(root, text));
     Facts {
         serial: machine::serial(root),
         machine_id: read_text(at("/etc/machine-id")).unwrap_or_default(),
@@ -39,8 +52,8 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
         default_route: link::default_link(root).is_some(),
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
-        files: FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect(),
-        present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).collect(),
+        files,
+        present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
         image_links: names_in(&images)
             .into_iter()
             .filter_map(|name| {
@@ -48,7 +61,10 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
                 Some((format!("{}/{name}", payload::IMAGES), target.to_string_lossy().into_owned()))
             })
             .collect(),
+        placed: placed::states(root),
         hollow: hollow(&at),
+        memory: machine::memory(),
+        slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,
     }
 }

@@ -1,7 +1,7 @@
 //! The one door through which a plan becomes true: each action, done and made durable.
 
 use crate::error::FirstbootError;
-use crate::probe;
+use crate::{placed, probe};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -120,6 +120,12 @@ impl World for Machine {
                 if !std::fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0) {
                     return Ok(Changed::No);
                 }
+                durable::remove_file(&path)?;
+                durable::sync_folder(path.parent().unwrap_or(&path))?;
+            }
+            Action::Place(file) => return placed::place(&self.root, file),
+            Action::RemovePlaced { path } => {
+                let path = self.at(path);
                 durable::remove_file(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }

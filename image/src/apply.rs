@@ -9,11 +9,9 @@ use crate::derived::{Derived, Work};
 use crate::error::{BuildError, io_error};
 use crate::host::file;
 use crate::parallel;
-use crate::payload::{self, Payload};
 use crate::prepare::{Inputs, Prepared, add_index};
 use crate::progress::{BuildEvent, Listen};
 use crate::source::digest::Hashing;
-use crate::source::lock::Lock;
 use crate::tree::{Blob, Tree};
 use crate::unpack::xz::Span;
 use crate::write::{cpio, fat, squashfs};
@@ -77,7 +75,7 @@ pub fn check_output(output: &Path, force: bool) -> Result<(), BuildError> {
 pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildError> {
     check_output(request.output, request.force)?;
     let mut partial = file::begin_as(request.output)?;
-    let Inputs { config, lock, payload, cache, .. } = request.inputs;
+    let Inputs { config, lock, cache, .. } = request.inputs;
     let derived = Derived::open(cache.folder())?;
     let work = derived.work()?;
     let time = u32::try_from(lock.time).unwrap_or(u32::MAX);
@@ -95,7 +93,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     listen.event(&BuildEvent::PhaseFinished { phase: "squashfs", items, bytes: length });
 
     let system = System { length, sha256: hexadecimal(&sha256), kernel: prepared.release.clone() };
-    let manifest = manifest(config, lock, payload, system, &prepared)?;
+    let manifest = manifest(&request.inputs, system, &prepared)?;
     let needed = length + RECORD;
     let slot = layout::slot_size(config.appliance.image.slot_size, needed);
     if slot.0 < needed {
@@ -145,13 +143,8 @@ fn write_system(
     writer.finish(&prepared.root, time)
 }
 
-fn manifest(
-    config: &Config,
-    lock: &Lock,
-    payload: &Payload,
-    system: System,
-    prepared: &Prepared,
-) -> Result<Manifest, BuildError> {
+fn manifest(inputs: &Inputs<'_>, system: System, prepared: &Prepared) -> Result<Manifest, BuildError> {
+    let Inputs { config, lock, payload, user, .. } = *inputs;
     let mut manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
@@ -161,6 +154,7 @@ fn manifest(
         board: config.board.clone(),
         system,
         payload: payload.manifest.clone(),
+        user: user.manifest.clone(),
     };
     // The id stands for all that makes one image another: the system, the settings, and what starts them.
     let mut hasher = Sha256::new();
@@ -168,7 +162,8 @@ fn manifest(
     hasher.update(json(&config.effective)?);
     hasher.update(json(&units::units(&config.appliance, &config.board, &payload.manifest))?);
     for blob in [&prepared.kernel, prepared.initramfs.blob("init").unwrap_or(&prepared.kernel)] {
-        hasher.update(payload::sum(blob)?.0.bytes());
+        let sum = blob.sum().map_err(io_error("reading", "a program of the image"))?;
+        hasher.update(sum.bytes());
     }
     manifest.image = hexadecimal(&hasher.finalize())[..16].to_string();
     Ok(manifest)

@@ -25,6 +25,23 @@ pub struct Config {
     pub folder: PathBuf,
     /// What a person should know although nothing is wrong.
     pub warnings: Vec<Finding>,
+    document: Document,
+}
+
+impl Config {
+    /// Ties a finding to the appliance's file and to the place of its key, or of the nearest key above it.
+    pub fn placed(&self, finding: Finding) -> Finding {
+        placed(&self.document, &finding.key.clone(), finding)
+    }
+}
+
+fn placed(document: &Document, key: &str, finding: Finding) -> Finding {
+    let above = key.split(['.', '[']).next().unwrap_or(key);
+    Finding {
+        file: document.file().into(),
+        place: document.place_of(key).or_else(|| document.place_of(above)),
+        ..finding
+    }
 }
 
 /// Reads and checks an appliance.
@@ -47,26 +64,27 @@ pub fn load(path: &Path) -> Result<Config, Vec<Finding>> {
 /// All findings, when one of them stops the work.
 pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Finding>> {
     let document = Document::read(file, text, APPLIANCE)?;
-    let placed = |key: &str, finding: Finding| Finding {
-        file: file.into(),
-        place: document.place_of(key).or_else(|| document.place_of(key.split('.').next().unwrap_or(key))),
-        ..finding
-    };
-    let board_name = document.value["board"].as_str().unwrap_or_default().to_string();
-    let board = boards::board(&board_name)
-        .map_err(|findings| findings.into_iter().map(|finding| placed("board", finding)).collect::<Vec<_>>())?;
+    let placed = |key: &str, finding: Finding| placed(&document, key, finding);
+    let board_name = document.value["board"]["name"].as_str().unwrap_or_default().to_string();
+    let mut board = boards::board(&board_name)
+        .map_err(|findings| findings.into_iter().map(|finding| placed("board.name", finding)).collect::<Vec<_>>())?;
     let effective = Effective::default()
         .with(Layer::Defaults, &defaults(APPLIANCE))
         .with(Layer::Board, &serde_json::Value::Object(board.defaults.clone()))
         .with(Layer::Appliance, &document.value);
     let appliance = Appliance::from_values(&effective.values)
         .map_err(|error| vec![Finding { file: file.into(), ..Finding::error("", error.to_string(), "") }])?;
+    boards::attach(&mut board, &appliance).map_err(|findings| {
+        findings.into_iter().map(|finding| placed(&finding.key.clone(), finding)).collect::<Vec<_>>()
+    })?;
     let mut findings = key_findings(&appliance, &placed);
+    let more = rules::user::findings(&appliance).into_iter().chain(rules::k3s::findings(&appliance));
+    findings.extend(more.map(|finding| placed(&finding.key.clone(), finding)));
     findings.extend(rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)));
     if stops(&findings) {
         return Err(findings);
     }
-    Ok(Config { appliance, effective, board_name, board, folder, warnings: findings })
+    Ok(Config { appliance, effective, board_name, board, folder, warnings: findings, document: document.clone() })
 }
 
 /// Public keys, checked down to their checksum: a slip found now is a backup that opens later.
@@ -95,11 +113,42 @@ mod tests {
     #[test]
     fn rules_and_boards_point_at_their_line() {
         let findings = read("a.yaml", "debug: true\nboard: qemu-x86-64\n", PathBuf::new()).unwrap_err();
-        assert_eq!(findings[0].to_string(), "a.yaml:2:1: board: `qemu-x86-64` is not a known board; try `qemu-x86_64`");
+        assert_eq!(
+            findings[0].to_string(),
+            "a.yaml:2:8: board.name: `qemu-x86-64` is not a known board; try `qemu-x86_64`"
+        );
         let text = "board: qemu-x86_64\nk3s:\n  config:\n    node-name: x\n";
         let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
         assert!(
-            findings.iter().any(|finding| finding.to_string().starts_with("a.yaml:3:3: k3s.config: sets node-name")),
+            findings
+                .iter()
+                .any(|finding| finding.to_string().starts_with("a.yaml:4:5: k3s.config.node-name: is chosen")),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_attached_brings_its_modules_and_firmware() {
+        let plain = read("a.yaml", "board: qemu-x86_64\n", PathBuf::new()).unwrap();
+        let text = "board: {name: qemu-x86_64, with: [wifi]}\nmodules: [services, can_dev]\n";
+        let config = read("a.yaml", text, PathBuf::new()).unwrap();
+        assert!(config.board.packages.contains(&"firmware-iwlwifi".to_string()));
+        let modules = boards::modules_of(&config.board.modules.root).unwrap();
+        assert!(modules.contains(&"iwlwifi".to_string()) && modules.contains(&"can_dev".to_string()));
+        assert!(!boards::modules_of(&plain.board.modules.root).unwrap().contains(&"iwlwifi".to_string()));
+        let findings = read("a.yaml", "board:\n  name: qemu-x86_64\n  with: [wlan]\n", PathBuf::new()).unwrap_err();
+        assert!(
+            findings[0].to_string().starts_with("a.yaml:3:10: board.with[0]: `wlan` is none of audio,"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn rules_of_a_users_own_things_point_at_their_line() {
+        let text = "board: qemu-x86_64\nfiles:\n  - {text: a, to: /etc/a}\n  - text: b\n    to: /run/b\n";
+        let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
+        assert!(
+            findings[0].to_string().starts_with("a.yaml:5:5: files[1].to: /run/b is not in the image"),
             "{findings:?}"
         );
     }
@@ -111,7 +160,8 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "yaml") {
-                load(&path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+                let config = load(&path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+                crate::user::load(&config).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
                 seen += 1;
             }
         }

@@ -64,6 +64,9 @@ pub enum BuildError {
         /// Its name.
         name: String,
     },
+    /// A file that goes into the image was changed meanwhile.
+    #[error("{} was changed while the image was built; build again", .0.display())]
+    FileChanged(PathBuf),
     /// k3s's release site doesn't have the release, or can't be reached.
     #[error(
         "{site} doesn't answer that it has k3s {version}; the release's files can also be given as a folder, with `k3s.files`"
@@ -84,6 +87,16 @@ pub enum BuildError {
         package: String,
         /// The path.
         path: String,
+    },
+    /// A user's file in a place that something else has.
+    #[error(
+        "{path} can't be put into the image: {blocked} is a folder or a link there; choose another place in `files`"
+    )]
+    UserFile {
+        /// The file.
+        path: String,
+        /// What is in its way.
+        blocked: String,
     },
     /// Getting the inputs.
     #[error(transparent)]

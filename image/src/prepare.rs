@@ -5,18 +5,20 @@
 use crate::binaries::Binaries;
 use crate::boards;
 use crate::config::Config;
-use crate::decide::modules::{Catalogue, Closure};
+use crate::decide::modules::{Catalogue, Closure, ModuleError};
 use crate::decide::{boot, root};
 use crate::depmod;
 use crate::derived::{Derived, Work};
 use crate::error::{BuildError, io_error};
 use crate::payload::Payload;
+use crate::plain;
 use crate::progress::{BuildEvent, Listen};
 use crate::source::cache::Cache;
 use crate::source::lock::Lock;
 use crate::source::mirror::Mirrors;
 use crate::tree::{Blob, Node, Tree};
 use crate::unpack::Unpacking;
+use crate::user::User;
 use std::collections::BTreeMap;
 
 /// What an image is made from.
@@ -34,12 +36,14 @@ pub struct Inputs<'a> {
     pub cache: &'a Cache,
     /// The payload, checked against the lock.
     pub payload: &'a Payload,
+    /// What the user adds.
+    pub user: &'a User,
 }
 
 /// All that is decided before the first byte of an image is written.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// The packages, as they were unpacked.
+    /// The packages, as they were unpacked, the wanted modules plain.
     pub packages: Tree,
     /// What runs on this machine, where the device's architecture is another.
     foreign_tools: Option<Tree>,
@@ -73,36 +77,44 @@ impl Prepared {
         let packages = unpacking.tree(&lock.packages)?;
         let foreign_tools = if lock.tools.is_empty() { None } else { Some(unpacking.tree(&lock.tools)?) };
         listen.event(&BuildEvent::PhaseStarted { phase: "root", items: None, bytes: None });
-        let prepared = Self::of(inputs, packages, foreign_tools)?;
+        let prepared = Self::of(inputs, packages, foreign_tools, derived, work)?;
         let items = prepared.root.entries().count() as u64;
         listen.event(&BuildEvent::PhaseFinished { phase: "root", items, bytes: prepared.root.size() });
         Ok(prepared)
     }
 
-    fn of(inputs: &Inputs<'_>, packages: Tree, foreign_tools: Option<Tree>) -> Result<Self, BuildError> {
-        let board = &inputs.config.board;
+    fn of(
+        inputs: &Inputs<'_>,
+        packages: Tree,
+        foreign_tools: Option<Tree>,
+        derived: &Derived,
+        work: &Work,
+    ) -> Result<Self, BuildError> {
+        let Inputs { config, payload, user, binaries, .. } = *inputs;
+        let board = &config.board;
         let sets = |sets: &[String]| boards::modules_of(sets).map_err(|findings| BuildError::Config { findings });
-        let catalogue = Catalogue::new(&packages)?;
         let (early, all) = (sets(&board.modules.initramfs)?, sets(&board.modules.root)?);
-        let early_closure = catalogue.closure(&early)?;
-        let modules = catalogue.closure(&[early, all].concat())?;
+        let (packages, modules) = plain::unpack(&packages, &[&early[..], &all].concat(), derived, work)?;
+        let catalogue = Catalogue::new(&packages)?;
+        let early_closure = catalogue.closure(&early, &mut |_, _| Ok::<_, ModuleError>(()))?;
         let release = catalogue.release.clone();
         let loader = boot::loader(board, &packages)?;
         let kernel = boot::kernel(&packages, &release)?.clone();
 
         let mut root = packages.clone();
         let certificates = root::certificates(&root);
-        let missing_firmware = root::prune(&mut root, &modules);
+        let missing_firmware = root::prune(&mut root, &modules, !config.appliance.packages.is_empty());
         root::complete(&mut root, &certificates, env!("CARGO_PKG_VERSION"))
             .map_err(io_error("reading", "the CA certificates"))?;
-        root.file("usr/lib/bakelite/init", 0o755, inputs.binaries.init.clone());
-        root.file("usr/lib/bakelite/firstboot", 0o755, inputs.binaries.firstboot.clone());
-        root::add_payload(&mut root, &inputs.payload.manifest, &inputs.payload.blobs);
+        root.file("usr/lib/bakelite/init", 0o755, binaries.init.clone());
+        root.file("usr/lib/bakelite/firstboot", 0o755, binaries.firstboot.clone());
+        root::add_payload(&mut root, &payload.manifest, &payload.blobs);
+        user.add_to(&mut root, config)?;
 
         let mut initramfs = packages.clone();
         let sources = format!("usr/lib/modules/{release}/modules.");
         initramfs.retain(|path, _| early_closure.paths.contains(path) || path.starts_with(&sources));
-        initramfs.file("init", 0o755, inputs.binaries.init.clone());
+        initramfs.file("init", 0o755, binaries.init.clone());
         for folder in ["dev", "proc", "run", "sys", "root"] {
             initramfs.folder(folder);
         }

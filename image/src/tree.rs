@@ -96,6 +96,22 @@ impl Blob {
         }
     }
 
+    /// The content's own sum.
+    ///
+    /// # Errors
+    /// When the file behind it can't be read.
+    pub fn sum(&self) -> io::Result<Sha256> {
+        match self {
+            Self::Bytes(bytes) => Ok(Sha256::of(bytes)),
+            Self::Part { .. } => {
+                let mut hashing = Hashing::new(self.open()?);
+                io::copy(&mut hashing, &mut io::sink())?;
+                Ok(hashing.finish().0)
+            }
+            Self::File { sha256, .. } => Ok(*sha256),
+        }
+    }
+
     /// All bytes.
     ///
     /// # Errors

@@ -19,8 +19,10 @@ use crate::source::k3s;
 use crate::source::lock::{Lock, LockRequest, make_lock};
 use crate::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, choose};
 use crate::source::trust::TrustedKeys;
+use crate::{repositories, user};
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::board::Arch;
+use bakelite_spec::finding::Finding;
 use bakelite_spec::layers::Layer;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -81,17 +83,19 @@ impl Workshop {
         LockRequest {
             suite: SUITE.into(),
             arch: self.config.board.arch.debian().into(),
-            packages: packages::wanted(&self.config.board),
+            packages: packages::wanted(&self.config.board, &self.config.appliance),
             without: packages::without(&self.config.appliance),
             build_arch: build_arch().into(),
             tools: packages::TOOLS.iter().map(ToString::to_string).collect(),
+            repositories: repositories::requested(&self.config),
         }
     }
 
     fn make_lock(&self, listen: &dyn Listen) -> Result<Lock, BuildError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let keys = TrustedKeys::debian().map_err(BuildError::Key)?;
-        let mut lock = make_lock(&self.request(), &self.mirrors()?, &keys, &self.cache, now, listen)?;
+        let further = repositories::load(&self.config).map_err(|findings| BuildError::Config { findings })?;
+        let mut lock = make_lock(&self.request(), &self.mirrors()?, &keys, &further, &self.cache, now, listen)?;
         if let Some(official) = self.official(&[], listen)? {
             lock.payload = official.locked();
         }
@@ -135,18 +139,19 @@ impl Workshop {
         }
     }
 
+    /// Whether a lock is for this configuration.
+    fn fits(&self, lock: &Lock) -> bool {
+        let payload_fits = lock.payload.is_empty() == (self.config.appliance.k3s.payload != Kind::Official);
+        lock.matches(&self.request()) && payload_fits
+    }
+
     /// The lock of a build, and whether it had to be made.
     fn lock_for(&self, options: &Options, output: &Path, listen: &dyn Listen) -> Result<Lock, BuildError> {
         let mut beside = output.as_os_str().to_owned();
         beside.push(".lock");
         let beside = PathBuf::from(beside);
         let fitting = |path: &Path, lock: Lock| {
-            let payload_fits = lock.payload.is_empty() == (self.config.appliance.k3s.payload != Kind::Official);
-            if lock.matches(&self.request()) && payload_fits {
-                Ok(lock)
-            } else {
-                Err(BuildError::LockIsStale(path.into()))
-            }
+            if self.fits(&lock) { Ok(lock) } else { Err(BuildError::LockIsStale(path.into())) }
         };
         for path in [options.lock.clone(), Some(options.config.with_extension("lock"))].into_iter().flatten() {
             if options.lock.is_some() || path.exists() {
@@ -164,6 +169,20 @@ impl Workshop {
         file::write(&beside, lock.to_text()?.as_bytes())?;
         Ok(lock)
     }
+}
+
+/// All findings of a configuration that need neither a network nor k3s's own files.
+///
+/// # Errors
+/// All findings, when one of them stops a build.
+pub fn check(path: &Path) -> Result<(Config, Vec<Finding>), BuildError> {
+    let findings = |findings| BuildError::Config { findings };
+    let config = config::load(path).map_err(findings)?;
+    repositories::load(&config).map_err(findings)?;
+    let user = user::load(&config).map_err(findings)?;
+    let looked_up = user.look_up(&config, None).map_err(findings)?;
+    let warnings = config.warnings.iter().chain(&user.warnings).cloned().chain(looked_up).collect();
+    Ok((config, warnings))
 }
 
 /// Asks k3s's release site, for a few seconds, whether it has the release that a configuration names.
@@ -194,6 +213,30 @@ pub fn lock(options: &Options, listen: &dyn Listen) -> Result<(PathBuf, Lock), B
     Ok((path, lock))
 }
 
+/// Brings everything that a build needs into the cache, so that it can then be done with `--offline`. The lock is the
+/// one given, else the one beside the configuration; where there is none it is made and written there.
+///
+/// # Errors
+/// Whatever stopped it; what was fetched until then stays in the cache.
+pub fn fetch(options: &Options, listen: &dyn Listen) -> Result<(PathBuf, Lock), BuildError> {
+    let workshop = Workshop::open(options)?;
+    let path = options.lock.clone().unwrap_or_else(|| options.config.with_extension("lock"));
+    let lock = if path.exists() {
+        let lock = read_lock(&path)?;
+        if !workshop.fits(&lock) {
+            return Err(BuildError::LockIsStale(path));
+        }
+        lock
+    } else {
+        let lock = workshop.make_lock(listen)?;
+        file::write(&path, lock.to_text()?.as_bytes())?;
+        lock
+    };
+    workshop.official(&lock.payload, listen)?;
+    lock.fetch(workshop.mirrors().ok().as_ref(), &workshop.cache, listen)?;
+    Ok((path, lock))
+}
+
 /// Builds an image.
 ///
 /// # Errors
@@ -201,12 +244,19 @@ pub fn lock(options: &Options, listen: &dyn Listen) -> Result<(PathBuf, Lock), B
 pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Built, BuildError> {
     apply::check_output(output, options.force)?;
     let workshop = Workshop::open(options)?;
-    for warning in &workshop.config.warnings {
+    let user = user::load(&workshop.config).map_err(|findings| BuildError::Config { findings })?;
+    for warning in workshop.config.warnings.iter().chain(&user.warnings) {
         listen.event(&BuildEvent::Note { text: warning.to_string() });
     }
     let binaries = Binaries::find(workshop.config.board.arch)?;
     let lock = workshop.lock_for(options, output, listen)?;
-    let payload = workshop.payload(&lock, &binaries, listen)?;
+    let mut payload = workshop.payload(&lock, &binaries, listen)?;
+    let warnings =
+        user.look_up(&workshop.config, Some(&payload)).map_err(|findings| BuildError::Config { findings })?;
+    for warning in warnings {
+        listen.event(&BuildEvent::Note { text: warning.to_string() });
+    }
+    user.add_images(&mut payload);
     let mirrors = workshop.mirrors().ok();
     lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
     let inputs = Inputs {
@@ -216,6 +266,7 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
         mirrors: mirrors.as_ref(),
         cache: &workshop.cache,
         payload: &payload,
+        user: &user,
     };
     apply::build(&apply::Request { inputs, output, force: options.force }, listen)
 }

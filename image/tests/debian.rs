@@ -50,11 +50,12 @@ fn lock(mirrors: &Mirrors, cache: &Cache, arch: &str, packages: &str) -> Result<
         without: words(WITHOUT),
         build_arch: "amd64".into(),
         tools: words("kmod liblzma5"),
+        repositories: Vec::new(),
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
     let keys = TrustedKeys::debian().expect("keys");
     let start = Instant::now();
-    let lock = make_lock(&request, mirrors, &keys, cache, now, &Silent)?;
+    let lock = make_lock(&request, mirrors, &keys, &[], cache, now, &Silent)?;
     let bytes = |list: &[LockedPackage]| list.iter().map(|package| package.size).sum::<u64>();
     let (packages, tools) = (lock.packages.len(), lock.tools.len());
     println!(

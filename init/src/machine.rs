@@ -1,11 +1,12 @@
 //! What a machine needs before its programs: a clock that never goes back, a machine-id, kernel settings, swap.
 
-use crate::baked::Baked;
 use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, machine, read_text, tool, words};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+/// The clock and the running time of all boots, both in seconds, when they were last saved.
 const CLOCK: &str = "/var/lib/bakelite/clock";
 const MACHINE_ID: &str = "/var/lib/bakelite/machine-id";
 
@@ -27,6 +28,8 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("kernel/ctrl-alt-del", "0"),
     // Only what is at least a warning reaches the consoles; the status page is there.
     ("kernel/printk", "4 4 1 4"),
+    // Else the kernel drops what the early programs say when they say much at once.
+    ("kernel/printk_devkmsg", "on"),
 ];
 
 /// Sets the kernel's settings; one that this kernel lacks is skipped.
@@ -48,7 +51,9 @@ pub fn floor(now: i64, image: i64, saved: Option<i64>) -> i64 {
 /// # Errors
 /// Where the kernel refuses it.
 pub fn lift_clock(image: i64) -> Result<Option<String>, SysError> {
-    let saved = read_text(CLOCK).ok().and_then(|text| text.trim().parse().ok());
+    let saved = saved(&read_text(CLOCK).unwrap_or_default()).0;
+    // Read before anything is saved: this boot's time is added to what was before it.
+    running_time();
     let now = machine::clock();
     let floor = floor(now, image, saved);
     if floor == now {
@@ -58,12 +63,26 @@ pub fn lift_clock(image: i64) -> Result<Option<String>, SysError> {
     Ok(Some(format!("set the clock {} s ahead, to what is known at least", floor - now)))
 }
 
-/// Saves the clock, so that the next boot doesn't begin before now.
+/// Saves the clock, so that the next boot doesn't begin before now, and how long this machine has run.
 ///
 /// # Errors
 /// Where it can't be written.
 pub fn save_clock() -> Result<(), SysError> {
-    durable::write_durable(CLOCK, format!("{}\n", machine::clock()).as_bytes(), 0o644)
+    durable::write_durable(CLOCK, format!("{} {}\n", machine::clock(), running_time()).as_bytes(), 0o644)
+}
+
+/// How long this machine has run in all its boots, in seconds; a pulled plug loses the last minutes. Unlike the clock it
+/// never jumps.
+pub fn running_time() -> i64 {
+    static BEFORE: OnceLock<i64> = OnceLock::new();
+    let before = BEFORE.get_or_init(|| saved(&read_text(CLOCK).unwrap_or_default()).1.unwrap_or(0));
+    before + i64::try_from(machine::uptime().as_secs()).unwrap_or(0)
+}
+
+/// The clock and the running time that were saved, as far as they can be read.
+fn saved(text: &str) -> (Option<i64>, Option<i64>) {
+    let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
+    (numbers.next().flatten(), numbers.next().flatten())
 }
 
 /// Makes this machine's id once, and shows it in /run, where /etc/machine-id points.
@@ -83,20 +102,16 @@ pub fn machine_id() -> Result<(), SysError> {
     durable::replace("/run/bakelite/machine-id", format!("{id}\n").as_bytes(), 0o444)
 }
 
-/// Makes part of the memory compressed swap; what was done. The module is loaded by then.
+/// Makes compressed swap of so many bytes, unless the kernel can't; what was done. The module is loaded by then.
 ///
 /// # Errors
 /// Where the kernel lacks it or a tool fails.
-pub fn zram(baked: &Baked) -> Result<Option<String>, SysError> {
-    let bytes = baked.appliance.memory.zram.bytes(machine::memory());
-    if bytes == 0 || !Path::new("/sys/block/zram0").exists() {
-        return Ok(None);
-    }
+pub fn compressed_swap(bytes: u64) -> Result<String, SysError> {
     durable::write_plain("/sys/block/zram0/disksize", &bytes.to_string())?;
     let limit = Duration::from_secs(10);
     tool::must("/usr/bin/busybox", &["mkswap", "/dev/zram0"], limit)?;
     tool::must("/usr/bin/busybox", &["swapon", "/dev/zram0"], limit)?;
-    Ok(Some(format!("made {} MiB of compressed swap", bytes >> 20)))
+    Ok(format!("made {} MiB of compressed swap", bytes >> 20))
 }
 
 /// Takes over the node's name that firstboot has decided; the name, if there is one.
@@ -110,7 +125,7 @@ pub fn take_hostname() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::floor;
+    use super::{floor, saved};
 
     #[test]
     fn the_clock_is_never_before_what_is_known() {
@@ -118,5 +133,13 @@ mod tests {
         assert_eq!(floor(0, 1_790_000_000, Some(1_800_000_000)), 1_800_000_000);
         assert_eq!(floor(1_900_000_000, 1_790_000_000, Some(1_800_000_000)), 1_900_000_000);
         assert_eq!(floor(5, 9, Some(-1)), 9);
+    }
+
+    #[test]
+    fn what_was_saved_is_read_as_far_as_it_is_whole() {
+        assert_eq!(saved("1790000000 86400\n"), (Some(1_790_000_000), Some(86_400)));
+        assert_eq!(saved("1790000000\n"), (Some(1_790_000_000), None));
+        assert_eq!(saved(""), (None, None));
+        assert_eq!(saved("\0\0\0\0"), (None, None));
     }
 }

@@ -50,12 +50,12 @@ fn main() -> ExitCode {
     // As PID 1 the arguments are words of the kernel command line that the kernel didn't know: none of them is for us.
     if std::process::id() != 1 {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let Some((part, names)) = arguments.split_first() else {
+        let Some((part, words)) = arguments.split_first() else {
             eprintln!("this is init: it runs as the first program of a machine");
             return ExitCode::FAILURE;
         };
         kmsg::start();
-        load_modules(part, names);
+        work(part, words);
         return ExitCode::SUCCESS;
     }
     rescue::catch_panics();
@@ -74,17 +74,34 @@ fn cmdline() -> Cmdline {
     Cmdline::parse(&read_text("/proc/cmdline").unwrap_or_default())
 }
 
-/// Loads modules as a child of its own, so that PID 1 neither waits nor reads the index: `cold-plug` for what the
-/// devices ask for, `plug ALIAS…` for devices that came, `load NAME…`.
-fn load_modules(part: &str, names: &[String]) {
+/// Does a part of the work as a child of its own, so that PID 1 neither waits nor keeps what it read: `cold-plug` for the
+/// modules that the devices ask for, `plug ALIAS…` for devices that came, `load NAME…`, `swap BYTES`.
+fn work(part: &str, words: &[String]) {
+    if part == "swap" {
+        match machine::compressed_swap(words.first().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)) {
+            Ok(done) => log::info!("{done}"),
+            Err(error) => log::warn!("{}", bakelite_sys::words(&error)),
+        }
+        return;
+    }
     let mut modules = Modules::read(&modules::folder(), &cmdline());
     let loaded = match part {
-        "cold-plug" => modules::cold_plug(&mut modules, &mut BTreeSet::new()),
+        // The state partition's file system is wanted before any device; swap a little later.
+        "cold-plug" => {
+            modules.load(&["ext4".into(), "zram".into()]) + modules::cold_plug(&mut modules, &mut BTreeSet::new())
+        }
         "plug" => {
-            let wanted = modules.wanted_by(&names.iter().cloned().collect());
+            let wanted = modules.wanted_by(&words.iter().cloned().collect());
             modules.load(&wanted)
         }
-        _ => modules.load(names),
+        // Whoever needs one of these sooner asks for it; what the machine waits for goes first.
+        _ => {
+            let loaded = modules.in_background().load(words);
+            if let Err(error) = mounts::early(mounts::Stage::Beside) {
+                log::warn!("{}", bakelite_sys::words(&error));
+            }
+            loaded
+        }
     };
     log::info!("loaded {loaded} kernel modules ({part})");
 }

@@ -8,6 +8,7 @@ use bakelite_sys::{machine, module, names_in, read_text, words};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Where this kernel's modules are.
 pub fn folder() -> PathBuf {
@@ -24,6 +25,8 @@ pub struct Modules {
     parameters: BTreeMap<String, String>,
     blacklist: BTreeSet<String>,
     tried: BTreeSet<String>,
+    /// How many are loaded at once.
+    hands: usize,
 }
 
 impl Modules {
@@ -57,7 +60,14 @@ impl Modules {
                 *all = format!("{all} {text}").trim().to_string();
             }
         }
-        Self { folder: folder.into(), files, before, after, parameters, blacklist, tried: BTreeSet::new() }
+        let hands = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { folder: folder.into(), files, before, after, parameters, blacklist, tried: BTreeSet::new(), hands }
+    }
+
+    /// The same, to be loaded one after the other: for what nobody waits for.
+    pub fn in_background(self) -> Self {
+        let _ = rustix::process::nice(10);
+        Self { hands: 1, ..self }
     }
 
     /// The modules that ask for one of these devices, blacklisted ones left out.
@@ -82,11 +92,12 @@ impl Modules {
         }
     }
 
-    /// The files to load for a module, in order: what it needs first. Names that are aliases are followed.
-    fn order(&mut self, name: &str, into: &mut Vec<String>) {
+    /// Adds a module and all that it needs to a plan, by how deep its needs go: a file needs only what stands at lower
+    /// levels. Names that are aliases are followed. Gives its level; what is built in or unknown has none.
+    fn order(&mut self, name: &str, least: usize, plan: &mut Plan) -> Option<usize> {
         let name = plain(name);
         if !self.tried.insert(name.clone()) {
-            return;
+            return plan.levels.get(&name).copied();
         }
         let Some((file, needs)) = self.files.get(&name).cloned() else {
             let mut real = BTreeSet::new();
@@ -95,37 +106,64 @@ impl Modules {
                     real.insert(module.to_string());
                 }
             });
-            // Built into the kernel, or not in this image.
-            real.into_iter().for_each(|module| self.order(&module, into));
-            return;
+            return real.into_iter().filter_map(|module| self.order(&module, least, plan)).max();
         };
-        for other in self.before.get(&name).cloned().unwrap_or_default() {
-            self.order(&other, into);
-        }
-        for need in needs.iter().rev() {
-            self.order(&name_of(need), into);
-        }
-        into.push(file);
+        let first = self.before.get(&name).cloned().unwrap_or_default();
+        let first = first.into_iter().chain(needs.iter().rev().map(|need| name_of(need)));
+        let level =
+            first.filter_map(|other| self.order(&other, 0, plan)).map(|below| below + 1).fold(least, usize::max);
+        plan.levels.insert(name.clone(), level);
+        plan.files.push((level, file));
         for other in self.after.get(&name).cloned().unwrap_or_default() {
-            self.order(&other, into);
+            self.order(&other, level + 1, plan);
         }
+        Some(level)
     }
 
-    /// Loads modules with all that they need; failures are logged. How many were loaded.
+    /// Loads modules with all that they need; failures are logged. How many were loaded. What doesn't need each other
+    /// is loaded on all processors at once: the check of a module's signature is most of the work.
     pub fn load(&mut self, names: &[String]) -> usize {
-        let mut files = Vec::new();
-        names.iter().for_each(|name| self.order(name, &mut files));
-        let mut loaded = 0;
-        for file in &files {
-            let name = name_of(file);
-            let parameters = self.parameters.get(&name).map_or("", String::as_str);
-            match module::load(&name, &self.folder.join(file), parameters) {
-                Ok(()) => loaded += 1,
-                Err(error) => log::warn!("{}", words(&error)),
-            }
+        let mut plan = Plan::default();
+        for name in names {
+            self.order(name, 0, &mut plan);
         }
-        loaded
+        plan.files.retain(|(_, file)| !module::is_there(&name_of(file)));
+        plan.files.sort_by_key(|(level, _)| *level);
+        let files: &[(usize, String)] = &plan.files;
+        files.chunk_by(|one, other| one.0 == other.0).map(|level| self.load_level(level)).sum()
     }
+
+    fn load_level(&self, files: &[(usize, String)]) -> usize {
+        if let [(_, file)] = files {
+            return usize::from(self.load_file(file));
+        }
+        let next = AtomicUsize::new(0);
+        let hand = || {
+            let mine = std::iter::from_fn(|| files.get(next.fetch_add(1, Ordering::Relaxed)));
+            mine.filter(|(_, file)| self.load_file(file)).count()
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..self.hands.min(files.len())).map(|_| scope.spawn(hand)).collect();
+            hand() + others.into_iter().map(|other| other.join().unwrap_or(0)).sum::<usize>()
+        })
+    }
+
+    fn load_file(&self, file: &str) -> bool {
+        let name = name_of(file);
+        let parameters = self.parameters.get(&name).map_or("", String::as_str);
+        module::load(&name, &self.folder.join(file), parameters)
+            .inspect_err(|error| log::warn!("{}", words(error)))
+            .is_ok()
+    }
+}
+
+/// What is to be loaded.
+#[derive(Default)]
+struct Plan {
+    /// Levels by name.
+    levels: BTreeMap<String, usize>,
+    /// Levels and files, each after what it needs.
+    files: Vec<(usize, String)>,
 }
 
 /// `softdep name pre: a b post: c` as name, before, after.
@@ -272,10 +310,11 @@ mod tests {
     #[test]
     fn needs_come_first_and_softdeps_may_be_aliases_or_circular() {
         let folder = tree();
-        let mut order = Vec::new();
-        modules(&folder, "").order("erofs", &mut order);
-        let names: Vec<String> = order.iter().map(|file| name_of(file)).collect();
-        assert_eq!(names, ["crc32c_intel", "erofs", "crc", "t10_pi", "sd_mod"]);
+        let mut plan = Plan::default();
+        modules(&folder, "").order("erofs", 0, &mut plan);
+        let order: Vec<(usize, String)> = plan.files.iter().map(|(level, file)| (*level, name_of(file))).collect();
+        let expected = [(0, "crc32c_intel"), (1, "erofs"), (0, "crc"), (1, "t10_pi"), (2, "sd_mod")];
+        assert_eq!(order, expected.map(|(level, name)| (level, name.to_string())));
     }
 
     #[test]

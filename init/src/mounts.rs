@@ -13,6 +13,8 @@ pub enum Stage {
     Initramfs,
     /// In the real root.
     Root,
+    /// In the real root, beside what the machine waits for: the kernel looks for a helper of bpf's, in vain.
+    Beside,
 }
 
 struct Entry {
@@ -57,7 +59,7 @@ const TABLE: &[Entry] = &[
     entry(Stage::Root, "tmpfs", "/dev/shm", SAFE, "mode=1777,size=50%", false),
     entry(Stage::Root, "mqueue", "/dev/mqueue", STRICT, "", true),
     entry(Stage::Root, "cgroup2", "/sys/fs/cgroup", STRICT, "nsdelegate,memory_recursiveprot", false),
-    entry(Stage::Root, "bpf", "/sys/fs/bpf", STRICT, "mode=700", true),
+    entry(Stage::Beside, "bpf", "/sys/fs/bpf", STRICT, "mode=700", true),
     entry(Stage::Root, "securityfs", "/sys/kernel/security", STRICT, "", true),
     entry(Stage::Root, "pstore", "/sys/fs/pstore", STRICT, "", true),
     entry(Stage::Root, "tmpfs", "/tmp", SAFE, "mode=1777,size=20%", false),

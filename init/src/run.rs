@@ -21,7 +21,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{LastStart, Report, Status, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, tool, words};
+use bakelite_sys::{SysError, durable, link, machine as facts, read_text, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -52,7 +52,7 @@ const K3S_MODULES: &[&str] = &[
 ];
 /// Between two saves of the clock.
 const CLOCK_EACH: Moment = 600_000;
-/// The same reason restarts the machine at most once in this time.
+/// The same reason restarts the machine at most once in so many seconds of running time: a clock may jump.
 const REBOOT_EACH: i64 = 24 * 3600;
 const REBOOTS: &str = "/var/lib/bakelite/reboots.json";
 
@@ -99,7 +99,10 @@ pub fn run() -> Result<Infallible, InitError> {
     places::arrange(attached.fault.is_none())?;
     arrange(&baked, &mut journal)?;
     wait_for(cold_plug);
-    child(&[&["load"], K3S_MODULES].concat());
+    let swap = baked.appliance.memory.zram.bytes(facts::memory());
+    if swap > 0 && Path::new("/sys/block/zram0").exists() {
+        child(&["swap", &swap.to_string()]);
+    }
 
     let state = State::new(baked.units.clone(), attached.fault);
     let mut running = Running {
@@ -163,16 +166,12 @@ fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
     if let Err(error) = link::loopback_up() {
         log::warn!("{}", words(&error));
     }
-    wait_for(child(&["load", "zram"]));
-    match machine::zram(baked) {
-        Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
-        Err(error) => log::warn!("{}", words(&error)),
-    }
     Ok(())
 }
 
 impl Running {
     fn run_for_ever(&mut self) -> Result<Infallible, InitError> {
+        self.look_at_room();
         self.feed(Event::Tick);
         loop {
             self.look_at_network();
@@ -392,17 +391,27 @@ impl Running {
         let output = self.pump.begin_output(number)?;
         let unit = &self.state.units[number].unit;
         let mut environment = unit.environment.clone();
+        let file = unit.environment_file.as_ref().and_then(|path| read_text(path).ok()).unwrap_or_default();
+        environment.extend(
+            file.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())),
+        );
         if unit.readiness == Readiness::Notify {
             environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());
         }
-        tool::spawn(tool::Start {
+        let is_first_payload = unit.role == Role::Payload && self.state.units[number].starts == 0;
+        let pid = tool::spawn(tool::Start {
             command: &unit.command,
             environment: &environment,
             output: Some(output),
             cgroup: cgroups::open(&unit.name),
             open_files: unit.open_files,
             oom_score: unit.oom_score,
-        })
+        })?;
+        if is_first_payload {
+            // Not sooner: until here the machine's processors have what k3s waits for to do.
+            child(&[&["load"], K3S_MODULES].concat());
+        }
+        Ok(pid)
     }
 
     fn signal(&self, number: usize, signal: rustix::process::Signal) {
@@ -423,17 +432,17 @@ impl Running {
         }
     }
 
-    /// Restarts because a unit asks for it, at most once a day for the same one.
+    /// Restarts because a unit asks for it, at most once in a day of running time for the same one.
     fn reboot_for(&mut self, unit: &str) {
         let read = std::fs::read(REBOOTS).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let mut reboots: BTreeMap<String, i64> = read.unwrap_or_default();
-        let clock = bakelite_sys::machine::clock();
-        if reboots.get(unit).is_some_and(|last| clock - last < REBOOT_EACH) {
+        let running = machine::running_time();
+        if reboots.get(unit).is_some_and(|last| running - last < REBOOT_EACH) {
             let text = format!("{unit} asks for a restart again; the last one is less than a day ago");
             self.journal.say(What::Effect { text });
             return;
         }
-        reboots.insert(unit.into(), clock);
+        reboots.insert(unit.into(), running);
         let noted = serde_json::to_vec(&reboots).ok().map(|bytes| durable::write_durable(REBOOTS, &bytes, 0o600));
         if matches!(noted, Some(Ok(()))) {
             self.go_down(Action::Reboot, &format!("{unit} asked for it"));

@@ -11,6 +11,7 @@ mod disk_full;
 mod interrupted;
 mod mirrors;
 mod output;
+mod own;
 mod payloads;
 mod same_bytes;
 mod site;

@@ -4,13 +4,14 @@
 //! A name that is neither a module nor built in fails the build: a machine must not lose its network card in silence.
 
 use crate::parallel;
+use crate::source::packages::xz;
 use crate::tree::Tree;
 use object::{Object, ObjectSection};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{self, Read as _};
 
 /// The most a module may unpack to, in bytes; the largest of Debian's (amdgpu) is under 40 MB.
-const MODULE_LIMIT: u64 = 128 << 20;
+pub const MODULE_LIMIT: u64 = 128 << 20;
 
 /// What can't be decided about modules.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,9 @@ pub struct Catalogue<'a> {
     built_in: BTreeSet<String>,
 }
 
+/// A module's bytes, and what it says of itself.
+type Read = (Vec<u8>, Vec<(String, String)>);
+
 const MODULES: &str = "usr/lib/modules/";
 
 impl<'a> Catalogue<'a> {
@@ -86,20 +90,20 @@ impl<'a> Catalogue<'a> {
         Ok(Self { tree, release: (*release).into(), paths, built_in })
     }
 
-    /// The names of all modules.
-    pub fn names(&self) -> Vec<String> {
-        self.paths.keys().cloned().collect()
-    }
-
-    /// The closure of some modules over their dependencies, soft ones included.
+    /// The closure of some modules over their dependencies, soft ones included. Each module's path, and its bytes as the
+    /// kernel runs them, are given to `each`, in an order that depends on nothing but names and modules.
     ///
     /// # Errors
-    /// When a name is unknown, with all unknown names; when a module can't be read.
-    pub fn closure(&self, names: &[String]) -> Result<Closure, ModuleError> {
+    /// When a name is unknown, with all unknown names; when a module can't be read; what `each` gives.
+    pub fn closure<E: From<ModuleError> + Send>(
+        &self,
+        names: &[String],
+        each: &mut dyn FnMut(&str, &[u8]) -> Result<(), E>,
+    ) -> Result<Closure, E> {
         let names: Vec<String> = names.iter().map(|name| canonical(name)).collect();
         let unknown: Vec<String> = names.iter().filter(|name| !self.knows(name)).cloned().collect();
         if !unknown.is_empty() {
-            return Err(ModuleError::Unknown { release: self.release.clone(), names: unknown });
+            return Err(ModuleError::Unknown { release: self.release.clone(), names: unknown }.into());
         }
         let mut closure = Closure::default();
         let mut open = names;
@@ -107,28 +111,21 @@ impl<'a> Catalogue<'a> {
             // A soft dependency may be an alias or absent; what is built in needs no file.
             let paths = open.drain(..).filter_map(|name| self.paths.get(&name));
             let fresh: Vec<&String> = paths.filter(|path| closure.paths.insert((*path).clone())).collect();
-            let read = |_: &mut (), path: &&String| self.info(path);
-            parallel::ordered(
-                parallel::threads(),
-                &fresh,
-                || Ok(()),
-                read,
-                |info| {
-                    for (key, value) in info {
-                        match key.as_str() {
-                            "depends" => open.extend(value.split(',').filter(|name| !name.is_empty()).map(canonical)),
-                            "softdep" => {
-                                open.extend(
-                                    value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical),
-                                );
-                            }
-                            "firmware" => drop(closure.firmware.insert(value)),
-                            _ => {}
+            let read = |_: &mut (), path: &&String| Ok(((*path).clone(), self.read(path)?));
+            let take = |(path, (module, info)): (String, Read)| {
+                for (key, value) in info {
+                    match key.as_str() {
+                        "depends" => open.extend(value.split(',').filter(|name| !name.is_empty()).map(canonical)),
+                        "softdep" => {
+                            open.extend(value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical));
                         }
+                        "firmware" => drop(closure.firmware.insert(value)),
+                        _ => {}
                     }
-                    Ok(())
-                },
-            )?;
+                }
+                each(&path, &module)
+            };
+            parallel::ordered(parallel::threads(), &fresh, || Ok(()), read, take)?;
         }
         Ok(closure)
     }
@@ -137,26 +134,41 @@ impl<'a> Catalogue<'a> {
         self.paths.contains_key(name) || self.built_in.contains(name)
     }
 
-    fn info(&self, path: &str) -> Result<Vec<(String, String)>, ModuleError> {
+    fn read(&self, path: &str) -> Result<Read, ModuleError> {
         let failed = |problem: String| ModuleError::Read { path: path.into(), problem };
         let packed = match self.tree.blob(path) {
             Some(blob) => blob.read().map_err(|error| failed(error.to_string()))?,
             None => return Err(failed("is not a file".into())),
         };
-        let module = if path.ends_with(".xz") {
-            let mut module = Vec::new();
-            let reader = liblzma::bufread::XzDecoder::new(&packed[..]);
-            reader.take(MODULE_LIMIT).read_to_end(&mut module).map_err(|error| failed(error.to_string()))?;
-            module
-        } else {
-            packed
-        };
-        modinfo(&module).map_err(failed)
+        let module = plain(path, packed).map_err(|error| failed(error.to_string()))?;
+        let info = modinfo(&module).map_err(failed)?;
+        Ok((module, info))
     }
 }
 
+/// A module's bytes as the kernel runs them, its signature behind them, from what is at a path.
+///
+/// # Errors
+/// When it is damaged.
+pub fn plain(path: &str, packed: Vec<u8>) -> io::Result<Vec<u8>> {
+    if plain_path(path) == path {
+        return Ok(packed);
+    }
+    let mut module = Vec::new();
+    xz(&packed[..])?.take(MODULE_LIMIT).read_to_end(&mut module)?;
+    Ok(module)
+}
+
+/// A module's path when it isn't packed any more.
+pub fn plain_path(path: &str) -> &str {
+    path.strip_suffix(".xz").unwrap_or(path)
+}
+
 /// The key=value texts of a module's `.modinfo` section.
-fn modinfo(module: &[u8]) -> Result<Vec<(String, String)>, String> {
+///
+/// # Errors
+/// Why it is no module, in words.
+pub fn modinfo(module: &[u8]) -> Result<Vec<(String, String)>, String> {
     let file = object::File::parse(module).map_err(|error| error.to_string())?;
     let section = file.section_by_name(".modinfo").ok_or("has no .modinfo section")?;
     let bytes = section.data().map_err(|error| error.to_string())?;
@@ -172,6 +184,11 @@ fn name_of(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let (name, ending) = file.split_once(".ko")?;
     ["", ".xz", ".zst", ".gz"].contains(&ending).then(|| canonical(name))
+}
+
+/// Whether a path is a module's.
+pub fn is_module(path: &str) -> bool {
+    name_of(path).is_some()
 }
 
 fn canonical(name: &str) -> String {
@@ -225,12 +242,16 @@ mod tests {
         tree
     }
 
+    fn ignored(_: &str, _: &[u8]) -> Result<(), ModuleError> {
+        Ok(())
+    }
+
     #[test]
     fn the_closure_follows_dependencies_and_collects_firmware() {
         let tree = kernel();
         let catalogue = Catalogue::new(&tree).unwrap();
         assert_eq!(catalogue.release, "6.12");
-        let closure = catalogue.closure(&["wired-card".into(), "proc_fs".into()]).unwrap();
+        let closure = catalogue.closure(&["wired-card".into(), "proc_fs".into()], &mut ignored).unwrap();
         let names: Vec<_> = closure.paths.iter().filter_map(|path| name_of(path)).collect();
         assert_eq!(names, ["phy_lib", "wired_card"]);
         assert_eq!(closure.firmware.into_iter().collect::<Vec<_>>(), ["card/a.fw"]);
@@ -239,8 +260,8 @@ mod tests {
     #[test]
     fn all_unknown_names_are_told() {
         let tree = kernel();
-        let error =
-            Catalogue::new(&tree).unwrap().closure(&["nope".into(), "other".into(), "nada".into()]).unwrap_err();
+        let catalogue = Catalogue::new(&tree).unwrap();
+        let error = catalogue.closure(&["nope".into(), "other".into(), "nada".into()], &mut ignored).unwrap_err();
         assert_eq!(error.to_string(), "the kernel 6.12 has no module nope, nada");
     }
 
@@ -248,7 +269,7 @@ mod tests {
     fn a_damaged_module_is_named() {
         let mut tree = kernel();
         tree.file("usr/lib/modules/6.12/kernel/bad.ko", 0o644, b"\x7fELF".to_vec());
-        let error = Catalogue::new(&tree).unwrap().closure(&["bad".into()]).unwrap_err();
+        let error = Catalogue::new(&tree).unwrap().closure(&["bad".into()], &mut ignored).unwrap_err();
         assert!(error.to_string().contains("kernel/bad.ko"), "{error}");
     }
 }

@@ -54,7 +54,7 @@ const WITHOUT: &[&str] = &[
 ];
 
 /// The packages to ask for, sorted.
-pub fn wanted(board: &Board) -> Vec<String> {
+pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
     let boot: &[&str] = match board.boot.flow {
         Flow::Uefi => &["shim-signed"],
     };
@@ -64,16 +64,16 @@ pub fn wanted(board: &Board) -> Vec<String> {
     let mut names: Vec<String> = COMMON.iter().chain(boot).map(ToString::to_string).collect();
     names.push(boot_loader);
     names.push(board.kernel.package.clone());
-    names.extend(board.packages.iter().cloned());
+    names.extend(board.packages.iter().chain(&appliance.packages).cloned());
     names.sort();
     names.dedup();
     names
 }
 
-/// The packages to leave out, sorted.
+/// The packages to leave out, sorted. What a person asks for by name isn't left out by itself.
 pub fn without(appliance: &Appliance) -> Vec<String> {
-    let mut names: Vec<String> =
-        WITHOUT.iter().map(ToString::to_string).chain(appliance.without.iter().cloned()).collect();
+    let ours = WITHOUT.iter().map(ToString::to_string).filter(|name| !appliance.packages.contains(name));
+    let mut names: Vec<String> = ours.chain(appliance.without.iter().cloned()).collect();
     names.sort();
     names.dedup();
     names

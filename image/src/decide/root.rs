@@ -7,6 +7,7 @@ use crate::decide::modules::Closure;
 use crate::tree::{Blob, Tree};
 use bakelite_spec::appliance::Payload;
 use bakelite_spec::manifest::PayloadManifest;
+use std::collections::BTreeSet;
 use std::io;
 
 /// Folders of packages that no appliance needs: documentation, locales, other inits, package management, boot files.
@@ -224,10 +225,14 @@ pub fn merged(path: &str) -> String {
     }
 }
 
+/// What of /usr/share even a package that a person asked for has no use for on an appliance.
+const DROPPED_SHARED: &[&str] = &["bug", "doc", "doc-base", "info", "lintian", "locale", "man", "menu"];
+
 /// Takes away what no appliance needs; modules and firmware stay only as far as they are in the closure.
 ///
-/// Gives the firmware that is asked for and that no package brought.
-pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
+/// `keeps_shared` keeps most of /usr/share, without which a person's own packages may not run. Gives the firmware that
+/// is asked for and that no package brought.
+pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool) -> Vec<String> {
     let below = |path: &str, folder: &str| {
         path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
@@ -242,17 +247,19 @@ pub fn prune(tree: &mut Tree, closure: &Closure) -> Vec<String> {
         if let Some(name) = firmware(path) {
             return wanted_firmware(&name);
         }
+        let shared = path.strip_prefix("usr/share/").filter(|_| keeps_shared);
         KEPT.iter().any(|kept| below(path, kept))
+            || shared.is_some_and(|path| !DROPPED_SHARED.iter().any(|dropped| below(path, dropped)))
             || !(DROPPED.iter().any(|dropped| below(path, dropped)) || gconv(path))
     });
-    missing_firmware(tree, closure)
+    let brought = tree.entries().filter_map(|(path, _)| path.strip_prefix("usr/lib/firmware/"));
+    missing_firmware(brought, &closure.firmware)
 }
 
-/// The firmware that is asked for and isn't in a tree.
-pub fn missing_firmware(tree: &Tree, closure: &Closure) -> Vec<String> {
-    let brought: Vec<&str> = tree.entries().filter_map(|(path, _)| path.strip_prefix("usr/lib/firmware/")).collect();
-    let missing = closure.firmware.iter().filter(|wanted| !brought.iter().any(|name| wanted_by(wanted, name)));
-    missing.cloned().collect()
+/// What of the wanted firmware isn't among what was brought.
+pub fn missing_firmware<'a>(brought: impl Iterator<Item = &'a str>, wanted: &BTreeSet<String>) -> Vec<String> {
+    let brought: Vec<&str> = brought.collect();
+    wanted.iter().filter(|wanted| !brought.iter().any(|name| wanted_by(wanted, name))).cloned().collect()
 }
 
 /// Whether a module's wish (which may end in a pattern) means a file (which may be compressed).
@@ -357,12 +364,19 @@ mod tests {
             tree.file(path, 0o644, b"x".to_vec());
         }
         let firmware = ["nic/a.fw", "tigon/*.bin", "nic/absent.fw"].map(String::from).into();
-        let missing = prune(&mut tree, &Closure { firmware, ..Closure::default() });
+        let missing = prune(&mut tree, &Closure { firmware, ..Closure::default() }, false);
         assert_eq!(missing, ["nic/absent.fw"]);
         assert!(
             tree.get("usr/lib/firmware/nic/a.fw.xz").is_some() && tree.get("usr/lib/firmware/tigon/tg3.bin").is_some()
         );
         assert!(tree.get("usr/lib/firmware/nic/b.fw").is_none() && tree.get("usr/share/doc").is_none());
         assert!(tree.get("usr/bin/x").is_some());
+        let mut tree = Tree::default();
+        tree.file("usr/share/doc/x", 0o644, b"x".to_vec());
+        tree.file("usr/share/till/x", 0o644, b"x".to_vec());
+        tree.file("usr/include/x.h", 0o644, b"x".to_vec());
+        prune(&mut tree, &Closure::default(), true);
+        let paths: Vec<_> = tree.entries().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["usr", "usr/share", "usr/share/till", "usr/share/till/x"]);
     }
 }

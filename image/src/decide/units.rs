@@ -1,6 +1,6 @@
 //! The table of units that init keeps running, for one appliance.
 
-use bakelite_spec::appliance::{Appliance, Payload};
+use bakelite_spec::appliance::{Appliance, K3sRole, Payload, UnitKind, UnitReady, UserUnit};
 use bakelite_spec::board::Board;
 use bakelite_spec::manifest::PayloadManifest;
 use bakelite_spec::status::paths;
@@ -59,18 +59,45 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
     }
     units.push(oneshot("settle", Role::Settle, &["early"]));
     if payload.kind != Payload::None {
+        let k3s = &appliance.k3s;
+        let port = k3s.config.get("https-listen-port").and_then(serde_json::Value::as_u64);
+        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(K3S_PORT);
         units.push(Unit {
             // containerd's own log is not rotated small enough for flash; k3s's log says what matters.
             environment: BTreeMap::from([("CONTAINERD_LOG_LEVEL".into(), "warn".into())]),
+            environment_file: Some(paths::PAYLOAD_ENVIRONMENT.into()),
             readiness: Readiness::Notify,
             stop_seconds: 60,
             start_seconds: Some(K3S_START_SECONDS),
-            alive_port: Some(K3S_PORT),
+            alive_port: (k3s.role == K3sRole::Server).then_some(port),
             open_files: Some(K3S_OPEN_FILES),
-            ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, "server"], &["settle"])
+            ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, k3s.role.name()], &["settle"])
         });
     }
+    units.extend(appliance.units.iter().map(|own| user(own, payload_unit(payload.kind))));
     units
+}
+
+/// A user's own program. `k3s` in its `after` means the payload, whatever that is.
+fn user(own: &UserUnit, payload: &str) -> Unit {
+    let after = own.after.iter().map(|name| if name == "k3s" { payload } else { name });
+    Unit {
+        name: own.name.clone(),
+        role: Role::User,
+        command: own.command.clone(),
+        environment: own.environment.clone(),
+        after: after.map(ToString::to_string).collect(),
+        kind: match own.kind {
+            UnitKind::Service => Kind::Service,
+            UnitKind::Oneshot => Kind::Oneshot,
+        },
+        readiness: match own.ready {
+            UnitReady::Started => Readiness::Started,
+            UnitReady::Notify => Readiness::Notify,
+        },
+        stop_seconds: own.stop.0,
+        ..unit(&own.name, Role::User, &[], &[])
+    }
 }
 
 fn payload_unit(kind: Payload) -> &'static str {
@@ -87,6 +114,7 @@ fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
         role,
         command: command.iter().map(ToString::to_string).collect(),
         environment: BTreeMap::new(),
+        environment_file: None,
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind: Kind::Service,
@@ -96,5 +124,36 @@ fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
         alive_port: None,
         open_files: None,
         oom_score: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bakelite_spec::rules::user::UNITS;
+    use std::path::PathBuf;
+
+    #[test]
+    fn a_users_units_come_last_under_names_that_are_free() {
+        let text = "board: qemu-x86_64\nk3s: rehearsal\ndebug: true\nunits:\n  - name: till\n    command: [/usr/bin/till, -v]\n    after: [k3s]\n    \
+                    kind: oneshot\n    stop: 30\n    environment: {MODE: shop}\n";
+        let config = crate::config::read("a.yaml", text, PathBuf::new()).unwrap();
+        let manifest = PayloadManifest {
+            kind: Payload::Rehearsal,
+            version: String::new(),
+            program: "/p".into(),
+            files: Vec::new(),
+        };
+        let mut units = units(&config.appliance, &config.board, &manifest);
+        let till = units.pop().unwrap();
+        assert_eq!(
+            (till.name.as_str(), till.role, till.kind, till.stop_seconds),
+            ("till", Role::User, Kind::Oneshot, 30)
+        );
+        assert_eq!((till.command.len(), till.after.as_slice()), (2, &["rehearsal".to_string()][..]));
+        assert_eq!(till.environment["MODE"], "shop");
+        for unit in &units {
+            assert!(UNITS.contains(&unit.name.as_str()), "a user's unit could be called {}", unit.name);
+        }
     }
 }

@@ -2,24 +2,25 @@
 
 use super::Found;
 use super::opened::Opened;
-use crate::decide::modules::Catalogue;
+use crate::decide::modules;
 use crate::decide::root::missing_firmware;
 use crate::source::digest::Hashing;
-use crate::tree::Tree;
+use crate::user::holds_private_key;
 use backhand::InnerNode;
 use bakelite_spec::appliance::Payload;
 use bakelite_spec::board::Arch;
 use bakelite_spec::layout::Role;
+use bakelite_spec::secret::SecretRef;
 use bakelite_spec::status::paths;
+use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Read;
 
 /// Set-user-id and set-group-id.
 const SET_ID: u16 = 0o6000;
 /// Files up to this length are looked through for secrets, in bytes.
 const MOST_TEXT: usize = 1 << 20;
-/// What begins a private key, in pieces, so that no program of ours holds one whole.
-const KEYS: &[(&str, &str)] = &[("PRIVATE KEY", "-----"), ("AGE-SECRET-", "KEY-1"), ("PuTTY-User-", "Key-File-")];
 /// Words of keys whose values are secrets.
 const SECRET_WORDS: &[&str] = &["token", "password", "passphrase", "secret", "private-key", "psk"];
 
@@ -137,20 +138,45 @@ pub fn secrets(image: &Opened) -> Found {
 /// What secret a file's bytes hold; programs, which may name such things, don't count.
 fn secret_in(bytes: &[u8]) -> Option<&'static str> {
     let text = std::str::from_utf8(bytes).ok()?;
-    if KEYS.iter().any(|(first, second)| text.contains(&[*first, *second].concat())) {
+    if holds_private_key(bytes) {
         return Some("a private key");
     }
     let is_secret = |line: &str| {
         line.trim_start_matches(['-', ' ']).strip_prefix("kind:").is_some_and(|kind| kind.trim() == "Secret")
     };
-    text.lines().any(is_secret).then_some("a Kubernetes secret")
+    (text.lines().any(is_secret) && !only_refers(text)).then_some("a Kubernetes secret")
+}
+
+/// Whether the values of each Secret in some YAML are references, which the device fills in.
+fn only_refers(text: &str) -> bool {
+    serde_yaml::Deserializer::from_str(text)
+        .all(|document| Value::deserialize(document).is_ok_and(|value| secrets_refer(&value)))
+}
+
+fn secrets_refer(value: &Value) -> bool {
+    let here = value["kind"] != "Secret"
+        || ["data", "stringData"].iter().all(|section| {
+            let mut values = value[*section].as_object().into_iter().flat_map(|map| map.values());
+            values.all(|value| SecretRef::of(value).is_some())
+        });
+    let below = match value {
+        Value::Object(map) => map.values().all(secrets_refer),
+        Value::Array(values) => values.iter().all(secrets_refer),
+        _ => true,
+    };
+    here && below
 }
 
 fn literals(value: &Value, path: &str, found: &mut Vec<String>) {
     let Some(map) = value.as_object() else { return };
     for (key, value) in map {
+        if SecretRef::of(value).is_some() {
+            continue;
+        }
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let is_secret = SECRET_WORDS.iter().any(|word| key.split(['-', '_']).any(|part| part == *word) || key == word);
+        // The name of a file with a secret is none.
+        let is_secret = !key.ends_with("-file")
+            && SECRET_WORDS.iter().any(|word| key.split(['-', '_']).any(|part| part == *word) || key == word);
         if is_secret && value.as_str().is_some_and(|text| !text.is_empty()) {
             found.push(format!("the setting {path} is a literal; use {{secret: NAME}}"));
         }
@@ -176,20 +202,23 @@ pub fn modules_indexed(image: &Opened) -> Found {
 
 pub fn firmware(image: &Opened) -> Found {
     let system = image.system.as_ref().map_err(Clone::clone)?;
-    let mut tree = Tree::default();
+    let mut wanted = BTreeSet::new();
+    let mut brought = Vec::new();
     for node in system.files() {
-        let path = node.fullpath.to_string_lossy().trim_start_matches('/').to_string();
-        let InnerNode::File(file) = &node.inner else { continue };
-        let mut bytes = Vec::new();
-        if path.starts_with("usr/lib/modules/") {
-            let opened = system.file(file).reader_checked().map_err(|error| error.to_string());
-            opened.and_then(|mut reader| reader.read_to_end(&mut bytes).map_err(|error| error.to_string()))?;
-        } else if !path.starts_with("usr/lib/firmware/") {
-            continue;
+        let path = node.fullpath.to_string_lossy();
+        if let Some(name) = path.strip_prefix("/usr/lib/firmware/") {
+            brought.push(name.to_string());
         }
-        tree.file(&path, 0o644, bytes);
+        let InnerNode::File(file) = &node.inner else { continue };
+        if path.starts_with("/usr/lib/modules/") && modules::is_module(&path) {
+            let problem = |why: String| format!("{path}: {why}");
+            let mut bytes = Vec::new();
+            let opened = system.file(file).reader_checked().map_err(|error| problem(error.to_string()))?;
+            opened.take(modules::MODULE_LIMIT).read_to_end(&mut bytes).map_err(|error| problem(error.to_string()))?;
+            let module = modules::plain(&path, bytes).map_err(|error| problem(error.to_string()))?;
+            let info = modules::modinfo(&module).map_err(problem)?;
+            wanted.extend(info.into_iter().filter(|(key, _)| key == "firmware").map(|(_, name)| name));
+        }
     }
-    let catalogue = Catalogue::new(&tree).map_err(|error| error.to_string())?;
-    let closure = catalogue.closure(&catalogue.names()).map_err(|error| error.to_string())?;
-    Ok(missing_firmware(&tree, &closure))
+    Ok(missing_firmware(brought.iter().map(String::as_str), &wanted))
 }

@@ -193,11 +193,24 @@ fn what_is_in_the_parts_breaks_one_rule_each() {
     );
     assert_eq!(spoilt(|parts| parts.root.file(init, 0o755, program(183))), ["architecture"]);
     assert_eq!(spoilt(|parts| parts.root.file("etc/key", 0o600, "-----BEGIN PRIVATE KEY-----\nx\n")), ["secrets"]);
-    assert_eq!(spoilt(|parts| parts.root.file("srv/x.yaml", 0o644, "apiVersion: v1\nkind: Secret\n")), ["secrets"]);
+    assert_eq!(spoilt(|parts| parts.root.file("srv/x.yaml", 0o644, "kind: Secret\ndata: {a: eA==}\n")), ["secrets"]);
+    let reference = "apiVersion: v1\nkind: Secret\nstringData: {a: {secret: db}}\n";
+    assert_eq!(spoilt(|parts| parts.root.file("srv/x.yaml", 0o644, reference)), [""; 0]);
+    let written_out = "apiVersion: v1\nkind: List\nitems: [{kind: ConfigMap}]\n---\nkind: Secret\ndata: {a: eA==}\n";
+    assert_eq!(spoilt(|parts| parts.root.file("srv/x.yaml", 0o644, written_out)), ["secrets"]);
     assert_eq!(spoilt(|parts| parts.settings["values"]["k3s"]["config"]["token"] = "abc".into()), ["secrets"]);
+    let refers = |parts: &mut Parts| parts.settings["values"]["k3s"]["token"] = serde_json::json!({"secret": "abc"});
+    assert_eq!(spoilt(refers), [""; 0]);
     assert_eq!(spoilt(|parts| parts.root.retain(|path, _| !path.ends_with("nic.fw"))), ["firmware"]);
     assert_eq!(spoilt(|parts| parts.root.retain(|path, _| !path.ends_with("nic.ko"))), ["modules-indexed"]);
     assert_eq!(spoilt(|parts| parts.initramfs.retain(|path, _| !path.ends_with("squashfs.ko"))), ["initramfs-root"]);
+    let packed = |parts: &mut Parts| {
+        parts.root.retain(|path, _| !path.ends_with("nic.ko"));
+        let module = crate::source::testing::pack_xz(&crate::decide::modules::testing::module("firmware=none.fw\0"));
+        parts.root.file(&format!("{folder}/nic.ko.xz"), 0o644, module);
+        parts.root.file(&format!("usr/lib/modules/{RELEASE}/modules.dep"), 0o644, "kernel/nic.ko.xz:\n");
+    };
+    assert_eq!(spoilt(packed), ["firmware"], "a module that is still packed");
     assert_eq!(spoilt(|parts| parts.initramfs.file("init", 0o644, program(62))), ["initramfs-root"]);
     assert_eq!(spoilt(|parts| parts.mode = 0o644), ["settings"]);
     assert_eq!(spoilt(|parts| parts.manifest["payload"]["files"][0]["sha256"] = "00".into()), ["payload-hashes"]);

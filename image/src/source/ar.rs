@@ -9,7 +9,8 @@ const MAGIC: &[u8; 8] = b"!<arch>\n";
 const HEADER: usize = 60;
 
 /// Reads member after member.
-pub(crate) struct Archive<R> {
+#[derive(Debug)]
+pub struct Archive<R> {
     inner: R,
     /// Bytes of the present member not yet read, and its padding.
     left: u64,
@@ -20,14 +21,19 @@ pub(crate) struct Archive<R> {
 
 /// The head of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) size: u64,
+pub struct Member {
+    /// Its name, without the padding.
+    pub name: String,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 impl<R: Read> Archive<R> {
     /// Reads the magic.
-    pub(crate) fn new(mut inner: R) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn new(mut inner: R) -> io::Result<Self> {
         let mut magic = [0; MAGIC.len()];
         inner.read_exact(&mut magic)?;
         if &magic != MAGIC {
@@ -42,7 +48,10 @@ impl<R: Read> Archive<R> {
     }
 
     /// Passes over what is left of the present member and reads the next head; `None` at the end.
-    pub(crate) fn next_member(&mut self) -> io::Result<Option<Member>> {
+    ///
+    /// # Errors
+    /// When the archive is damaged or ends early.
+    pub fn next_member(&mut self) -> io::Result<Option<Member>> {
         let rest = self.left + self.padding;
         if io::copy(&mut self.inner.by_ref().take(rest), &mut io::sink())? < self.left {
             return Err(bad("it ends in the middle of a member"));

@@ -11,16 +11,19 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::digest::{Hashing, Sha256};
 use super::error::SourceError;
-use super::http::{Fetcher, broken_off, without_password};
+use super::http::{Fetcher, broken_off, too_slow, without_password};
 use crate::host::file;
 use crate::progress::{BuildEvent, Listen};
 
 /// How many files are downloaded at a time.
 const DOWNLOADS: usize = 4;
+
+/// A server that sends less than this in the time that each read may take is too slow to wait for.
+const SLOWEST: u64 = 16 << 10;
 
 /// A download reports its progress every so many bytes.
 const REPORT_EVERY: u64 = 1 << 20;
@@ -76,7 +79,7 @@ impl Cache {
     /// Opens the cache in `folder`, making it where it is missing. `offline` forbids every download.
     pub fn open(folder: &Path, fetcher: Fetcher, offline: bool) -> Result<Self, SourceError> {
         let cache = Self { folder: folder.to_path_buf(), fetcher, offline, verified: Mutex::default() };
-        for part in ["sha256", "address", "partial"] {
+        for part in ["sha256", "address", "newest", "partial"] {
             file::make_folder(&folder.join(part))?;
         }
         cache.remove_leftovers();
@@ -172,6 +175,20 @@ impl Cache {
         self.fetcher.attempt(download, is_passing)
     }
 
+    /// The newest date, in seconds since 1970, that something at an address had; 0 where none is known.
+    pub(crate) fn newest(&self, address: &str) -> u64 {
+        fs::read_to_string(self.newest_file(address)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// Remembers that date.
+    pub(crate) fn remember_newest(&self, address: &str, date: u64) -> Result<(), SourceError> {
+        Ok(file::write(&self.newest_file(address), format!("{date}\n").as_bytes())?)
+    }
+
+    fn newest_file(&self, address: &str) -> PathBuf {
+        self.folder.join("newest").join(Sha256::of(address.as_bytes()).to_string())
+    }
+
     fn entry(&self, sum: &Sha256) -> PathBuf {
         let name = sum.to_string();
         self.folder.join("sha256").join(&name[..2]).join(name)
@@ -219,7 +236,14 @@ impl Cache {
         let mut hashing = Hashing::new(incoming.reader);
         let mut buffer = vec![0; 1 << 16];
         let mut reported = 0;
+        let mut window = (Instant::now(), 0);
         loop {
+            if window.0.elapsed() > self.fetcher.patience() {
+                if hashing.count() - window.1 < SLOWEST {
+                    return Err(too_slow(url, hashing.count() - window.1, self.fetcher.patience()).into());
+                }
+                window = (Instant::now(), hashing.count());
+            }
             let read = hashing.read(&mut buffer).map_err(|cause| broken_off(url, &cause))?;
             if read == 0 {
                 break;
@@ -368,6 +392,28 @@ mod tests {
         assert_eq!(get(false, 100).unwrap(), b"version 2");
         assert_eq!(get(true, 100).unwrap(), b"version 2");
         assert!(matches!(get(false, 5), Err(SourceError::WrongSize { .. })));
+    }
+
+    #[test]
+    fn a_server_that_drips_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+                // Each byte comes in time; all of them would take half an hour.
+                while stream.write_all(b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let fetcher = Fetcher::new(Duration::from_millis(300)).with_pauses([Duration::ZERO; 2]);
+        let cache = Cache::open(folder.path(), fetcher, false).unwrap();
+        let error = cache.fetch(&wanted(url, &[b'x'; 100_000]), &Silent).unwrap_err().to_string();
+        assert!(error.contains("the server is too slow") && error.contains("--mirror"), "{error}");
+        assert_eq!(partial_files(folder.path()), 0);
     }
 
     #[test]

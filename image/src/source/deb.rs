@@ -10,11 +10,14 @@ use std::io::{self, BufReader, Read};
 use super::ar::{Archive, Member};
 use super::deb822::{Stanza, Stanzas};
 use super::error::SourceError;
-use super::packages::{Capped, XZ_MEMORY_KIB};
+use super::packages::{Capped, xz};
 
 /// The most that one package may unpack to, in bytes, and the most its control part may have.
 pub(crate) const DATA_LIMIT: u64 = 8 << 30;
 const CONTROL_LIMIT: u64 = 32 << 20;
+
+/// The most entries that one package may bring. The kernel's headers, the largest of all, have 60 000.
+const ENTRIES_LIMIT: usize = 500_000;
 
 /// zstd windows up to 128 MiB, as `dpkg-deb` writes at most.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -133,7 +136,7 @@ fn decompress_to<'a>(name: &str, reader: impl Read + 'a, limit: u64) -> io::Resu
     let inner: Box<dyn Read + 'a> = match end {
         "" => Box::new(reader),
         ".gz" => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-        ".xz" => Box::new(lzma_rust2::XzReader::new_mem_limit(BufReader::new(reader), true, XZ_MEMORY_KIB)),
+        ".xz" => Box::new(xz(BufReader::with_capacity(1 << 16, reader))?),
         ".zst" => {
             let mut decoder = zstd::Decoder::new(reader)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
@@ -172,8 +175,11 @@ pub fn read_data<E: From<SourceError>>(
     let broken = |error: io::Error| broken(package, &error);
     let mut archive = tar::Archive::new(reader);
     let mut tree = Tree::default();
-    for entry in archive.entries().map_err(broken)? {
+    for (number, entry) in archive.entries().map_err(broken)?.enumerate() {
         let mut entry = entry.map_err(broken)?;
+        if number >= ENTRIES_LIMIT {
+            return Err(fail(format!("it has more than {ENTRIES_LIMIT} entries, which no package has")).into());
+        }
         let raw = text(&entry.path_bytes()).map_err(fail)?;
         let path = normalise(&raw).map_err(fail)?;
         if path.is_empty() {

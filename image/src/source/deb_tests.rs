@@ -112,6 +112,24 @@ fn a_failing_visitor_ends_the_reading() {
 }
 
 #[test]
+fn a_package_of_a_million_tiny_files_is_given_up() {
+    let one = make_tar(&[RawEntry::file("./usr/share/tiny", b"")])[..512].to_vec();
+    let data = zstd::encode_all(one.repeat(ENTRIES_LIMIT + 1).as_slice(), 1).unwrap();
+    let mut deb = Vec::new();
+    write_member(&mut deb, "debian-binary", b"2.0\n");
+    write_member(&mut deb, "control.tar", &make_tar(&[RawEntry::file("./control", b"Package: p\n")]));
+    write_member(&mut deb, "data.tar.zst", &data);
+    let mut seen = 0;
+    let mut visit = |_: Entry<'_>| {
+        seen += 1;
+        Ok::<(), SourceError>(())
+    };
+    let error = unpack(deb.as_slice(), "p", &mut visit).unwrap_err().to_string();
+    assert!(error.contains("package p: it has more than 500000 entries"), "{error}");
+    assert_eq!(seen, ENTRIES_LIMIT);
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     let deb = make_deb("p", ".zst", &[RawEntry::file("a", b"content")]);
     let whole = read(&deb).unwrap().len();

@@ -137,10 +137,12 @@ pub enum SourceError {
     },
     /// A package of the lock has left the mirror, as superseded ones do after some weeks.
     #[error(
-        "{url} is locked, but the mirror has it no more: make the lock anew with `bakelite lock`, or build where the cache \
-         still has it"
+        "package {name} is locked, but the mirror has it no more ({url}): make the lock anew with `bakelite lock`, or build \
+         where the cache still has it"
     )]
     FetchLocked {
+        /// The package with its version.
+        name: String,
         /// The address it had.
         url: String,
     },
@@ -161,6 +163,16 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The same error about a suite that has another name here than in its archive.
+    pub(crate) fn of_suite(mut self, name: &str) -> Self {
+        if let Self::VerifyRelease { suite, .. } | Self::AcceptRelease { suite, .. } | Self::ReadIndex { suite, .. } =
+            &mut self
+        {
+            name.clone_into(suite);
+        }
+        self
+    }
+
     /// For `map_err` on reading a local file.
     pub(crate) fn reading(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -43,6 +43,7 @@ fn advice(passing: bool) -> &'static str {
 pub struct Fetcher {
     agent: ureq::Agent,
     pauses: [Duration; 2],
+    patience: Duration,
 }
 
 /// A file on its way.
@@ -69,13 +70,18 @@ impl Fetcher {
             .user_agent(concat!("bakelite/", env!("CARGO_PKG_VERSION")))
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
             .build();
-        Self { agent: config.new_agent(), pauses: PAUSES }
+        Self { agent: config.new_agent(), pauses: PAUSES, patience }
     }
 
     /// The same client with other pauses between attempts.
     pub fn with_pauses(mut self, pauses: [Duration; 2]) -> Self {
         self.pauses = pauses;
         self
+    }
+
+    /// How long a connection, an answer and each piece of content may take.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Opens an address once.
@@ -117,6 +123,16 @@ pub(crate) fn broken_off(url: &str, cause: &io::Error) -> FetchError {
     FetchError {
         url: without_password(url),
         reason: format!("the download broke off ({cause})"),
+        passing: true,
+        absent: false,
+    }
+}
+
+/// An error for content that comes so slowly that it would never end.
+pub(crate) fn too_slow(url: &str, bytes: u64, patience: Duration) -> FetchError {
+    FetchError {
+        url: without_password(url),
+        reason: format!("the server is too slow ({bytes} bytes in {} s)", patience.as_secs()),
         passing: true,
         absent: false,
     }

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use super::cache::{Cache, Size, Wanted};
 use super::digest::{Hashing, Sha256};
 use super::error::SourceError;
+use super::http::without_password;
 use super::lock::LockedFile;
 use super::zstd_frames::largest_window;
+use crate::elf;
 use crate::progress::Listen;
 
 /// Where k3s publishes its releases; a folder for each version below it.
@@ -26,21 +28,17 @@ const WINDOW_LIMIT: u64 = 32 << 20;
 const FILE_LIMIT: u64 = 4 << 30;
 const CHECKSUMS_LIMIT: u64 = 64 << 10;
 
-/// How k3s names one architecture, and what its binary's ELF header says.
+/// How k3s names one architecture.
 struct Target {
     debian: &'static str,
     binary: &'static str,
     suffix: &'static str,
-    /// EI_CLASS: 1 for 32 bits, 2 for 64.
-    class: u8,
-    /// e_machine.
-    machine: u16,
 }
 
 const TARGETS: &[Target] = &[
-    Target { debian: "amd64", binary: "k3s", suffix: "amd64", class: 2, machine: 62 },
-    Target { debian: "arm64", binary: "k3s-arm64", suffix: "arm64", class: 2, machine: 183 },
-    Target { debian: "armhf", binary: "k3s-armhf", suffix: "arm", class: 1, machine: 40 },
+    Target { debian: "amd64", binary: "k3s", suffix: "amd64" },
+    Target { debian: "arm64", binary: "k3s-arm64", suffix: "arm64" },
+    Target { debian: "armhf", binary: "k3s-armhf", suffix: "arm" },
 ];
 
 /// One file of the payload, checked.
@@ -160,7 +158,7 @@ pub fn from_site(
         let wanted = Wanted { name: name.clone(), url: url.clone(), size, sha256 };
         let path = cache.fetch(&wanted, listen).map_err(unfetched)?;
         let size = fs::metadata(&path).map_err(SourceError::reading(&path))?.len();
-        Ok::<_, SourceError>(PayloadFile { name, path, size, sha256, source: url })
+        Ok::<_, SourceError>(PayloadFile { name, path, size, sha256, source: without_password(&url) })
     };
     let name = target.checksums();
     let mut sums = BTreeMap::new();
@@ -224,16 +222,7 @@ fn finish(
     check_machine(target, &binary)?;
     if images.name.ends_with(".zst") {
         let file = File::open(&images.path).map_err(SourceError::reading(&images.path))?;
-        let window =
-            largest_window(BufReader::new(file)).map_err(|error| payload(format!("{}: {error}", images.name)))?;
-        if window > WINDOW_LIMIT {
-            return Err(payload(format!(
-                "{} was compressed with a window of {} MiB, but k3s reads at most 32 MiB: compress it with `zstd -19` or \
-                 `--long=25` at most",
-                images.name,
-                window >> 20
-            )));
-        }
+        check_window(BufReader::new(file)).map_err(|problem| payload(format!("{} {problem}", images.name)))?;
     }
     let version = match version {
         Some(version) => version.to_owned(),
@@ -242,31 +231,25 @@ fn finish(
     Ok(Payload { version, binary, images, checksums })
 }
 
-fn check_machine(target: &Target, binary: &PayloadFile) -> Result<(), SourceError> {
-    let mut head = Vec::new();
-    let opened = File::open(&binary.path).and_then(|file| file.take(20).read_to_end(&mut head));
-    opened.map_err(SourceError::reading(&binary.path))?;
-    if head.len() < 20 || !head.starts_with(b"\x7fELF") {
-        return Err(payload(format!("{} is no ELF program", binary.name)));
+/// Whether k3s will be able to decompress a zstd file; else what is wrong with it.
+pub(crate) fn check_window(file: impl Read + io::Seek) -> Result<(), String> {
+    match largest_window(file) {
+        Err(error) => Err(format!("is damaged: {error}")),
+        Ok(window) if window > WINDOW_LIMIT => Err(format!(
+            "was compressed with a window of {} MiB, but k3s reads at most 32 MiB: compress it with `zstd -19` or \
+             `--long=25` at most",
+            window >> 20
+        )),
+        Ok(_) => Ok(()),
     }
-    let (class, machine) = (head[4], u16::from_le_bytes([head[18], head[19]]));
-    if (class, machine) != (target.class, target.machine) {
-        return Err(payload(format!(
-            "{} is a {}-bit program for {}, but the board is {}",
-            binary.name,
-            if class == 2 { 64 } else { 32 },
-            machine_name(machine),
-            target.debian
-        )));
-    }
-    Ok(())
 }
 
-fn machine_name(machine: u16) -> String {
-    match TARGETS.iter().find(|target| target.machine == machine) {
-        Some(target) => target.debian.to_owned(),
-        None => format!("ELF machine {machine}"),
-    }
+fn check_machine(target: &Target, binary: &PayloadFile) -> Result<(), SourceError> {
+    let mut head = Vec::new();
+    let opened = File::open(&binary.path).and_then(|file| file.take(elf::HEAD as u64).read_to_end(&mut head));
+    opened.map_err(SourceError::reading(&binary.path))?;
+    let fits = elf::check(&head, target.debian);
+    fits.map_err(|what| payload(format!("{} is {what}, but the board is {}", binary.name, target.debian)))
 }
 
 /// Lines of "<sha256>  <file>", as sha256sum writes them; others are passed over.

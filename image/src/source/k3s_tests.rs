@@ -23,8 +23,12 @@ fn program(class: u8, machine: u16, text: &str) -> Vec<u8> {
 fn release() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for target in TARGETS {
-        let binary =
-            program(target.class, target.machine, &format!("\0version.Version={VERSION}\0go1.26.2 v1.36.2-k3s1"));
+        let (class, machine) = match target.debian {
+            "amd64" => (2, 62),
+            "arm64" => (2, 183),
+            _ => (1, 40),
+        };
+        let binary = program(class, machine, &format!("\0version.Version={VERSION}\0go1.26.2 v1.36.2-k3s1"));
         let images = zstd::bulk::compress(b"images", 3).unwrap();
         let list = format!(
             "{}  {}\n{}  k3s-airgap-images-{}.tar.zst\n",

@@ -42,9 +42,39 @@ pub struct LockRequest {
     pub build_arch: String,
     /// Packages whose programs run on the build host; locked apart only where the architectures differ.
     pub tools: Vec<String>,
+    /// Repositories besides Debian's, in the order of the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<Repository>,
 }
 
-/// Which of the two archives a suite comes from.
+/// A repository besides Debian's, as far as it decides what is in a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// What it is called here; also the name of its suite in the lock.
+    pub name: String,
+    /// Its address, without a slash at its end.
+    pub url: String,
+    /// The suite or codename in it.
+    pub suite: String,
+    /// The components to look at.
+    pub components: Vec<String>,
+    /// The fingerprint of the key that signs it.
+    pub fingerprint: String,
+    /// Packages that it gives although Debian, or a repository before it, has them.
+    pub prefer: Vec<String>,
+}
+
+/// A repository with its key.
+#[derive(Debug, Clone)]
+pub struct Further {
+    /// The repository.
+    pub repository: Repository,
+    /// What may sign it.
+    pub keys: TrustedKeys,
+}
+
+/// Which archive a suite comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Archive {
@@ -52,6 +82,8 @@ pub enum Archive {
     Debian,
     /// The security archive.
     Security,
+    /// The repository whose name the suite has.
+    Repository,
 }
 
 /// A suite as it was when the lock was made.
@@ -184,9 +216,15 @@ impl Lock {
 
     /// What to fetch for a package of this lock. Without mirrors it must be in the cache already.
     pub fn wanted(&self, package: &LockedPackage, mirrors: Option<&Mirrors>) -> Wanted {
-        let security =
-            self.suites.iter().any(|suite| suite.name == package.suite && suite.archive == Archive::Security);
-        let base = mirrors.map(|mirrors| if security { &mirrors.security } else { &mirrors.debian });
+        let suite = self.suites.iter().find(|suite| suite.name == package.suite);
+        let base = match suite.map(|suite| suite.archive) {
+            Some(Archive::Repository) => {
+                let repositories = self.request.repositories.iter();
+                repositories.clone().find(|repository| repository.name == package.suite).map(|found| &found.url)
+            }
+            Some(Archive::Security) => mirrors.map(|mirrors| &mirrors.security),
+            _ => mirrors.map(|mirrors| &mirrors.debian),
+        };
         Wanted {
             name: package.name.clone(),
             url: base.map(|base| format!("{base}/{}", package.pool)).unwrap_or_default(),
@@ -203,7 +241,12 @@ impl Lock {
         let items = wanted.len() as u64;
         listen.event(&BuildEvent::PhaseStarted { phase: "download", items: Some(items), bytes: Some(bytes) });
         cache.fetch_all(&wanted, listen).map_err(|error| match error {
-            SourceError::Fetch(FetchError { absent: true, url, .. }) => SourceError::FetchLocked { url },
+            SourceError::Fetch(FetchError { absent: true, url, .. }) => {
+                let file = url.rsplit('/').next().unwrap_or_default();
+                let package = self.packages.iter().chain(&self.tools).find(|package| package.pool.ends_with(file));
+                let name = package.map_or_else(String::new, |package| format!("{} {}", package.name, package.version));
+                SourceError::FetchLocked { name, url }
+            }
             other => other,
         })?;
         listen.event(&BuildEvent::PhaseFinished { phase: "download", items, bytes });
@@ -216,6 +259,7 @@ pub fn make_lock(
     request: &LockRequest,
     mirrors: &Mirrors,
     keys: &TrustedKeys,
+    further: &[Further],
     cache: &Cache,
     now: u64,
     listen: &dyn Listen,
@@ -224,7 +268,16 @@ pub fn make_lock(
     let request = request.sorted();
     let mut suites = Vec::new();
     for (ending, archive) in [("", Archive::Debian), ("-updates", Archive::Debian), ("-security", Archive::Security)] {
-        suites.push(Suite::open(format!("{}{ending}", request.suite), archive, mirrors, keys, cache, now, listen)?);
+        let base = if archive == Archive::Security { &mirrors.security } else { &mirrors.debian };
+        let name = format!("{}{ending}", request.suite);
+        let place = Place { label: name.clone(), suite: name, archive, base: base.clone(), further: None };
+        suites.push(Suite::open(place, keys, cache, now, listen)?);
+    }
+    for one in further {
+        let Repository { name, url, suite, .. } = &one.repository;
+        let (label, suite, base) = (name.clone(), suite.clone(), url.clone());
+        let place = Place { label, suite, archive: Archive::Repository, base, further: Some(one.repository.clone()) };
+        suites.push(Suite::open(place, &one.keys, cache, now, listen)?);
     }
     let index = read_indices(&suites, &request.arch, cache, listen)?;
     let found = resolve(&index, &request.packages, &request.without)?;
@@ -250,35 +303,70 @@ pub fn make_lock(
     })
 }
 
+/// Where a suite is.
+struct Place {
+    /// Its name in the lock.
+    label: String,
+    /// Its name in its archive.
+    suite: String,
+    archive: Archive,
+    /// The archive's address.
+    base: String,
+    further: Option<Repository>,
+}
+
 /// A suite that is trusted.
 struct Suite {
     name: String,
     archive: Archive,
     base: String,
+    further: Option<Repository>,
     sha256: Sha256,
     release: Release,
 }
 
 impl Suite {
     fn open(
-        name: String,
-        archive: Archive,
-        mirrors: &Mirrors,
+        place: Place,
         keys: &TrustedKeys,
         cache: &Cache,
         now: u64,
         listen: &dyn Listen,
     ) -> Result<Self, SourceError> {
-        let mirror = if archive == Archive::Security { &mirrors.security } else { &mirrors.debian };
-        let base = format!("{mirror}/dists/{name}");
+        let Place { label: name, suite, archive, base, further } = place;
+        let base = format!("{base}/dists/{suite}");
         let bytes = cache.fetch_unpromised(
             &format!("{name} InRelease"),
             &format!("{base}/InRelease"),
             RELEASE_LIMIT,
             listen,
         )?;
-        let release = release::verify(&bytes, &name, keys, now)?;
-        Ok(Self { name, archive, base, sha256: Sha256::of(&bytes), release })
+        let release = release::verify(&bytes, &suite, keys, now).map_err(|error| error.of_suite(&name))?;
+        refuse_replay(&name, &base, &release, cache)?;
+        Ok(Self { name, archive, base, further, sha256: Sha256::of(&bytes), release })
+    }
+
+    /// Reads all components of a further repository. What is there already stays, but for what this one is preferred in.
+    fn read_further(
+        &self,
+        further: &Repository,
+        place: usize,
+        arch: &str,
+        cache: &Cache,
+        listen: &dyn Listen,
+        index: &mut Index,
+    ) -> Result<(), SourceError> {
+        let unreadable = |reason| SourceError::ReadIndex { suite: self.name.clone(), file: "InRelease".into(), reason };
+        let mut own = Index::default();
+        for component in &further.components {
+            if !self.read(component, place, arch, cache, listen, &mut own)? {
+                return Err(unreadable(format!("it has no component {component} for {arch}")));
+            }
+        }
+        if let Some(name) = further.prefer.iter().find(|name| own.named(name).next().is_none()) {
+            return Err(unreadable(format!("it has no package {name}, which `prefer` names")));
+        }
+        index.add_further(own, &further.prefer).map_err(|error| unreadable(error.to_string()))
     }
 
     fn into_locked(self) -> LockedSuite {
@@ -331,14 +419,38 @@ impl Suite {
             },
             other => other,
         })?;
-        index.add(decompress(path, opened, *limit), place, arch).map_err(|error| unreadable(error.to_string()))?;
+        decompress(path, opened, *limit)
+            .and_then(|text| index.add(text, place, arch))
+            .map_err(|error| unreadable(error.to_string()))?;
         Ok(true)
     }
+}
+
+/// How much older than one seen before a mirror's InRelease may be, in seconds: the servers behind one address lag.
+const LAG: u64 = 24 * 3600;
+
+/// An old InRelease is signed as well as a new one, and Debian's own never expires between two point releases. What an
+/// address once had is remembered, so that nobody can bring back packages with known holes.
+fn refuse_replay(name: &str, base: &str, release: &Release, cache: &Cache) -> Result<(), SourceError> {
+    let seen = cache.newest(base);
+    if release.date + LAG < seen {
+        let days = (seen - release.date) / (24 * 3600);
+        return Err(SourceError::AcceptRelease {
+            suite: name.to_owned(),
+            reason: format!("its InRelease is {days} days older than one that this mirror has already given"),
+            advice: "the mirror is broken, or somebody brings back what it had: try another one (--mirror)",
+        });
+    }
+    cache.remember_newest(base, release.date.max(seen))
 }
 
 fn read_indices(suites: &[Suite], arch: &str, cache: &Cache, listen: &dyn Listen) -> Result<Index, SourceError> {
     let mut index = Index::default();
     for (place, suite) in suites.iter().enumerate() {
+        if let Some(further) = &suite.further {
+            suite.read_further(further, place, arch, cache, listen, &mut index)?;
+            continue;
+        }
         let mut found = false;
         for component in COMPONENTS {
             found |= suite.read(component, place, arch, cache, listen, &mut index)?;

@@ -15,6 +15,7 @@ fn request() -> LockRequest {
         without: words("udev"),
         build_arch: "amd64".to_owned(),
         tools: words("tool"),
+        repositories: Vec::new(),
     }
 }
 
@@ -31,7 +32,7 @@ fn archive() -> FakeArchive {
 }
 
 fn make(archive: &FakeArchive, folder: &Path, offline: bool) -> Result<Lock, SourceError> {
-    make_lock(&request(), &archive.mirrors(), &archive.key.trusted(), &cache(folder, offline), NOW, &Silent)
+    make_lock(&request(), &archive.mirrors(), &archive.key.trusted(), &[], &cache(folder, offline), NOW, &Silent)
 }
 
 fn refused(archive: &FakeArchive) -> String {
@@ -75,7 +76,7 @@ fn a_folder_serves_as_a_mirror() {
     let debian = copy.path().join("debian").display().to_string();
     let mirrors = Mirrors { security: format!("file://{debian}-security"), debian };
     let cache = cache(folder.path(), false);
-    let lock = make_lock(&request(), &mirrors, &archive.key.trusted(), &cache, NOW, &Silent).unwrap();
+    let lock = make_lock(&request(), &mirrors, &archive.key.trusted(), &[], &cache, NOW, &Silent).unwrap();
     lock.fetch(Some(&mirrors), &cache, &Silent).unwrap();
     assert_eq!((lock.packages.len(), archive.server.requests()), (3, 0));
 }
@@ -202,7 +203,14 @@ fn an_archive_that_is_not_sound_makes_no_lock() {
 fn other_architectures_bring_their_tools() {
     let (archive, folder) = (archive(), tempfile::tempdir().unwrap());
     let crossed = LockRequest { build_arch: "arm64".to_owned(), ..request() };
-    let made =
-        make_lock(&crossed, &archive.mirrors(), &archive.key.trusted(), &cache(folder.path(), false), NOW, &Silent);
+    let made = make_lock(
+        &crossed,
+        &archive.mirrors(),
+        &archive.key.trusted(),
+        &[],
+        &cache(folder.path(), false),
+        NOW,
+        &Silent,
+    );
     assert!(made.unwrap_err().to_string().contains("no Packages for arm64"));
 }

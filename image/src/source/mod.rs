@@ -4,7 +4,7 @@
 //! .deb, and k3s's checksum list for its files. What was accepted is written into a lock; a later build obeys the
 //! lock's SHA-256 alone. The parsers are pure and must never panic on foreign bytes; effects are in `http` and `cache`.
 
-mod ar;
+pub mod ar;
 pub mod cache;
 pub mod deb;
 pub mod deb822;
@@ -20,9 +20,11 @@ pub mod release;
 pub mod resolve;
 pub mod trust;
 pub mod version;
-mod zstd_frames;
+pub mod zstd_frames;
 
 #[cfg(test)]
-mod testing;
+mod further_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use error::SourceError;

@@ -20,8 +20,10 @@ pub const CLOCK_SKEW: u64 = 24 * 3600;
 /// What a suite's Release says, once it is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// "trixie", "trixie-updates" or "trixie-security".
+    /// "trixie", "trixie-updates" or "trixie-security"; empty where a repository has none.
     pub codename: String,
+    /// "stable", or what a repository calls it.
+    pub suite: String,
     /// When it was made, in seconds since 1970.
     pub date: u64,
     /// Whether indices are also served under their hashes, which no update can replace while they are fetched.
@@ -49,7 +51,7 @@ pub fn verify(bytes: &[u8], suite: &str, keys: &TrustedKeys, now: u64) -> Result
 
 fn accept(release: &Release, signed: &str, suite: &str, now: u64) -> Result<(), SourceError> {
     let refused = |reason: String, advice| Err(SourceError::AcceptRelease { suite: suite.to_owned(), reason, advice });
-    if release.codename != suite {
+    if release.codename != suite && release.suite != suite {
         let reason = format!("its InRelease is signed, but for the suite {:?}", release.codename);
         return refused(reason, "the mirror serves the wrong file: try another one (--mirror)");
     }
@@ -99,6 +101,7 @@ fn parse(signed: &str, suite: &str) -> Result<Release, SourceError> {
     }
     Ok(Release {
         codename: stanza.get("Codename").unwrap_or("").trim().to_owned(),
+        suite: stanza.get("Suite").unwrap_or("").trim().to_owned(),
         date,
         by_hash: stanza.get("Acquire-By-Hash").is_some_and(|value| value.eq_ignore_ascii_case("yes")),
         files,

@@ -48,8 +48,16 @@ impl FakeKey {
         format!("{:X}", self.0.primary_key.fingerprint())
     }
 
+    pub fn armored(&self) -> String {
+        self.0.to_public_key().to_armored_string(None.into()).unwrap()
+    }
+
+    pub fn public(&self) -> Vec<u8> {
+        self.0.to_public_key().to_bytes().unwrap()
+    }
+
     pub fn trusted(&self) -> TrustedKeys {
-        let bytes = self.0.to_public_key().to_bytes().unwrap();
+        let bytes = self.public();
         TrustedKeys::pinned(&[(&self.id(), &bytes)]).unwrap()
     }
 
@@ -221,9 +229,39 @@ pub fn make_deb(name: &str, ending: &str, entries: &[RawEntry<'_>]) -> Vec<u8> {
 
 /// One xz stream with the preset of `xz -6`.
 pub fn pack_xz(bytes: &[u8]) -> Vec<u8> {
-    let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(6)).unwrap();
+    let mut writer = liblzma::write::XzEncoder::new(Vec::new(), 6);
     writer.write_all(bytes).unwrap();
     writer.finish().unwrap()
+}
+
+/// Puts a signed suite with one component into files; its name is the last word of `names`.
+pub fn publish(
+    files: &mut BTreeMap<String, Vec<u8>>,
+    key: &FakeKey,
+    root: &str,
+    names: &str,
+    day: &str,
+    packages: &[(&str, &str, &str)],
+) {
+    let mut index = String::new();
+    for (name, version, fields) in packages {
+        let deb = make_deb(name, ".zst", &[RawEntry::file(&format!("./usr/{name}"), version.as_bytes())]);
+        let pool = format!("pool/{name}_{version}.deb");
+        index.push_str(&format!(
+            "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: {pool}\nSize: {}\nSHA256: {}\n{fields}\n",
+            deb.len(),
+            Sha256::of(&deb)
+        ));
+        files.insert(format!("{root}/{pool}"), deb);
+    }
+    let sum = Sha256::of(index.as_bytes());
+    let release = format!(
+        "{names}\nDate: Sat, {day} 00:00:00 UTC\nAcquire-By-Hash: yes\nSHA256:\n {sum} {} main/binary-amd64/Packages\n",
+        index.len()
+    );
+    let dists = format!("{root}/dists/{}", names.rsplit(' ').next().unwrap());
+    files.insert(format!("{dists}/InRelease"), key.sign(&release).into_bytes());
+    files.insert(format!("{dists}/main/binary-amd64/by-hash/SHA256/{sum}"), index.into_bytes());
 }
 
 /// A made-up archive: both mirrors behind one server, files by path.
@@ -244,25 +282,7 @@ impl FakeArchive {
             ("/debian", "trixie-updates", &[]),
             ("/debian-security", "trixie-security", security),
         ] {
-            let mut index = String::new();
-            for (name, version, fields) in list {
-                let deb = make_deb(name, ".zst", &[RawEntry::file(&format!("./usr/{name}"), version.as_bytes())]);
-                let pool = format!("pool/{name}_{version}.deb");
-                index.push_str(&format!(
-                    "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: {pool}\nSize: {}\nSHA256: {}\n{fields}\n",
-                    deb.len(),
-                    Sha256::of(&deb)
-                ));
-                files.insert(format!("{root}/{pool}"), deb);
-            }
-            let sum = Sha256::of(index.as_bytes());
-            let release = format!(
-                "Codename: {suite}\nDate: Sat, 21 Nov 2026 00:00:00 UTC\nAcquire-By-Hash: yes\nSHA256:\n {sum} {} main/binary-amd64/Packages\n",
-                index.len()
-            );
-            let dists = format!("{root}/dists/{suite}");
-            files.insert(format!("{dists}/InRelease"), key.sign(&release).into_bytes());
-            files.insert(format!("{dists}/main/binary-amd64/by-hash/SHA256/{sum}"), index.into_bytes());
+            publish(&mut files, &key, root, &format!("Codename: {suite}"), "21 Nov 2026", list);
         }
         let files = Arc::new(Mutex::new(files));
         let served = files.clone();

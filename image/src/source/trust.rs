@@ -30,7 +30,7 @@ pub struct TrustedKeys {
 
 /// A certificate in this program is not the one that is pinned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the built-in archive key {fingerprint} is damaged: {reason}")]
+#[error("the key {fingerprint} can't be used: {reason}")]
 pub struct BadKey {
     /// The pinned fingerprint.
     pub fingerprint: String,
@@ -56,6 +56,26 @@ impl TrustedKeys {
             Ok(certificate)
         });
         Ok(Self { certificates: certificates.collect::<Result<_, _>>()? })
+    }
+
+    /// The certificate with a fingerprint (upper-case hexadecimal) out of a file of one or several, armored or binary.
+    ///
+    /// # Errors
+    /// When it is no such file, or none of its certificates has the fingerprint.
+    pub fn from_file(bytes: &[u8], fingerprint: &str) -> Result<Self, BadKey> {
+        let bad = |reason: String| BadKey { fingerprint: fingerprint.to_owned(), reason };
+        let (certificates, _) =
+            SignedPublicKey::from_reader_many(bytes).map_err(|error| bad(format!("it is no OpenPGP key ({error})")))?;
+        let mut others = Vec::new();
+        for certificate in certificates {
+            let certificate = certificate.map_err(|error| bad(format!("it is no OpenPGP key ({error})")))?;
+            let found = format!("{:X}", certificate.primary_key.fingerprint());
+            if found == fingerprint {
+                return Ok(Self { certificates: vec![certificate] });
+            }
+            others.push(found);
+        }
+        Err(bad(if others.is_empty() { "it holds no key".into() } else { format!("it holds {}", others.join(", ")) }))
     }
 
     /// Whether one of the signatures over `data` counts at the time `now`; else why none does.

@@ -9,7 +9,7 @@ const FRAME: u32 = 0xFD2F_B528;
 const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184D_2A50..=0x184D_2A5F;
 
 /// The largest window of any frame, in bytes. A file that is no zstd or ends early is an error of kind `InvalidData`.
-pub(crate) fn largest_window(mut file: impl Read + Seek) -> io::Result<u64> {
+pub fn largest_window(mut file: impl Read + Seek) -> io::Result<u64> {
     let length = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
     let mut largest = None;

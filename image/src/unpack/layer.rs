@@ -4,8 +4,11 @@
 //! threads can write it, and check it, chunk by chunk. It is checked whole before a process first uses it: a damaged
 //! layer is made anew. Must not be fsynced: it can always be made again.
 
-use crate::source::digest::Sha256;
+use crate::parallel;
+use crate::source::digest::{Hashing, Sha256};
 use crate::unpack::xz::Span;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -112,6 +115,37 @@ impl Layer {
     pub fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         self.file.read_exact_at(bytes, at)
     }
+}
+
+/// Which of some layers aren't what they were when they were made; all processors look.
+pub fn damaged(layers: &[&Layer]) -> Vec<usize> {
+    let numbered = layers.iter().enumerate();
+    let chunks: Vec<(usize, u64, Chunk)> =
+        numbered.flat_map(|(number, layer)| layer.chunks().map(move |(at, chunk)| (number, at, chunk))).collect();
+    let check = |buffer: &mut Vec<u8>, (number, at, chunk): &(usize, u64, Chunk)| {
+        let mut hashing = Hashing::new(layers[*number].open(*at, chunk.length));
+        let whole = loop {
+            match hashing.read(buffer) {
+                Ok(0) => break *hashing.finish().0.bytes() == chunk.sha256,
+                Ok(_) => {}
+                Err(_) => break false,
+            }
+        };
+        Ok((!whole).then_some(*number))
+    };
+    let mut damaged = BTreeSet::new();
+    let ended: Result<(), Infallible> = parallel::ordered(
+        parallel::threads(),
+        &chunks,
+        || Ok(vec![0; 1 << 18]),
+        check,
+        |number| {
+            damaged.extend(number);
+            Ok(())
+        },
+    );
+    let Ok(()) = ended;
+    damaged.into_iter().collect()
 }
 
 fn encode(chunk: &Chunk) -> [u8; CHUNK] {

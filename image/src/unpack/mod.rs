@@ -77,32 +77,10 @@ impl Unpacking<'_> {
                 Layer::new(&package.name, package.sha256, file)
             })
             .collect();
-        let chunks: Vec<(usize, u64, Chunk)> = layers
-            .iter()
-            .enumerate()
-            .filter_map(|(number, layer)| Some((number, layer.as_ref()?)))
-            .flat_map(|(number, layer)| layer.chunks().map(move |(at, chunk)| (number, at, chunk)))
-            .collect();
-        let mut damaged = Vec::new();
-        let check = |_: &mut (), (number, at, chunk): &(usize, u64, Chunk)| {
-            let whole = layers[*number].as_ref().is_some_and(|layer| {
-                let mut hashing = Hashing::new(layer.open(*at, chunk.length));
-                copy(&mut hashing, |_| Ok(())).is_ok() && *hashing.finish().0.bytes() == chunk.sha256
-            });
-            Ok::<_, BuildError>((*number, whole))
-        };
-        parallel::ordered(
-            parallel::threads(),
-            &chunks,
-            || Ok(()),
-            check,
-            |(number, whole)| {
-                if !whole {
-                    damaged.push(number);
-                }
-                Ok(())
-            },
-        )?;
+        let there: Vec<(usize, &Layer)> =
+            layers.iter().enumerate().filter_map(|(number, layer)| Some((number, layer.as_ref()?))).collect();
+        let damaged = layer::damaged(&there.iter().map(|(_, layer)| *layer).collect::<Vec<_>>());
+        let damaged: Vec<usize> = damaged.into_iter().map(|place| there[place].0).collect();
         for number in damaged {
             layers[number] = None;
             self.derived.remove(Kind::Layer, &packages[number].sha256)?;

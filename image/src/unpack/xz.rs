@@ -4,9 +4,7 @@
 //! index made for it, and liblzma checks it as any other. What isn't one plain stream has no blocks here, and whoever
 //! asks decompresses it as a whole. Must never allocate what foreign bytes ask for.
 
-use crate::source::packages::XZ_MEMORY_KIB;
-use liblzma::bufread::XzDecoder;
-use liblzma::stream::Stream;
+use crate::source::packages::xz;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::os::unix::fs::FileExt;
@@ -95,8 +93,7 @@ impl Block {
         foot.extend(b"YZ");
         let block = Span { file, at: self.at, left: self.unpadded.next_multiple_of(4) };
         let stream = Cursor::new(head).chain(block).chain(Cursor::new(index)).chain(Cursor::new(foot));
-        let decoder = Stream::new_stream_decoder(u64::from(XZ_MEMORY_KIB) << 10, 0).map_err(io::Error::from)?;
-        Ok(XzDecoder::new_stream(BufReader::with_capacity(1 << 16, stream), decoder))
+        xz(BufReader::with_capacity(1 << 16, stream))
     }
 }
 

@@ -39,6 +39,11 @@ impl Running {
         self.clock_at = now() + CLOCK_EACH;
         bakelite_sys::raw::return_memory();
         self.tell(machine::save_clock().map(|()| None));
+        self.look_at_room();
+    }
+
+    /// Told from the start of a boot on: with a full state partition k3s fails with words that don't say so.
+    pub(super) fn look_at_room(&mut self) {
         let free = rustix::fs::statvfs(paths::STATE_MOUNT).map_or(u64::MAX, |room| room.f_bavail * room.f_frsize);
         if free < STATE_ROOM {
             let text = format!("the state partition has {} KiB left", free >> 10);

@@ -63,8 +63,12 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         let live = &mut self.units[number];
-        let outcome = Outcome::read(status);
         let role = live.unit.role;
+        // The other outcomes are words between init and its own passes; a user's program can only end well or not.
+        let outcome = match Outcome::read(status) {
+            other if role == Role::User && other != Outcome::GoOn => Outcome::Died,
+            outcome => outcome,
+        };
         live.passed = true;
         live.outcome = Some(outcome);
         live.fault = None;
@@ -87,7 +91,7 @@ impl State {
                 effects.push(Effect::Reboot(live.unit.name.clone()));
             }
             Outcome::Died => {
-                let code = if role == Role::Early { Code::EarlyFailed } else { Code::UnitFailing };
+                let code = if role == Role::Early { Code::EarlyFailed } else { failing(role) };
                 live.fault = Some(Fault::new(code, format!("{} ended with {}", live.unit.name, live.detail)));
                 live.pause(now);
                 if role == Role::Early && live.failures == 1 {
@@ -127,7 +131,7 @@ impl State {
         if live.unit.role != Role::Payload {
             if live.failures >= FAILING {
                 let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
-                live.fault = Some(Fault::new(Code::UnitFailing, text));
+                live.fault = Some(Fault::new(failing(live.unit.role), text));
             }
             effects.push(said(live));
             return;
@@ -165,6 +169,11 @@ impl State {
             }
         }
     }
+}
+
+/// Whose fault it is when a unit fails again and again.
+fn failing(role: Role) -> Code {
+    if role == Role::User { Code::UserUnitFailing } else { Code::UnitFailing }
 }
 
 impl Live {

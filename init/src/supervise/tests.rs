@@ -11,6 +11,7 @@ fn unit(name: &str, role: Role, kind: Kind, after: &[&str]) -> Unit {
         role,
         command: vec!["/x".into()],
         environment: BTreeMap::new(),
+        environment_file: None,
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind,
@@ -323,4 +324,36 @@ proptest! {
         prop_assert!((50..66).contains(&rig.started(SSH)), "{} starts in an hour", rig.started(SSH));
         prop_assert_eq!(rig.state.faults()[0].code, Code::UnitFailing);
     }
+}
+
+#[test]
+fn a_users_program_fails_for_itself_alone() {
+    let mut units =
+        vec![unit("early", Role::Early, Kind::Oneshot, &[]), unit("ssh", Role::Access, Kind::Service, &["early"])];
+    units.push(unit("till", Role::User, Kind::Service, &["early"]));
+    units.push(unit("job", Role::User, Kind::Oneshot, &["early"]));
+    let mut state = State::new(units, None);
+    let there = |_: &str| true;
+    let mut now = 0;
+    let give = |state: &mut State, now: Moment, event| state.handle(now, event, &there);
+    give(&mut state, now, Event::Tick);
+    give(&mut state, now, Event::Started(0, 10));
+    let effects = give(&mut state, now, Event::Ended(0, Some(0), None, None));
+    for number in [1, 2, 3] {
+        assert!(effects.contains(&Effect::Start(number)), "{effects:?}");
+        give(&mut state, now, Event::Started(number, 20 + number as u32));
+    }
+    // Status 79 asks for a reboot where it comes from a pass of ours.
+    let effects = give(&mut state, now, Event::Ended(3, Some(79), None, None));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Reboot(_))), "{effects:?}");
+    assert_eq!(state.units[3].fault.as_ref().map(|fault| fault.code), Some(Code::UserUnitFailing));
+    for _ in 0..3 {
+        give(&mut state, now, Event::Ended(2, Some(1), None, None));
+        now += 61_000;
+        give(&mut state, now, Event::Tick);
+        give(&mut state, now, Event::Started(2, 30));
+    }
+    assert_eq!(state.units[2].fault.as_ref().map(|fault| fault.code), Some(Code::UserUnitFailing));
+    give(&mut state, now + GOOD, Event::Tick);
+    assert!(state.good, "the boot is good all the same");
 }

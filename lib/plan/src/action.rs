@@ -1,5 +1,6 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
+use bakelite_spec::manifest::PlacedFile;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -59,6 +60,13 @@ pub enum Action {
     },
     /// Removes a file if it is empty, durably.
     RemoveEmpty {
+        /// The file.
+        path: String,
+    },
+    /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
+    Place(PlacedFile),
+    /// Removes a file that was placed, durably; an absent one is no error.
+    RemovePlaced {
         /// The file.
         path: String,
     },

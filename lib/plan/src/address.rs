@@ -62,7 +62,11 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         .dummy
         .as_ref()
         .is_some_and(|dummy| extra.iter().chain([&DUMMY]).all(|address| dummy.addresses.contains(address)));
-    let reason = if carrier.is_some() { "nobody gives an address" } else { "no link has a carrier" };
+    let reason = match carrier {
+        Some(_) => "nobody gives an address",
+        None if facts.links.is_empty() => "this machine has no wired link",
+        None => "no link has a carrier",
+    };
     let why = format!("{reason}: the node keeps {} on a link that leads nowhere", node_address(facts));
     let actions = if up { Vec::new() } else { vec![Action::MakeDummy { addresses: extra }] };
     Decision::of(actions, why.clone(), why)

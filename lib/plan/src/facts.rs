@@ -28,10 +28,28 @@ pub struct Facts {
     pub present: Vec<String>,
     /// Links below the folder of container images, with their targets.
     pub image_links: BTreeMap<String, String>,
+    /// For each file that the image brings for another place, by that place: whether it is as it has to be.
+    pub placed: BTreeMap<String, PlacedState>,
     /// Empty files in the places that [`crate::debris`] names.
     pub hollow: Vec<String>,
+    /// The memory that the kernel has, in bytes.
+    pub memory: u64,
+    /// k3s's data lies on an SD card, an eMMC or something behind USB.
+    pub slow_medium: bool,
     /// How long this pass has waited for an address, in seconds.
     pub waited: u64,
+}
+
+/// The state of a placed file. A secret's value is no fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlacedState {
+    /// It is there as it has to be.
+    Same,
+    /// It is absent or another.
+    Differs,
+    /// Secrets of these names are missing, without which it can't be made.
+    Lacks(Vec<String>),
 }
 
 /// A wired link.

@@ -12,6 +12,7 @@ pub mod hostname;
 pub mod identity;
 pub mod k3s_config;
 pub mod payload;
+pub mod placed;
 pub mod settings;
 pub mod step;
 

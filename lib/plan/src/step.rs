@@ -2,7 +2,7 @@
 
 use crate::action::Action;
 use crate::facts::Facts;
-use crate::{Settings, address, debris, identity, k3s_config, payload, settings};
+use crate::{Settings, address, debris, identity, k3s_config, payload, placed, settings};
 use bakelite_spec::fault::Fault;
 
 /// What a step decides. Every variant says why, for a person.
@@ -14,6 +14,8 @@ pub enum Decision {
     Skip(String),
     /// To be done, in this order; the last one makes it count.
     Run(String, Vec<Action>),
+    /// It can't be done now, but what comes after doesn't depend on it.
+    Warn(Fault),
     /// It could be done, but it would be wrong.
     Refuse(Fault),
 }
@@ -25,6 +27,7 @@ impl Decision {
             Self::Done(_) => "done",
             Self::Skip(_) => "skip",
             Self::Run(..) => "run",
+            Self::Warn(_) => "warn",
             Self::Refuse(_) => "refuse",
         }
     }
@@ -33,7 +36,7 @@ impl Decision {
     pub fn why(&self) -> &str {
         match self {
             Self::Done(why) | Self::Skip(why) | Self::Run(why, _) => why,
-            Self::Refuse(fault) => &fault.text,
+            Self::Warn(fault) | Self::Refuse(fault) => &fault.text,
         }
     }
 
@@ -64,12 +67,14 @@ impl std::fmt::Debug for Step {
 pub const EARLY: &[Step] = &[
     Step { name: "identity", ends_the_pass: false, decide: identity::decide },
     Step { name: "settings", ends_the_pass: false, decide: settings::decide },
+    Step { name: "files", ends_the_pass: false, decide: placed::decide_early },
 ];
 
 /// Before every start of the payload.
 pub const SETTLE: &[Step] = &[
     Step { name: "debris", ends_the_pass: true, decide: debris::decide },
     Step { name: "payload", ends_the_pass: true, decide: payload::decide },
+    Step { name: "placed", ends_the_pass: true, decide: placed::decide_settle },
     Step { name: "address", ends_the_pass: true, decide: address::decide },
     Step { name: "k3s-config", ends_the_pass: true, decide: k3s_config::decide },
 ];

@@ -8,15 +8,15 @@
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::{DUMMY, LAST};
-use bakelite_plan::facts::{Dummy, Facts, Link};
+use bakelite_plan::facts::{Dummy, Facts, Link, PlacedState};
 use bakelite_plan::identity::{RECORD, TOKEN};
-use bakelite_plan::k3s_config::CONFIG;
+use bakelite_plan::k3s_config::{CHANGED, CONFIG};
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{Decision, EARLY, SETTLE, Step};
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::board::Board;
 use bakelite_spec::keys::{APPLIANCE, BOARD, defaults};
-use bakelite_spec::manifest::{Manifest, PayloadFile, PayloadManifest, System};
+use bakelite_spec::manifest::{Manifest, Pass, PayloadFile, PayloadManifest, PlacedFile, System, UserManifest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -44,10 +44,18 @@ fn settings(changes: &Value) -> Settings {
             program: "/usr/lib/bakelite/payload/k3s".into(),
             files: vec![file("/usr/lib/bakelite/payload/k3s", false), file(IMAGES, true)],
         },
+        user: UserManifest::default(),
     };
     let mut values = lay(APPLIANCE, changes);
     values["board"] = "qemu-x86_64".into();
     Settings { appliance: Appliance::from_values(&values).unwrap(), manifest }
+}
+
+const MANIFEST: &str = "/var/lib/rancher/k3s/server/manifests/bakelite-till.yaml";
+
+fn placed(to: &str, pass: Pass) -> PlacedFile {
+    let from = "/usr/lib/bakelite/user/x".into();
+    PlacedFile { from, to: to.into(), mode: 0o600, owner: 0, group: 0, quoting: None, pass }
 }
 
 /// A machine whose state is kept and whose /run is not.
@@ -56,6 +64,8 @@ struct Machine {
     kept: BTreeMap<String, String>,
     links: BTreeMap<String, String>,
     hollow: Vec<String>,
+    /// Files of the image in other places, with where they come from.
+    placed: BTreeMap<String, String>,
     run: BTreeMap<String, String>,
     dummy: Option<Dummy>,
     wired: Vec<Link>,
@@ -80,8 +90,14 @@ impl Machine {
             default_route: self.address.as_ref().is_some_and(|(link, _)| link == "eth0"),
             dummy: self.dummy.clone(),
             files: self.kept.iter().chain(&self.run).map(|(path, text)| (path.clone(), text.clone())).collect(),
-            present: [TOKEN, HOST_KEY].iter().filter(|path| secret(path)).map(ToString::to_string).collect(),
+            present: [TOKEN, HOST_KEY]
+                .iter()
+                .filter(|path| secret(path))
+                .map(ToString::to_string)
+                .chain(self.placed.keys().cloned())
+                .collect(),
             image_links: self.links.clone(),
+            placed: self.placed.keys().map(|path| (path.clone(), PlacedState::Same)).collect(),
             hollow: self.hollow.clone(),
             waited: self.waited,
             ..Facts::default()
@@ -105,6 +121,8 @@ impl Machine {
             Action::SetAside { path } | Action::RemoveUnpacked { path } | Action::RemoveEmpty { path } => {
                 self.hollow.retain(|hollow| !hollow.starts_with(&path));
             }
+            Action::Place(file) => drop(self.placed.insert(file.to, file.from)),
+            Action::RemovePlaced { path } => drop(self.placed.remove(&path)),
             Action::AwaitAddress { seconds, .. } => self.waited += seconds,
             Action::MakeDummy { addresses } => {
                 self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
@@ -116,6 +134,7 @@ impl Machine {
 
     fn power_cut(&mut self) {
         self.run.clear();
+        self.placed.retain(|path, _| !path.starts_with("/run/"));
         self.dummy = None;
         self.waited = 0;
         self.actions = 0;
@@ -158,9 +177,12 @@ fn every_cut_ends_in_the_same_machine() {
     let with_address = Machine { address: Some(("eth0".into(), "10.0.0.2".parse().unwrap())), ..with_link.clone() };
     let mut runs = 0;
     for fresh in [Machine::default(), with_link, with_address] {
-        let settings = settings(&json!({ "ssh": { "keys": ["ssh-ed25519 AAAA"] } }));
+        let mut settings = settings(&json!({ "ssh": { "keys": ["ssh-ed25519 AAAA"] } }));
+        settings.manifest.user.placed =
+            vec![placed("/run/bakelite/files/etc/x", Pass::Early), placed(MANIFEST, Pass::Settle)];
         let mut whole = fresh.clone();
         whole.run_to_end(&settings);
+        whole.run.remove(CHANGED);
         let total = whole.actions;
         assert!(total > 8, "only {total} actions");
         for first in 0..=total {
@@ -171,7 +193,10 @@ fn every_cut_ends_in_the_same_machine() {
                     machine.fuse = Some(second);
                 }
                 machine.run_to_end(&settings);
+                // Whether a running payload has to be started again; after a cut none runs.
+                machine.run.remove(CHANGED);
                 assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
+                assert_eq!(machine.placed, whole.placed);
                 assert_eq!(machine.secrets, 2, "cut at {first} and {second}");
                 runs += 1;
             }
@@ -305,4 +330,48 @@ fn static_links_are_matched_by_mac_and_by_path() {
     assert!(text.contains("interface eth1\nnodhcp\n"), "{text}");
     assert!(!text.contains("interface eth2"), "{text}");
     assert_eq!(machine.run["/run/bakelite/resolv.conf"], "nameserver 9.9.9.9\n");
+}
+
+#[test]
+fn placed_files_go_with_the_image_and_a_users_own_stay_whatever_is_cut() {
+    let mut old = settings(&json!({}));
+    old.manifest.user.placed =
+        vec![placed(MANIFEST, Pass::Settle), placed("/etc/rancher/k3s/registries.yaml", Pass::Settle)];
+    let other = MANIFEST.replace("till", "web");
+    let mut new = settings(&json!({}));
+    new.manifest.user.placed = vec![placed(&other, Pass::Settle)];
+    let own = "/var/lib/rancher/k3s/server/manifests/mine.yaml".to_string();
+    let mut before = Machine::default();
+    before.placed.insert(own.clone(), String::new());
+    before.run_to_end(&old);
+    assert_eq!(before.placed.len(), 3);
+    assert!(before.run.contains_key(bakelite_plan::k3s_config::CHANGED));
+    before.power_cut();
+    for cut in 0..20 {
+        let mut machine = Machine { fuse: Some(cut), ..before.clone() };
+        machine.run_to_end(&new);
+        let places: Vec<&String> = machine.placed.keys().collect();
+        assert_eq!(places, [&other, &own], "cut at {cut}");
+        assert_eq!(machine.kept[bakelite_plan::placed::RECORD], format!("[{other:?}]\n"));
+    }
+    // Without the record nothing is taken away: whose it was can't be known.
+    let mut forgetful = before.clone();
+    forgetful.kept.remove(bakelite_plan::placed::RECORD);
+    forgetful.run_to_end(&new);
+    assert_eq!(forgetful.placed.len(), 4);
+}
+
+#[test]
+fn a_missing_secret_is_a_warning_that_names_it_and_all_else_goes_on() {
+    let mut settings = settings(&json!({}));
+    settings.manifest.user.placed =
+        vec![placed("/run/bakelite/files/etc/a", Pass::Early), placed("/run/bakelite/files/etc/b", Pass::Early)];
+    let lacks = PlacedState::Lacks(vec!["till-db".into()]);
+    let mut facts = Facts { placed: [("/run/bakelite/files/etc/a".into(), lacks)].into(), ..Facts::default() };
+    let decide = EARLY.iter().find(|step| step.name == "files").unwrap().decide;
+    let Decision::Run(_, actions) = decide(&facts, &settings) else { panic!("the other file is made") };
+    assert_eq!(actions, [Action::Place(placed("/run/bakelite/files/etc/b", Pass::Early))]);
+    facts.placed.insert("/run/bakelite/files/etc/b".into(), PlacedState::Same);
+    let Decision::Warn(fault) = decide(&facts, &settings) else { panic!("no warning") };
+    assert_eq!(fault.text, "/run/bakelite/files/etc/a needs till-db");
 }

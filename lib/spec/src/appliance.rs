@@ -2,22 +2,41 @@
 //!
 //! Each field's meaning, range and default stand once, in [`crate::keys::APPLIANCE`]; a test holds the two together.
 
+use crate::check::expand;
 use crate::quantity::{Seconds, Size};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::net::IpAddr;
+
+mod k3s;
+mod user;
+pub use k3s::{K3s, K3sRole, Payload, Quiet, Tier};
+pub use user::{
+    File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady,
+    UserUnit,
+};
 
 /// One appliance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Appliance {
-    pub board: String,
+    pub board: BoardChoice,
     pub hostname: String,
     pub debug: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
     pub without: Vec<String>,
+    pub packages: Vec<String>,
+    pub repositories: Vec<Repository>,
+    pub modules: Vec<String>,
+    pub files: Vec<File>,
+    pub units: Vec<UserUnit>,
+    pub trust: Vec<String>,
+    pub images: Vec<String>,
+    pub manifests: Vec<String>,
+    pub charts: Vec<String>,
+    pub registries: Registries,
     pub k3s: K3s,
     pub ssh: Ssh,
     pub network: Network,
@@ -28,28 +47,14 @@ pub struct Appliance {
     pub backup: Backup,
 }
 
-/// What runs on the appliance.
+/// The board, and what is attached to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the table of keys documents each field")]
-pub struct K3s {
-    pub payload: Payload,
-    pub version: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub files: Option<String>,
-    pub config: Map<String, Value>,
-}
-
-/// The kind of payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Payload {
-    /// k3s's own release files.
-    Official,
-    /// The stand-in.
-    Rehearsal,
-    /// Nothing.
-    None,
+pub struct BoardChoice {
+    pub name: String,
+    #[serde(default)]
+    pub with: Vec<String>,
 }
 
 /// Access by ssh.
@@ -158,11 +163,13 @@ pub struct Backup {
 }
 
 impl Appliance {
-    /// The typed appliance of a merged tree that has passed the check.
+    /// The typed appliance of a merged tree that has passed the check; short forms are allowed in it.
     ///
     /// # Errors
     /// serde's words, for a tree that has not passed the check.
     pub fn from_values(values: &Value) -> Result<Self, serde_json::Error> {
+        let mut values = values.clone();
+        expand(&mut values);
         Self::deserialize(values)
     }
 }
@@ -172,6 +179,7 @@ mod tests {
     use super::*;
     use crate::check::is_known;
     use crate::keys::{APPLIANCE, Kind, defaults};
+    use serde_json::json;
 
     fn typed() -> Appliance {
         let mut values = defaults(APPLIANCE);
@@ -184,6 +192,29 @@ mod tests {
         let appliance = typed();
         assert_eq!(appliance.network.wait, Seconds(15));
         assert_eq!(appliance.k3s.payload, Payload::Official);
+    }
+
+    #[test]
+    fn entries_of_lists_have_their_own_defaults_and_they_are_the_tables() {
+        let mut values = defaults(APPLIANCE);
+        values["board"] = "qemu-x86_64".into();
+        values["network"]["links"] = json!([{ "mac": "dc:a6:32:01:02:03" }]);
+        values["files"] = json!([{ "text": "x", "to": "/etc/x" }]);
+        values["units"] = json!([{ "name": "x", "command": ["/usr/bin/x"] }]);
+        values["repositories"] =
+            json!([{ "name": "x", "url": "/x", "suite": "s", "key": "k", "fingerprint": "0".repeat(40) }]);
+        values["registries"] = json!({
+            "mirrors": { "*": {} }, "configs": { "r:5000": { "auth": { "password": { "secret": "p" } }, "tls": {} } }
+        });
+        let appliance = Appliance::from_values(&values).unwrap();
+        let typed = serde_json::to_value(&appliance).unwrap();
+        for key in APPLIANCE.iter().filter(|key| key.path.contains(['[', '{']) && !key.default.is_empty()) {
+            let place =
+                key.path.replace("[]", "/0").replace("mirrors{}", "mirrors/*").replace("configs{}", "configs/r:5000");
+            let found = typed.pointer(&format!("/{}", place.replace('.', "/")));
+            let default: Value = serde_json::from_str(key.default).unwrap();
+            assert_eq!(found, Some(&default), "{}", key.path);
+        }
     }
 
     #[test]
@@ -200,8 +231,8 @@ mod tests {
         for field in &fields {
             assert!(is_known(APPLIANCE, field), "{field} is not in the table");
         }
-        let optional = ["mirror", "k3s.files", "image.slot-size"];
-        for key in APPLIANCE.iter().filter(|key| !key.path.contains("[]") && !matches!(key.kind, Kind::Section)) {
+        let optional = ["mirror", "k3s.files", "k3s.server", "k3s.token", "image.slot-size"];
+        for key in APPLIANCE.iter().filter(|key| !key.path.contains(['[', '{']) && !matches!(key.kind, Kind::Section)) {
             assert!(
                 fields.iter().any(|field| field == key.path) || optional.contains(&key.path),
                 "{} is no field",

@@ -4,17 +4,20 @@
 //! It never stops at the first finding, and it says the nearest known key where one looks meant.
 
 use crate::finding::{Finding, nearest};
-use crate::keys::{Form, Key, Kind, children, find};
+use crate::form::form_of;
+use crate::keys::{Key, Kind, SHORT_FORMS, children, find};
 use crate::quantity::{Seconds, Size};
+use crate::secret;
 use serde_json::Value;
 use std::fmt;
-use std::net::IpAddr;
 
 /// One step into a tree of values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Into a mapping.
     Key(String),
+    /// Into a mapping whose names are of the person's choosing.
+    Name(String),
     /// Into a list, from 0.
     Index(usize),
 }
@@ -28,6 +31,10 @@ impl Path {
         self.then(Step::Key(name.into()))
     }
 
+    fn name(&self, name: &str) -> Self {
+        self.then(Step::Name(name.into()))
+    }
+
     fn index(&self, index: usize) -> Self {
         self.then(Step::Index(index))
     }
@@ -36,19 +43,20 @@ impl Path {
         Self(self.0.iter().cloned().chain([step]).collect())
     }
 
-    /// The path as the table of keys writes it: indices as `[]`.
+    /// The path as the table of keys writes it: indices as `[]`, free names as `{}`.
     fn pattern(&self) -> String {
-        self.render(|_| "[]".into())
+        self.render(|_| "{}".into(), |_| "[]".into())
     }
 
-    fn render(&self, index: impl Fn(usize) -> String) -> String {
+    fn render(&self, name: impl Fn(&str) -> String, index: impl Fn(usize) -> String) -> String {
         self.0.iter().fold(String::new(), |mut text, step| {
             match step {
-                Step::Key(name) if text.is_empty() => text.push_str(name),
-                Step::Key(name) => {
+                Step::Key(key) if text.is_empty() => text.push_str(key),
+                Step::Key(key) => {
                     text.push('.');
-                    text.push_str(name);
+                    text.push_str(key);
                 }
+                Step::Name(free) => text.push_str(&name(free)),
                 Step::Index(number) => text.push_str(&index(*number)),
             }
             text
@@ -58,7 +66,7 @@ impl Path {
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(|number| format!("[{number}]")))
+        f.write_str(&self.render(|name| format!(".{name}"), |number| format!("[{number}]")))
     }
 }
 
@@ -84,12 +92,13 @@ pub fn check(value: &Value, table: &[Key]) -> Vec<Located> {
     checker.found
 }
 
-/// Replaces the short forms by what they stand for; today these are those of `k3s`.
+/// Replaces the short forms by what they stand for.
 pub fn expand(value: &mut Value) {
-    if let Some(Value::String(text)) = value.get("k3s") {
-        let name = if matches!(text.as_str(), "rehearsal" | "none") { "payload" } else { "version" };
-        let long = serde_json::json!({ name: text });
-        value["k3s"] = long;
+    for (section, key_for) in SHORT_FORMS {
+        if let Some(Value::String(text)) = value.get(*section) {
+            let long = serde_json::json!({ key_for(text): text });
+            value[*section] = long;
+        }
     }
 }
 
@@ -155,6 +164,29 @@ impl Checker<'_> {
             (Kind::List(of), Value::Array(entries)) => {
                 for (number, entry) in entries.iter().enumerate() {
                     self.value(entry, &path.index(number), *of);
+                }
+            }
+            (Kind::Map(of), Value::Object(entries)) => {
+                for (name, entry) in entries {
+                    self.value(entry, &path.name(name), *of);
+                }
+            }
+            (Kind::Named, Value::Object(entries)) => {
+                for (name, entry) in entries {
+                    let path = path.name(name);
+                    let pattern = path.pattern();
+                    self.section(entry, &path, &pattern);
+                }
+            }
+            (Kind::Secret, _) => {
+                if let Err((problem, hint)) = secret::check(value) {
+                    self.report(path, false, problem, hint);
+                }
+            }
+            (Kind::Number(low, high), Value::Number(number)) => {
+                if !number.as_u64().is_some_and(|number| (low..=high).contains(&number)) {
+                    let hint = format!("a whole number from {low} to {high}");
+                    self.report(path, false, format!("`{number}` is out of range"), hint);
                 }
             }
             (Kind::Flag, Value::Bool(_)) => {}
@@ -228,7 +260,9 @@ fn kind_of(value: &Value) -> &'static str {
 
 fn name_of(kind: Kind) -> &'static str {
     match kind {
-        Kind::Section | Kind::Free => "a mapping",
+        Kind::Section | Kind::Free | Kind::Map(_) | Kind::Named => "a mapping",
+        Kind::Number(..) => "a number",
+        Kind::Secret => "a reference to a secret",
         Kind::Text(_) | Kind::Choice(_) => "a text",
         Kind::Flag => "true or false",
         Kind::Size(..) => "a size",
@@ -244,135 +278,9 @@ fn example_of(kind: Kind) -> String {
         Kind::List(_) | Kind::Records => "`[…]`, or one line for each entry that begins with `- `".into(),
         Kind::Text(_) => "quotes around it, if it is meant as a text".into(),
         Kind::Choice(words) => words.join(", "),
+        Kind::Number(low, high) => format!("a whole number from {low} to {high}"),
+        Kind::Map(_) | Kind::Named => "one line for each entry, such as `name: …`".into(),
         _ => String::new(),
-    }
-}
-
-/// Whether a text has its form; else what is wrong and what to try.
-fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
-    let (good, what, example): (bool, &str, &str) = match form {
-        Form::Any => (!text.trim().is_empty(), "empty", "a value, or leave the key out"),
-        Form::BoardName => {
-            (is_word(text, "-_"), "not the name of a board", "`bakelite new --list` for the boards there are")
-        }
-        Form::HostnamePattern => return hostname_pattern(text),
-        Form::K3sVersion => {
-            (is_k3s_version(text), "not a k3s release", "a version such as `v1.36.2+k3s1`, `rehearsal` or `none`")
-        }
-        Form::SshKey => (
-            is_ssh_key(text),
-            "not a public ssh key",
-            "the whole line of a `.pub` file, such as `ssh-ed25519 AAAA… me@laptop`",
-        ),
-        Form::OwnerKey => {
-            (is_owner_key(text), "not an owner's public key", "the `ed25519:…` that `bakelite new` printed")
-        }
-        Form::AgeRecipient => (
-            text.len() == 62
-                && text
-                    .strip_prefix("age1")
-                    .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())),
-            "not an age recipient",
-            "the `age1…` that `bakelite new` printed",
-        ),
-        Form::Mac => (
-            text.split(':').count() == 6
-                && text.split(':').all(|pair| pair.len() == 2 && u8::from_str_radix(pair, 16).is_ok()),
-            "not a MAC address",
-            "six pairs such as `dc:a6:32:01:02:03`",
-        ),
-        Form::Cidr => (is_cidr(text), "not an address with a prefix length", "`192.168.1.10/24`"),
-        Form::Address => (text.parse::<IpAddr>().is_ok(), "not an address", "an address such as `192.168.1.1`"),
-        Form::Host => (
-            text.parse::<IpAddr>().is_ok() || is_word(&text.to_lowercase(), ".-"),
-            "not a host name or address",
-            "`pool.ntp.org` or `192.168.1.1`",
-        ),
-        Form::Package => {
-            (text.len() >= 2 && is_word(text, "+.-"), "not a package name", "the name that `apt-cache policy` knows")
-        }
-        Form::Mirror => (
-            ["http://", "https://", "file://", "/"].iter().any(|start| text.starts_with(start)),
-            "not a mirror",
-            "an http:// or https:// address, or the absolute path of a local mirror",
-        ),
-    };
-    if good { Ok(()) } else { Err((format!("`{text}` is {what}"), example.into())) }
-}
-
-fn is_word(text: &str, also: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || also.contains(c))
-}
-
-fn is_k3s_version(text: &str) -> bool {
-    let Some((version, build)) = text.strip_prefix('v').and_then(|rest| rest.split_once('+')) else { return false };
-    let release = version.split_once('-').map_or(version, |(release, _)| release);
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    release.split('.').count() == 3
-        && release.split('.').all(number)
-        && version.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
-        && build.strip_prefix("k3s").is_some_and(number)
-}
-
-fn is_ssh_key(text: &str) -> bool {
-    let mut words = text.split_ascii_whitespace();
-    let (Some(kind), Some(body)) = (words.next(), words.next()) else { return false };
-    let known = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
-    !text.contains(['\n', '\r'])
-        && known.contains(&kind)
-        && body.starts_with("AAAA")
-        && body.len() >= 40
-        && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
-}
-
-fn is_owner_key(text: &str) -> bool {
-    text.strip_prefix("ed25519:")
-        .is_some_and(|key| key.len() == 43 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b)))
-}
-
-fn is_cidr(text: &str) -> bool {
-    let Some((address, prefix)) = text.split_once('/') else { return false };
-    match (address.parse::<IpAddr>(), prefix.parse::<u8>()) {
-        (Ok(IpAddr::V4(_)), Ok(prefix)) => prefix <= 32,
-        (Ok(IpAddr::V6(_)), Ok(prefix)) => prefix <= 128,
-        _ => false,
-    }
-}
-
-/// The placeholders that a host name may hold.
-pub const HOSTNAME_PLACEHOLDERS: &[&str] = &["serial", "mac", "board"];
-
-fn hostname_pattern(text: &str) -> Result<(), (String, String)> {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('{') {
-        let Some((name, after)) = after.split_once('}') else {
-            return Err((format!("`{text}` opens a brace and doesn't close it"), "`{serial}`".into()));
-        };
-        if !HOSTNAME_PLACEHOLDERS.contains(&name) {
-            let hint = nearest(name, HOSTNAME_PLACEHOLDERS.iter().copied()).unwrap_or("serial");
-            return Err((format!("`{{{name}}}` is not a known placeholder"), format!("`{{{hint}}}`")));
-        }
-        plain.push_str(before);
-        plain.push('0');
-        rest = after;
-    }
-    plain.push_str(rest);
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && is_word(label, "-")
-    };
-    if plain.len() <= 63 && label(&plain) && plain != "localhost" {
-        Ok(())
-    } else {
-        Err((
-            format!("`{text}` is not a node name"),
-            "lower-case letters, digits and `-`, such as `shop-{serial}`".into(),
-        ))
     }
 }
 
@@ -427,21 +335,5 @@ mod tests {
                 .iter()
                 .any(|line| line.contains("k3s.payload: `rehersal` is none of") && line.ends_with("`rehearsal`"))
         );
-    }
-
-    #[test]
-    fn forms() {
-        let good = |form, text| form_of(form, text).is_ok();
-        assert!(good(Form::HostnamePattern, "shop-{serial}"));
-        assert!(!good(Form::HostnamePattern, "shop-{seriel}"));
-        assert!(!good(Form::HostnamePattern, "Shop"));
-        assert!(!good(Form::HostnamePattern, "a.b"));
-        assert!(!good(Form::HostnamePattern, "localhost"));
-        assert!(good(Form::K3sVersion, "v1.36.2+k3s1"));
-        assert!(good(Form::K3sVersion, "v1.36.2-rc1+k3s1"));
-        assert!(!good(Form::K3sVersion, "1.36.2"));
-        assert!(!good(Form::K3sVersion, "v1.36.2/../+k3s1"));
-        assert!(good(Form::Cidr, "10.0.0.1/8") && !good(Form::Cidr, "10.0.0.1/33") && !good(Form::Cidr, "10.0.0.1"));
-        assert!(!good(Form::SshKey, "ssh-ed25519 AAAA\ncommand"));
     }
 }

@@ -95,6 +95,8 @@ codes! {
     IdentityConflict, "identity-conflict", You, "Use the card that belongs to this machine, or flash this one again.";
     NoNetwork, "no-network", Wait, "No cable, or nothing answers at the other end; k3s runs on this machine alone.";
     UnitFailing, "unit-failing", Us, "The service ends again and again; its last words are in /var/lib/bakelite/last-words.";
+    UserUnitFailing, "user-unit-failing", You, "A program of your own ends again and again; its last words are in /var/lib/bakelite/last-words.";
+    SecretMissing, "secret-missing", You, "Put the secret into /var/lib/bakelite/secrets under its name, mode 0600, or flash with a seed that brings it.";
     PayloadDamaged, "payload-damaged", Hardware, "A k3s file on the card isn't what was flashed; flash the card again.";
     K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";
     K3sClock, "k3s-clock", You, "The clock is wrong; give the machine a network or set the clock.";
@@ -106,6 +108,7 @@ codes! {
     K3sDiskUnwritable, "k3s-disk-unwritable", Hardware, "The disk that holds k3s's state can't be written; replace it.";
     K3sContainerd, "k3s-containerd", Wait, "The container runtime ended; k3s is started again.";
     K3sRefusedSetting, "k3s-refused-setting", You, "k3s refuses a setting; correct `k3s.config` and bake again.";
+    K3sRefusesQuiet, "k3s-refuses-quiet", Wait, "This k3s refuses the quiet profile; it is started again without it.";
     K3sPortTaken, "k3s-port-taken", You, "Another program holds a port that k3s needs.";
     K3sNoAddress, "k3s-no-address", Wait, "k3s found no address to use; it is started again when there is one.";
     K3sHangs, "k3s-hangs", Us, "k3s neither becomes ready nor ends; it is started again.";

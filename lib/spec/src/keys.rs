@@ -6,6 +6,9 @@
 use crate::quantity::{Seconds, Size};
 use serde_json::Value;
 
+mod board;
+pub use board::BOARD;
+
 /// What a scalar text has to look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -17,6 +20,8 @@ pub enum Form {
     HostnamePattern,
     /// An official k3s release, such as `v1.36.2+k3s1`.
     K3sVersion,
+    /// The address of a k3s server, `https://HOST:PORT`.
+    K3sServer,
     /// One line of an `authorized_keys` file.
     SshKey,
     /// `ed25519:` and 43 letters of unpadded base64 (32 bytes).
@@ -33,8 +38,22 @@ pub enum Form {
     Host,
     /// A Debian package name.
     Package,
-    /// An `http://`, `https://` or `file://` address, or a folder.
+    /// An `http://`, `https://` or `file://` address, or a folder; without a password.
     Mirror,
+    /// An absolute path on the device, without `.`, `..` and a slash at its end.
+    DevicePath,
+    /// Permission bits as four octal digits, such as `0644`.
+    Mode,
+    /// A SHA-256 sum, 64 hexadecimal digits.
+    Sum,
+    /// The fingerprint of an OpenPGP key, 40 or 64 hexadecimal digits; spaces are allowed.
+    Fingerprint,
+    /// A short name: lower-case letters, digits and `-`.
+    Name,
+    /// A module's or a set's name: letters, digits, `-` and `_`.
+    Module,
+    /// The name of an environment variable's value or of an argument: anything, also empty, but no zero byte.
+    Argument,
 }
 
 /// The type of a key's value.
@@ -52,18 +71,36 @@ pub enum Kind {
     Duration(Seconds, Seconds),
     /// One of some words.
     Choice(&'static [&'static str]),
+    /// A whole number between two bounds, both included.
+    Number(u64, u64),
+    /// A reference `{secret: name}` or `{seed: name}`; a literal is a finding.
+    Secret,
     /// A list of scalars.
     List(&'static Kind),
+    /// A mapping from names of the person's choosing to scalars.
+    Map(&'static Kind),
     /// A list of sections; their keys stand in the table as `path[].key`.
     Records,
+    /// A mapping from names of the person's choosing to sections; their keys stand in the table as `path{}.key`.
+    Named,
     /// A mapping that is handed on as it is.
     Free,
 }
 
+/// A section for which a text may stand, and the key that the text is then meant for.
+pub type ShortForm = (&'static str, fn(&str) -> &'static str);
+
+/// All sections that have a short form.
+pub const SHORT_FORMS: &[ShortForm] =
+    &[("board", |_| "name"), ("k3s", |text| if matches!(text, "rehearsal" | "none") { "payload" } else { "version" })];
+
+/// What a board may be used with: sets of modules with their firmware, by their names in module-sets.yaml.
+pub const EXTRAS: &[&str] = &["audio", "display", "touch", "usb-serial", "wifi"];
+
 /// One key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// The dotted path; `[]` stands for an entry of a list.
+    /// The dotted path; `[]` stands for an entry of a list, `{}` for one of a mapping with free names.
     pub path: &'static str,
     /// The type of its value.
     pub kind: Kind,
@@ -88,10 +125,17 @@ const GIB: u64 = 1 << 30;
 
 /// The keys of an appliance.
 pub const APPLIANCE: &[Key] = &[
+    required("board", Kind::Section, "The board to bake for. `board: NAME` is short for `board.name`."),
     required(
-        "board",
+        "board.name",
         Kind::Text(Form::BoardName),
-        "The board to bake for: a name from board-configs, such as `generic-x86_64`.",
+        "The board's name from board-configs, such as `generic-x86_64`.",
+    ),
+    key(
+        "board.with",
+        Kind::List(&Kind::Choice(EXTRAS)),
+        "[]",
+        "What is attached to the board besides disks and network cables: kernel modules with their firmware.",
     ),
     key(
         "hostname",
@@ -118,6 +162,156 @@ pub const APPLIANCE: &[Key] = &[
         "Debian packages to leave out although others depend on them, besides those that the workshop leaves out by itself.",
     ),
     key(
+        "packages",
+        Kind::List(&Kind::Text(Form::Package)),
+        "[]",
+        "Debian packages to add, with all they depend on. They are unpacked, not installed: no script of theirs is run.",
+    ),
+    key(
+        "repositories",
+        Kind::Records,
+        "[]",
+        "APT repositories besides Debian's. What Debian has as well is taken from Debian, unless `prefer` says otherwise.",
+    ),
+    required("repositories[].name", Kind::Text(Form::Name), "What the lock and messages call it."),
+    required("repositories[].url", Kind::Text(Form::Mirror), "Its address: the folder that `dists` lies in."),
+    required("repositories[].suite", Kind::Text(Form::Package), "The suite or codename, such as `trixie` or `stable`."),
+    key(
+        "repositories[].components",
+        Kind::List(&Kind::Text(Form::Package)),
+        "[\"main\"]",
+        "The components to look at.",
+    ),
+    required(
+        "repositories[].key",
+        Kind::Text(Form::Any),
+        "The file with its public OpenPGP key, armored or binary, relative to this file.",
+    ),
+    required(
+        "repositories[].fingerprint",
+        Kind::Text(Form::Fingerprint),
+        "The fingerprint of that key, from a place that you trust.",
+    ),
+    key(
+        "repositories[].prefer",
+        Kind::List(&Kind::Text(Form::Package)),
+        "[]",
+        "Packages to take from here although Debian, or a repository before this one, has them.",
+    ),
+    key(
+        "modules",
+        Kind::List(&Kind::Text(Form::Module)),
+        "[]",
+        "Kernel modules, or sets of them from module-sets.yaml, that the running system can load; their firmware comes along, if a package brings it.",
+    ),
+    key("files", Kind::Records, "[]", "Your own files in the system."),
+    key(
+        "files[].from",
+        Kind::Text(Form::Any),
+        "",
+        "The file to take, relative to this file. References such as `{secret: name}` in a text are filled in on the device.",
+    ),
+    key(
+        "files[].text",
+        Kind::Text(Form::Argument),
+        "",
+        "The text itself, in place of `from`. References such as `{secret: name}` in it are filled in on the device.",
+    ),
+    required(
+        "files[].to",
+        Kind::Text(Form::DevicePath),
+        "Where it goes: an absolute path, such as `/etc/shop/till.conf`.",
+    ),
+    key("files[].mode", Kind::Text(Form::Mode), "\"0644\"", "Permission bits, in quotes."),
+    key("files[].owner", Kind::Number(0, 65_534), "0", "The owner's number; 0 is root."),
+    key("files[].group", Kind::Number(0, 65_534), "0", "The group's number; 0 is root's."),
+    key("files[].sha256", Kind::Text(Form::Sum), "", "The file's sum; a file with another one is refused."),
+    key("units", Kind::Records, "[]", "Your own programs, started and kept running by init."),
+    required("units[].name", Kind::Text(Form::Name), "The unit's name, unique in the machine."),
+    required(
+        "units[].command",
+        Kind::List(&Kind::Text(Form::Argument)),
+        "The program by its absolute path, and its arguments.",
+    ),
+    key(
+        "units[].environment",
+        Kind::Map(&Kind::Text(Form::Argument)),
+        "{}",
+        "Environment variables. Secrets don't belong here: every program can read them; use `files`.",
+    ),
+    key(
+        "units[].after",
+        Kind::List(&Kind::Text(Form::Name)),
+        "[\"early\"]",
+        "Units that must be there first: `early` (settings), `network`, `time`, `settle`, `k3s`, or one of yours.",
+    ),
+    key(
+        "units[].kind",
+        Kind::Choice(&["service", "oneshot"]),
+        "\"service\"",
+        "`service`: kept running, and started again when it ends, after 5, 10, 20, 40, then 60 s. `oneshot`: ends by itself, with exit status 0.",
+    ),
+    key(
+        "units[].ready",
+        Kind::Choice(&["started", "notify"]),
+        "\"started\"",
+        "When others may start after it: as soon as it runs, or when it says READY=1 to NOTIFY_SOCKET.",
+    ),
+    key("units[].stop", Kind::Duration(Seconds(1), Seconds(120)), "10", "How long it gets from SIGTERM to SIGKILL."),
+    key(
+        "trust",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Files with certificates (PEM) of authorities that the machine trusts besides the public ones, such as a company's own.",
+    ),
+    key(
+        "images",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Archives of container images, as `docker save` or an OCI layout, plain or compressed with gzip or zstd. k3s imports them without a network.",
+    ),
+    key(
+        "manifests",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Kubernetes manifests, files or folders of them, which k3s deploys at its start. A secret value is `{secret: name}`, without quotes.",
+    ),
+    key(
+        "charts",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Helm charts (.tgz), served by k3s itself; a HelmChart manifest names one as `https://%{KUBERNETES_API}%/static/charts/FILE.tgz`.",
+    ),
+    key("registries", Kind::Section, "", "Mirrors and logins of container registries, as in k3s's registries.yaml."),
+    key(
+        "registries.mirrors",
+        Kind::Named,
+        "{}",
+        "Where images of a registry come from, by its name; `\"*\"` means all.",
+    ),
+    key(
+        "registries.mirrors{}.endpoint",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Addresses that are tried in this order.",
+    ),
+    key(
+        "registries.mirrors{}.rewrite",
+        Kind::Map(&Kind::Text(Form::Any)),
+        "{}",
+        "Patterns of image names, and what they become at the mirror.",
+    ),
+    key("registries.configs", Kind::Named, "{}", "Logins and certificates, by the registry's host and port."),
+    key("registries.configs{}.auth", Kind::Section, "", "The login."),
+    key("registries.configs{}.auth.username", Kind::Text(Form::Any), "", "The user's name."),
+    key("registries.configs{}.auth.password", Kind::Secret, "", "The password, as `{secret: name}`."),
+    key("registries.configs{}.auth.token", Kind::Secret, "", "The token, as `{secret: name}`."),
+    key("registries.configs{}.tls", Kind::Section, "", "Certificates, by their paths on the device."),
+    key("registries.configs{}.tls.ca_file", Kind::Text(Form::DevicePath), "", "The authority's certificate."),
+    key("registries.configs{}.tls.cert_file", Kind::Text(Form::DevicePath), "", "This machine's certificate."),
+    key("registries.configs{}.tls.key_file", Kind::Text(Form::DevicePath), "", "The key of that certificate."),
+    key("registries.configs{}.tls.insecure_skip_verify", Kind::Flag, "false", "Whether any certificate is believed."),
+    key(
         "k3s",
         Kind::Section,
         "",
@@ -140,6 +334,66 @@ pub const APPLIANCE: &[Key] = &[
         Kind::Text(Form::Any),
         "",
         "A folder with the release's own files (binary, air-gap images, sha256sum list), used in place of the official site.",
+    ),
+    key(
+        "k3s.airgap",
+        Kind::Flag,
+        "false",
+        "The machine never has a network to pull images from: an image that a manifest names and no archive holds is an error, not a warning.",
+    ),
+    key(
+        "k3s.role",
+        Kind::Choice(&["server", "agent"]),
+        "\"server\"",
+        "`server`: control plane and workloads. `agent`: workloads only; it joins the server that `k3s.server` names.",
+    ),
+    key(
+        "k3s.server",
+        Kind::Text(Form::K3sServer),
+        "",
+        "The server to join, such as `https://192.168.1.100:6443`. Needs `k3s.token`.",
+    ),
+    key(
+        "k3s.token",
+        Kind::Secret,
+        "",
+        "The token of the cluster to join, or of the one to found. Without it a machine that founds a cluster makes its own.",
+    ),
+    key(
+        "k3s.cluster-init",
+        Kind::Flag,
+        "false",
+        "Founds a cluster of several servers, with etcd in place of SQLite. It needs an SSD.",
+    ),
+    key(
+        "k3s.agents",
+        Kind::Flag,
+        "false",
+        "Other machines join this server as agents: it then goes on looking after them as often as k3s does by itself.",
+    ),
+    key(
+        "k3s.tier",
+        Kind::Choice(&["auto", "512M", "1G", "2G", "4G"]),
+        "\"auto\"",
+        "For how much memory k3s is tuned: its components, limits of requests, reservations, evictions. `auto`: by the machine's memory.",
+    ),
+    key(
+        "k3s.quiet",
+        Kind::Choice(&["auto", "off"]),
+        "\"auto\"",
+        "`auto`: the only server of a cluster is kept from writing 1.6 GB a day while idle; it writes 0.1. `off`: k3s's own settings.",
+    ),
+    key(
+        "k3s.hardened",
+        Kind::Flag,
+        "false",
+        "No anonymous requests, an audit log of who changed what for 30 days, and a kubelet that insists on the kernel's settings.",
+    ),
+    key(
+        "k3s.kubelet",
+        Kind::Free,
+        "{}",
+        "Keys of a KubeletConfiguration, such as `nodeStatusUpdateFrequency: 20s`; they win over what the appliance would choose.",
     ),
     key("k3s.config", Kind::Free, "{}", "Keys for k3s's config.yaml; they win over what the appliance would choose."),
     key("ssh", Kind::Section, "", "Access by ssh: keys only; without a key no ssh server runs."),
@@ -216,63 +470,6 @@ pub const APPLIANCE: &[Key] = &[
     ),
 ];
 
-/// The keys of a board.
-pub const BOARD: &[Key] = &[
-    required("description", Kind::Text(Form::Any), "What the board is, in a few words."),
-    required("arch", Kind::Choice(&["x86_64", "aarch64", "armv7"]), "The processor architecture."),
-    key("boot", Kind::Section, "", "How the board starts."),
-    key(
-        "boot.flow",
-        Kind::Choice(&["uefi"]),
-        "\"uefi\"",
-        "`uefi`: shim and signed systemd-boot with counted entries on a GPT disk.",
-    ),
-    key("kernel", Kind::Section, "", "The kernel."),
-    required(
-        "kernel.package",
-        Kind::Text(Form::Package),
-        "The Debian package that stands for the kernel; a metapackage is followed to the real one.",
-    ),
-    key(
-        "packages",
-        Kind::List(&Kind::Text(Form::Package)),
-        "[]",
-        "Debian packages this board needs besides the common ones, such as firmware and microcode.",
-    ),
-    key("modules", Kind::Section, "", "Kernel modules, by the names of sets in module-sets.yaml."),
-    key("modules.root", Kind::List(&Kind::Text(Form::Any)), "[]", "Sets that the running system can load."),
-    key(
-        "modules.initramfs",
-        Kind::List(&Kind::Text(Form::Any)),
-        "[]",
-        "Sets that are needed to find the system partition.",
-    ),
-    key("cmdline", Kind::List(&Kind::Text(Form::Any)), "[]", "Kernel arguments, such as the consoles."),
-    key("console", Kind::Section, "", "Where the machine speaks."),
-    key(
-        "console.shell",
-        Kind::Text(Form::Any),
-        "",
-        "The serial device that gets a root shell with `debug: true`, such as `ttyS0`.",
-    ),
-    key(
-        "console.events",
-        Kind::Text(Form::Any),
-        "",
-        "The serial device that gets events as JSON lines, if it is there.",
-    ),
-    key(
-        "watchdog",
-        Kind::Duration(Seconds(0), Seconds(600)),
-        "60",
-        "The hardware watchdog's time-out, if there is a watchdog; 0 leaves it alone.",
-    ),
-    key("qemu", Kind::Section, "", "How QEMU shows this board; a board without it can't be run in QEMU."),
-    key("qemu.machine", Kind::Text(Form::Any), "", "QEMU's -machine."),
-    key("qemu.cpu", Kind::Text(Form::Any), "\"max\"", "QEMU's -cpu."),
-    key("defaults", Kind::Free, "{}", "Keys of an appliance whose defaults this board changes."),
-];
-
 /// Finds the entry of a path with its indices written as `[]`.
 pub fn find<'a>(table: &'a [Key], path: &str) -> Option<&'a Key> {
     table.iter().find(|key| key.path == path)
@@ -285,7 +482,7 @@ pub fn children<'a>(table: &'a [Key], section: &'a str) -> impl Iterator<Item = 
             "" => key.path,
             _ => key.path.strip_prefix(section)?.strip_prefix('.')?,
         };
-        (!name.contains(['.', '[']) && !name.is_empty()).then_some((name, key))
+        (!name.contains(['.', '[', '{']) && !name.is_empty()).then_some((name, key))
     })
 }
 
@@ -316,7 +513,7 @@ mod tests {
                 assert!(key.meaning.ends_with('.'), "{}: the meaning is a sentence", key.path);
                 assert!(key.default.is_empty() || serde_json::from_str::<Value>(key.default).is_ok(), "{}", key.path);
                 if let Some((parent, _)) = key.path.rsplit_once('.') {
-                    let parent = parent.trim_end_matches("[]");
+                    let parent = parent.trim_end_matches("[]").trim_end_matches("{}");
                     assert!(find(table, parent).is_some(), "{} stands in no section", key.path);
                 }
                 assert_eq!(table.iter().filter(|other| other.path == key.path).count(), 1, "{} twice", key.path);

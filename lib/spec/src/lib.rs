@@ -12,7 +12,9 @@ pub mod cmdline;
 pub mod event;
 pub mod fault;
 pub mod finding;
+mod form;
 pub mod k3s;
+pub mod k3s_flags;
 pub mod keys;
 pub mod layers;
 pub mod layout;
@@ -21,6 +23,7 @@ pub mod quantity;
 pub mod rules;
 #[cfg(feature = "schema")]
 pub mod schema;
+pub mod secret;
 pub mod status;
 pub mod unit;
 #[cfg(feature = "yaml")]

@@ -1,6 +1,7 @@
 //! The manifest: what is in an image. Written by the workshop, read by init, firstboot and lint.
 
 use crate::board::Board;
+use crate::secret::{Quoting, SecretRef};
 use serde::{Deserialize, Serialize};
 
 /// The format this code writes and reads.
@@ -26,6 +27,50 @@ pub struct Manifest {
     pub system: System,
     /// The payload.
     pub payload: PayloadManifest,
+    /// What the user has added.
+    #[serde(default)]
+    pub user: UserManifest,
+}
+
+/// What the user has added, as far as the device has to know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UserManifest {
+    /// Files that the device puts in their place, secrets filled in.
+    pub placed: Vec<PlacedFile>,
+    /// All secrets that anything in this image refers to.
+    pub secrets: Vec<SecretRef>,
+}
+
+/// A file of the system partition that the device puts in another place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PlacedFile {
+    /// Its absolute path in the system partition.
+    pub from: String,
+    /// Where it goes.
+    pub to: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// The owner's number.
+    pub owner: u32,
+    /// The group's number.
+    pub group: u32,
+    /// How secrets are put into it; without any it is copied as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quoting: Option<Quoting>,
+    /// In which pass.
+    pub pass: Pass,
+}
+
+/// One of firstboot's passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pass {
+    /// Before network, time and ssh: what lives in /run.
+    Early,
+    /// Before every start of the payload: what lies on a medium.
+    Settle,
 }
 
 /// The squashfs of a system partition.

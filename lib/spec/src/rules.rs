@@ -1,9 +1,11 @@
 //! Rules across keys: what the check of single keys can't see. Data, so that they can be listed and documented.
 
-use crate::appliance::{Appliance, Payload};
+use crate::appliance::{Appliance, K3sRole, Payload};
 use crate::board::Board;
 use crate::finding::Finding;
-use serde_json::Value;
+
+pub mod k3s;
+pub mod user;
 
 /// One rule.
 pub struct Rule {
@@ -43,51 +45,14 @@ pub const RULES: &[Rule] = &[
         meaning: "Without a recipient nobody but the device itself can open its backups.",
         key: "backup.recipients",
         check: |appliance, _| {
-            (appliance.k3s.payload != Payload::None && appliance.backup.recipients.is_empty()).then(|| {
+            let has_database = appliance.k3s.payload != Payload::None && appliance.k3s.role == K3sRole::Server;
+            (has_database && appliance.backup.recipients.is_empty()).then(|| {
                 Finding::warning(
                     "backup.recipients",
                     "is empty: backups won't be restorable after the loss of both media",
                     "`bakelite new`, which makes a key pair",
                 )
             })
-        },
-    },
-    Rule {
-        name: "k3s-config-owned",
-        meaning: "Keys of k3s's configuration whose value the appliance has to choose itself.",
-        key: "k3s.config",
-        check: |appliance, _| {
-            let owned = ["data-dir", "node-name", "token", "token-file", "log", "config"];
-            let taken: Vec<&str> = owned.into_iter().filter(|key| appliance.k3s.config.contains_key(*key)).collect();
-            (!taken.is_empty()).then(|| {
-                let hint = if taken.contains(&"node-name") {
-                    "the appliance's own key `hostname` for the node's name"
-                } else {
-                    "leaving it out"
-                };
-                Finding::error(
-                    "k3s.config",
-                    format!("sets {}, which the appliance chooses itself", taken.join(", ")),
-                    hint,
-                )
-            })
-        },
-    },
-    Rule {
-        name: "k3s-config-flat",
-        meaning: "k3s turns a nested mapping into text, and its API server then dies with exit status 0.",
-        key: "k3s.config",
-        check: |appliance, _| {
-            let nested = appliance.k3s.config.iter().find(|(_, value)| match value {
-                Value::Object(_) => true,
-                Value::Array(entries) => entries.iter().any(|entry| entry.is_object() || entry.is_array()),
-                _ => false,
-            })?;
-            Some(Finding::error(
-                format!("k3s.config.{}", nested.0),
-                "is nested; k3s reads only scalars and lists of them",
-                "one text for each entry, such as `- name=value`",
-            ))
         },
     },
     Rule {

@@ -1,6 +1,6 @@
 //! JSON schemas from the table of keys, for editors: `# yaml-language-server: $schema=…`.
 
-use crate::keys::{Form, Key, Kind, children};
+use crate::keys::{Form, Key, Kind, SHORT_FORMS, children};
 use serde_json::{Map, Value, json};
 
 /// The schema (draft 2020-12) of a table.
@@ -29,10 +29,14 @@ fn section(table: &[Key], path: &str) -> Value {
 
 fn property(table: &[Key], key: &Key) -> Value {
     let mut property = match key.kind {
-        // The one section that has a short form.
-        Kind::Section if key.path == "k3s" => json!({ "anyOf": [{ "type": "string" }, section(table, key.path)] }),
+        Kind::Section if SHORT_FORMS.iter().any(|(section, _)| *section == key.path) => {
+            json!({ "anyOf": [{ "type": "string" }, section(table, key.path)] })
+        }
         Kind::Section => section(table, key.path),
         Kind::Records => json!({ "type": "array", "items": section(table, &format!("{}[]", key.path)) }),
+        Kind::Named => {
+            json!({ "type": "object", "additionalProperties": section(table, &format!("{}{{}}", key.path)) })
+        }
         kind => scalar(kind),
     };
     property["description"] = key.meaning.into();
@@ -48,11 +52,21 @@ fn scalar(kind: Kind) -> Value {
         Kind::Text(Form::K3sVersion) => {
             json!({ "type": "string", "pattern": r"^v[0-9]+\.[0-9]+\.[0-9]+.*\+k3s[0-9]+$" })
         }
+        Kind::Text(Form::Argument) => json!({ "type": "string" }),
+        Kind::Text(Form::DevicePath) => json!({ "type": "string", "pattern": "^/" }),
+        Kind::Text(Form::Mode) => json!({ "type": "string", "pattern": "^0[0-7]{3}$" }),
+        Kind::Text(Form::Sum) => json!({ "type": "string", "pattern": "^[0-9A-Fa-f]{64}$" }),
         Kind::Text(_) => json!({ "type": "string", "minLength": 1 }),
+        Kind::Number(low, high) => json!({ "type": "integer", "minimum": low, "maximum": high }),
+        Kind::Secret => {
+            let reference = |kind: &str| json!({ "type": "object", "additionalProperties": false, "properties": { kind: { "type": "string" } }, "required": [kind] });
+            json!({ "anyOf": [reference("secret"), reference("seed")] })
+        }
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Size(..) | Kind::Duration(..) => json!({ "type": ["string", "integer"] }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::List(of) => json!({ "type": "array", "items": scalar(*of) }),
-        Kind::Section | Kind::Records | Kind::Free => json!({ "type": "object" }),
+        Kind::Map(of) => json!({ "type": "object", "additionalProperties": scalar(*of) }),
+        Kind::Section | Kind::Records | Kind::Named | Kind::Free => json!({ "type": "object" }),
     }
 }

@@ -12,6 +12,8 @@ pub mod paths {
     pub const BAKED: &str = "/run/bakelite/baked";
     /// init's status.
     pub const STATUS: &str = "/run/bakelite/status.json";
+    /// What the payload gets into its environment besides its unit's, as lines `NAME=value`.
+    pub const PAYLOAD_ENVIRONMENT: &str = "/run/bakelite/payload.env";
     /// How the payload's last start went; the same name below [`STATE`].
     pub const LAST_START: &str = "/run/bakelite/last-start.json";
     /// What firstboot's last pass decided, for the screen and for init.
@@ -114,7 +116,7 @@ pub struct Report {
 pub struct StepReport {
     /// The step's name.
     pub step: String,
-    /// `done`, `skip`, `run` or `refuse`.
+    /// `done`, `skip`, `run`, `warn` or `refuse`.
     pub decision: String,
     /// Why, as a sentence.
     pub why: String,

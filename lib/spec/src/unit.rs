@@ -16,6 +16,9 @@ pub struct Unit {
     /// Environment variables besides PATH, HOME and (with [`Readiness::Notify`]) NOTIFY_SOCKET.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// A file with more of them, lines `NAME=value`, read at each start; an absent one has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_file: Option<String>,
     /// Names of units that must be done (one-shots) or ready before this one starts.
     #[serde(default)]
     pub after: Vec<String>,
@@ -54,6 +57,8 @@ pub enum Role {
     Settle,
     /// k3s or the rehearsal. Its processes are not killed with it (containers live on).
     Payload,
+    /// A program of the user's own. Whatever it does, the machine's own life goes on.
+    User,
 }
 
 /// Whether a unit ends by itself.

@@ -6,7 +6,7 @@
 
 use crate::check::{Located, Path, Step, check, expand};
 use crate::finding::{Finding, Place};
-use crate::keys::Key;
+use crate::keys::{Key, SHORT_FORMS};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::fmt;
@@ -39,32 +39,56 @@ impl Document {
         if findings.is_empty() { Ok(document) } else { Err(findings) }
     }
 
+    /// The name that findings carry.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
     /// Ties a finding to this file, with line and column where the text shows them.
     pub fn placed(&self, located: Located) -> Finding {
         let place = self.locate(&located.path, located.on_key);
         Finding { file: self.file.clone(), place, ..located.finding }
     }
 
-    /// The place of the value at a dotted key without indices, where this file has it.
+    /// The place of the key or the entry at a dotted path such as `files[1].to`, where this file has it.
     pub fn place_of(&self, key: &str) -> Option<Place> {
-        self.locate(&Path(key.split('.').map(|name| Step::Key(name.into())).collect()), true)
+        let mut steps = Vec::new();
+        for part in key.split('.') {
+            let (name, index) = part.split_once('[').map_or((part, None), |(name, rest)| (name, Some(rest)));
+            steps.push(Step::Key(name.into()));
+            if let Some(index) = index.and_then(|rest| rest.strip_suffix(']')) {
+                steps.push(Step::Index(index.parse().ok()?));
+            }
+        }
+        self.locate(&Path(steps), true)
     }
 
     fn locate(&self, path: &Path, on_key: bool) -> Option<Place> {
         let mut steps = path.0.as_slice();
         // A short form has been expanded: what stands in the text is the value of the section itself.
-        if steps.len() == 2 && steps[0] == Step::Key("k3s".into()) && self.stop_at(steps, on_key).is_none() {
+        let is_short =
+            |step: &Step| matches!(step, Step::Key(name) if SHORT_FORMS.iter().any(|(known, _)| known == name));
+        if steps.len() == 2 && is_short(&steps[0]) && self.stop_at(steps, on_key).is_none() {
             steps = &steps[..1];
         }
         self.stop_at(steps, on_key)
     }
 
     fn stop_at(&self, steps: &[Step], on_key: bool) -> Option<Place> {
-        let error = Seek { steps, on_key }.deserialize(serde_yaml::Deserializer::from_str(&self.text)).err()?;
-        let message = error.to_string();
-        let location = message.contains(STOPPED).then(|| error.location())??;
-        Some(Place { line: location.line(), column: location.column() })
+        stop_at(serde_yaml::Deserializer::from_str(&self.text), steps, on_key)
     }
+}
+
+/// The place of a value in one of the documents of a text, counted from 0.
+pub fn place_in(text: &str, document: usize, path: &Path) -> Option<Place> {
+    stop_at(serde_yaml::Deserializer::from_str(text).nth(document)?, &path.0, false)
+}
+
+fn stop_at(deserializer: serde_yaml::Deserializer<'_>, steps: &[Step], on_key: bool) -> Option<Place> {
+    let error = Seek { steps, on_key }.deserialize(deserializer).err()?;
+    let message = error.to_string();
+    let location = message.contains(STOPPED).then(|| error.location())??;
+    Some(Place { line: location.line(), column: location.column() })
 }
 
 fn syntax_error(file: &str, error: &serde_yaml::Error) -> Finding {
@@ -142,7 +166,7 @@ impl Visitor<'_> for KeySeek<'_> {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<bool, E> {
-        let found = matches!(self.step, Step::Key(wanted) if wanted == name);
+        let found = matches!(self.step, Step::Key(wanted) | Step::Name(wanted) if wanted == name);
         if found && self.stop { Err(E::custom(STOPPED)) } else { Ok(found) }
     }
 }
@@ -176,6 +200,34 @@ mod tests {
             found[2]
         );
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn entries_of_lists_have_their_places_in_each_document() {
+        let text = "board: qemu-x86_64\nfiles:\n  - {text: a, to: /etc/a}\n  - text: b\n    to: /etc/b\n";
+        let document = Document::read("shop.yaml", text, APPLIANCE).unwrap();
+        assert_eq!(document.place_of("files[1].to"), Some(Place { line: 5, column: 5 }));
+        assert_eq!(document.place_of("files[7].to"), None);
+        let path = Path(vec![Step::Key("kind".into())]);
+        assert_eq!(place_in("kind: A\n---\n# two\nkind: B\n", 1, &path), Some(Place { line: 4, column: 7 }));
+        assert_eq!(place_in("kind: A\n", 1, &path), None);
+    }
+
+    #[test]
+    fn a_secret_that_is_written_out_has_its_place_and_is_not_repeated() {
+        let text = "board: qemu-x86_64\nregistries:\n  configs:\n    r.example:5000:\n      auth: {username: u, password: hunter2}\n";
+        let found = lines(text);
+        assert_eq!(
+            found,
+            [
+                "shop.yaml:5:37: registries.configs.r.example:5000.auth.password: is written out; a secret must not be in \
+              an image; try `{secret: NAME}`, or `{seed: NAME}` for a value that the flasher brings"
+            ]
+        );
+        assert!(lines(&text.replace("hunter2", "{secret: registry}")).is_empty());
+        let found = lines(&text.replace("password", "pasword"));
+        assert!(found[0].contains("auth.pasword: is not a known key; try `password`"), "{found:?}");
+        assert!(!found[0].contains("hunter2"));
     }
 
     #[test]

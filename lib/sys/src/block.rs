@@ -6,6 +6,18 @@ use crate::{names_in, read_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Whether the file system at a path lies on an SD card, an eMMC or something behind USB: media whose writes are slow and
+/// whose cells wear out. A path that isn't on a disk isn't slow.
+pub fn is_slow(path: &Path) -> bool {
+    let Ok(found) = rustix::fs::stat(path) else { return false };
+    let device = format!("/sys/dev/block/{}:{}", rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
+    let Ok(device) = std::fs::canonicalize(device) else { return false };
+    device.iter().any(|part| {
+        let part = part.to_string_lossy();
+        part.starts_with("mmc") || part.starts_with("usb")
+    })
+}
+
 /// Bytes of the sectors that sysfs counts in, whatever the disk's own are.
 const SECTOR: u64 = 512;
 

@@ -6,7 +6,7 @@
 use crate::SysError;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 fn beside(path: &Path) -> PathBuf {
@@ -30,6 +30,34 @@ pub fn write_durable(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<
     let temporary = beside(path);
     write_new(&temporary, bytes, mode, true).map_err(|source| SysError::Write { path: temporary.clone(), source })?;
     publish(&temporary, path)
+}
+
+/// Replaces a file's content as [`write_durable`] does, or where `durable` is false as [`replace`], with an owner. Nobody
+/// ever sees the content under another owner or mode.
+///
+/// # Errors
+/// When any step fails; the old content is then still there.
+pub fn write_owned(
+    path: impl AsRef<Path>,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    durable: bool,
+) -> Result<(), SysError> {
+    let path = path.as_ref();
+    let temporary = beside(path);
+    remove_file(&temporary)?;
+    let write = || {
+        write_new(&temporary, b"", 0o600, false)?;
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::chown(&temporary, Some(user), Some(group))?;
+        }
+        write_new(&temporary, bytes, 0o600, false)?;
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(mode))?;
+        if durable { File::open(&temporary)?.sync_all() } else { Ok(()) }
+    };
+    write().map_err(|source| SysError::Write { path: temporary.clone(), source })?;
+    if durable { publish(&temporary, path) } else { rename(&temporary, path) }
 }
 
 /// Moves a finished and synced file to its name, and makes the name durable.
@@ -120,7 +148,6 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<(), SysError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn content_and_mode_are_replaced_and_nothing_is_left_beside() {

@@ -8,6 +8,12 @@ use std::path::Path;
 /// MODULE_INIT_COMPRESSED_FILE: the kernel unpacks the file itself.
 const COMPRESSED: i32 = 4;
 
+/// Whether the kernel has a module, loaded or built in. To ask is cheap: to load one again costs the unpacking, the
+/// check of its signature, and only then the answer that it is there.
+pub fn is_there(name: &str) -> bool {
+    Path::new("/sys/module").join(name).exists()
+}
+
 /// Loads a module file; one that is there already is no error.
 ///
 /// # Errors

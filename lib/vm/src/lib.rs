@@ -12,7 +12,7 @@ pub mod image;
 mod lines;
 pub mod machine;
 pub mod media;
-mod newc;
+pub mod newc;
 pub mod process;
 mod qmp;
 mod setup;

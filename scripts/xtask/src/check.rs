@@ -15,7 +15,7 @@ const BOARDS_TABLE: &str = "image/src/boards.rs";
 /// The first line of YAML that editors check.
 const SCHEMA_LINE: &str = "# yaml-language-server: $schema=";
 /// Files that name hosts and paths because that is what they are about: what cargo writes, and this check.
-const NAMES_ALLOWED: &[&str] = &["Cargo.lock"];
+const NAMES_ALLOWED: &[&str] = &["Cargo.lock", "fuzz/Cargo.lock"];
 /// Package registries and mirrors by the last two labels of their hosts, and folders in which only somebody's own
 /// machine keeps things; in pieces, so that this file holds none of them itself.
 const REGISTRIES: &[(&str, &str)] =
@@ -122,8 +122,9 @@ fn hosts_and_paths(file: &Text) -> Vec<String> {
 
 fn schema_line(file: &Text) -> Option<String> {
     let is_board = file.path.starts_with("board-configs/") && !file.path.ends_with("module-sets.yaml");
-    let is_checked =
-        is_board || file.path.starts_with("examples/") || file.path.starts_with("scripts/scenarios/appliances/");
+    // In folders of the examples are the files that they name.
+    let is_example = file.path.strip_prefix("examples/").is_some_and(|rest| !rest.contains('/'));
+    let is_checked = is_board || is_example || file.path.starts_with("scripts/scenarios/appliances/");
     let lacks = file.path.ends_with(".yaml") && is_checked && !file.text.starts_with(SCHEMA_LINE);
     lacks.then(|| format!("{}:1: lacks the line `{SCHEMA_LINE}…`", file.path))
 }

@@ -66,11 +66,13 @@ struct Made {
     /// Its size, with [`RAW`].
     size: u32,
     bytes: Vec<u8>,
+    /// What the bytes unpack to, where that is still to be checked and isn't the same.
+    content: Option<Vec<u8>>,
 }
 
 impl Made {
     fn raw(bytes: Vec<u8>) -> Self {
-        Self { size: bytes.len() as u32 | RAW, bytes }
+        Self { size: bytes.len() as u32 | RAW, bytes, content: None }
     }
 }
 
@@ -225,7 +227,7 @@ impl<'a> Group<'a> {
                 Some(block) => Ok(block),
                 None => read().map(Made::raw),
             },
-            None => tools.make(read()?).map_err(writing()),
+            None => tools.make(read()?, pack::own_file(&self.files).is_some()).map_err(writing()),
         }
     }
 }
@@ -297,11 +299,12 @@ impl Tools {
         Ok(Self { quick: Compressor::new(1)?, thorough: Compressor::new(LEVEL)? })
     }
 
-    fn make(&mut self, bytes: Vec<u8>) -> io::Result<Made> {
+    fn make(&mut self, bytes: Vec<u8>, is_checked: bool) -> io::Result<Made> {
         if self.quick.compress(&bytes)?.len() < bytes.len() - bytes.len() / WORTHWHILE {
             let packed = self.thorough.compress(&bytes)?;
             if packed.len() < bytes.len() {
-                return Ok(Made { size: packed.len() as u32, bytes: packed });
+                let size = packed.len() as u32;
+                return Ok(Made { size, bytes: packed, content: is_checked.then_some(bytes) });
             }
         }
         Ok(Made::raw(bytes))

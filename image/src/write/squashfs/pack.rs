@@ -14,6 +14,7 @@ use sha2::Digest;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 type Keep<'a> = Option<(&'a Derived, &'a Work)>;
@@ -32,6 +33,22 @@ pub struct NewPack<'a> {
     temporary: NamedTempFile,
     sizes: Vec<u8>,
     state: sha2::Sha256,
+    check: Option<Check>,
+}
+
+/// A file that may be changed by somebody while it is read; what is kept under its sum has to have that sum.
+struct Check {
+    path: PathBuf,
+    wanted: Sha256,
+    state: sha2::Sha256,
+}
+
+/// The one file of a group that isn't the workshop's own.
+pub fn own_file<'a>(files: &[(Sha256, &'a Blob)]) -> Option<(&'a Path, Sha256)> {
+    match files {
+        [(_, Blob::File { path, sha256, .. })] => Some((path, *sha256)),
+        _ => None,
+    }
 }
 
 fn key(files: &[(Sha256, &Blob)]) -> Sha256 {
@@ -87,7 +104,7 @@ impl Pack {
         }
         let mut bytes = vec![0; size as usize];
         self.file.read_exact_at(&mut bytes, at).map_err(reading())?;
-        Ok(Some(Made { size, bytes }))
+        Ok(Some(Made { size, bytes, content: None }))
     }
 }
 
@@ -96,12 +113,17 @@ impl<'a> NewPack<'a> {
     pub fn begin(keep: Keep<'a>, files: &[(Sha256, &Blob)]) -> Result<Option<Self>, BuildError> {
         let Some((derived, work)) = keep else { return Ok(None) };
         let temporary = file::begin(work.path())?;
-        Ok(Some(Self { derived, key: key(files), temporary, sizes: Vec::new(), state: sha2::Sha256::new() }))
+        let check =
+            own_file(files).map(|(path, wanted)| Check { path: path.into(), wanted, state: Default::default() });
+        Ok(Some(Self { derived, key: key(files), temporary, sizes: Vec::new(), state: sha2::Sha256::new(), check }))
     }
 
     /// Adds the next block.
     pub fn add(&mut self, block: &Made) -> Result<(), BuildError> {
         self.sizes.extend(block.size.to_le_bytes());
+        if let Some(check) = &mut self.check {
+            check.state.update(block.content.as_ref().unwrap_or(&block.bytes));
+        }
         if block.size & RAW == 0 {
             self.state.update(&block.bytes);
             self.temporary.write_all(&block.bytes).map_err(writing())?;
@@ -111,6 +133,11 @@ impl<'a> NewPack<'a> {
 
     /// Keeps the pack.
     pub fn finish(mut self) -> Result<(), BuildError> {
+        if let Some(Check { path, wanted, state }) = self.check
+            && state.finalize()[..] != wanted.bytes()[..]
+        {
+            return Err(BuildError::FileChanged(path));
+        }
         self.state.update(&self.sizes);
         self.sizes.extend(self.state.finalize());
         self.temporary.write_all(&self.sizes).map_err(writing())?;

@@ -149,3 +149,26 @@ fn content_is_there_once_and_noise_stays_as_it_is() {
     // Both copies of the noise take one place; neither it nor the block shrinks; the text does.
     assert!((700_001 + BLOCK as usize..1_200_000).contains(&bytes.len()), "{}", bytes.len());
 }
+
+#[test]
+fn a_file_that_changes_meanwhile_is_told_and_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let derived = Derived::open(&folder.path().join("cache")).unwrap();
+    let work = derived.work().unwrap();
+    for length in [1000, 3 * BLOCK as usize + 17] {
+        let path = folder.path().join("till");
+        std::fs::write(&path, "text ".repeat(length)).unwrap();
+        let blob = Blob::file(path.clone()).unwrap();
+        let write = || {
+            let mut writer = Writer::new(Cursor::new(Vec::new()), Some((&derived, &work)), 2).unwrap();
+            writer.groups(&[vec![&blob]])
+        };
+        std::fs::write(&path, "Text ".repeat(length)).unwrap();
+        assert_eq!(
+            write().unwrap_err().to_string(),
+            format!("{} was changed while the image was built; build again", path.display())
+        );
+        std::fs::write(&path, "text ".repeat(length)).unwrap();
+        write().unwrap();
+    }
+}

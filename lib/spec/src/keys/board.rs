@@ -1,0 +1,61 @@
+//! The keys of a board: what its file in board-configs/ may say.
+
+use super::{Form, Key, Kind, key, required};
+use crate::quantity::Seconds;
+
+/// The keys of a board.
+pub const BOARD: &[Key] = &[
+    required("description", Kind::Text(Form::Any), "What the board is, in a few words."),
+    required("arch", Kind::Choice(&["x86_64", "aarch64", "armv7"]), "The processor architecture."),
+    key("boot", Kind::Section, "", "How the board starts."),
+    key(
+        "boot.flow",
+        Kind::Choice(&["uefi"]),
+        "\"uefi\"",
+        "`uefi`: shim and signed systemd-boot with counted entries on a GPT disk.",
+    ),
+    key("kernel", Kind::Section, "", "The kernel."),
+    required(
+        "kernel.package",
+        Kind::Text(Form::Package),
+        "The Debian package that stands for the kernel; a metapackage is followed to the real one.",
+    ),
+    key(
+        "packages",
+        Kind::List(&Kind::Text(Form::Package)),
+        "[]",
+        "Debian packages this board needs besides the common ones, such as firmware and microcode.",
+    ),
+    key("modules", Kind::Section, "", "Kernel modules, by the names of sets in module-sets.yaml."),
+    key("modules.root", Kind::List(&Kind::Text(Form::Any)), "[]", "Sets that the running system can load."),
+    key(
+        "modules.initramfs",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Sets that are needed to find the system partition.",
+    ),
+    key("cmdline", Kind::List(&Kind::Text(Form::Any)), "[]", "Kernel arguments, such as the consoles."),
+    key("console", Kind::Section, "", "Where the machine speaks."),
+    key(
+        "console.shell",
+        Kind::Text(Form::Any),
+        "",
+        "The serial device that gets a root shell with `debug: true`, such as `ttyS0`.",
+    ),
+    key(
+        "console.events",
+        Kind::Text(Form::Any),
+        "",
+        "The serial device that gets events as JSON lines, if it is there.",
+    ),
+    key(
+        "watchdog",
+        Kind::Duration(Seconds(0), Seconds(600)),
+        "60",
+        "The hardware watchdog's time-out, if there is a watchdog; 0 leaves it alone.",
+    ),
+    key("qemu", Kind::Section, "", "How QEMU shows this board; a board without it can't be run in QEMU."),
+    key("qemu.machine", Kind::Text(Form::Any), "", "QEMU's -machine."),
+    key("qemu.cpu", Kind::Text(Form::Any), "\"max\"", "QEMU's -cpu."),
+    key("defaults", Kind::Free, "{}", "Keys of an appliance whose defaults this board changes."),
+];
