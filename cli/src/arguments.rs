@@ -66,6 +66,14 @@ pub enum Command {
         #[arg(long)]
         lock: Option<PathBuf>,
     },
+    /// What firstboot would do to a machine, and why; nothing is done
+    Simulate {
+        /// The appliance's YAML
+        config: PathBuf,
+        /// The machine, as `firstboot facts` on a device prints it, or a few lines of it by hand
+        #[arg(long)]
+        machine: PathBuf,
+    },
     /// Bake an image
     Build(Build),
     /// Prove an image by named rules; exit status 1: one failed, 3: a check could not be made

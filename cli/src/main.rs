@@ -8,6 +8,7 @@ mod explain;
 mod lint;
 mod progress;
 mod run;
+mod simulate;
 
 use arguments::{Arguments, Build, Command, Inputs};
 use bakelite_image::workshop::{self, Options};
@@ -92,6 +93,7 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
                 screen.detail(&format!("left out: {} ({}), wanted by {}", left.name, left.why, left.wanted_by));
             }
         }
+        Command::Simulate { config, machine } => screen.line(simulate::simulate(&config, &machine)?.trim_end()),
         Command::Fetch { inputs, lock } => {
             let (path, lock) = workshop::fetch(&Options { lock, ..options(inputs) }, screen)?;
             screen.finish();

@@ -6,7 +6,7 @@ use bakelite_sys::SysError;
 #[derive(Debug, thiserror::Error)]
 pub enum FirstbootError {
     /// The argument is none of the passes.
-    #[error("`{0}` is not a pass; try early, settle, facts or plan")]
+    #[error("`{0}` is not a pass; try early, settle, born, facts or plan")]
     UnknownPass(String),
     /// The baked settings aren't there, or aren't JSON.
     #[error("reading the baked settings from {path}")]
@@ -30,6 +30,23 @@ pub enum FirstbootError {
     /// A step wants something done again and again.
     #[error("the step {0} never comes to an end")]
     Endless(&'static str),
+    /// A disk that was there a moment ago isn't any more.
+    #[error("there is no disk {0} any more")]
+    NoDisk(String),
+    /// A disk can't be read or written.
+    #[error("on {disk}")]
+    Disk {
+        /// Its name.
+        disk: String,
+        /// Why.
+        source: bakelite_disk::DiskError,
+    },
+    /// k3s's database can't be read or copied.
+    #[error(transparent)]
+    Datastore(#[from] bakelite_datastore::DatastoreError),
+    /// A copy isn't what was copied.
+    #[error("{0} on the data disk differs from what was copied")]
+    CopyDiffers(String),
     /// Anything with the system.
     #[error(transparent)]
     Sys(#[from] SysError),

@@ -3,15 +3,22 @@
 //! `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
+mod disks;
 mod error;
 mod layers;
+mod moving;
 mod pass;
+mod payload;
 mod placed;
 mod probe;
+mod sealing;
+mod storage;
 mod world;
 
-use bakelite_plan::step::{EARLY, SETTLE};
+use bakelite_plan::forecast;
+use bakelite_plan::step::{BORN, EARLY, SETTLE};
 use bakelite_spec::event::Outcome;
+use disks::Looked;
 use error::FirstbootError;
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,16 +42,18 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
     match command {
         "early" => pass::run("early", EARLY, &mut Machine::new(root), &layers::settings(root)?),
         "settle" => pass::run("settle", SETTLE, &mut Machine::new(root), &layers::settings(root)?),
+        "born" => pass::run("born", BORN, &mut Machine::new(root), &layers::settings(root)?),
         "facts" => {
-            println!("{}", serde_json::to_string_pretty(&probe::facts(root, 0)).map_err(FirstbootError::WriteReport)?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&probe::facts(root, &Looked::default(), 0))
+                    .map_err(FirstbootError::WriteReport)?
+            );
             Ok(Outcome::GoOn)
         }
         "plan" => {
-            let (facts, settings) = (probe::facts(root, 0), layers::settings(root)?);
-            for step in EARLY.iter().chain(SETTLE) {
-                let decision = (step.decide)(&facts, &settings);
-                println!("{:<12} {:<7} {}", step.name, decision.kind(), decision.why());
-            }
+            let (facts, settings) = (probe::facts(root, &Looked::default(), 0), layers::settings(root)?);
+            print!("{}", forecast::text(&facts, &settings));
             Ok(Outcome::GoOn)
         }
         other => Err(FirstbootError::UnknownPass(other.into())),

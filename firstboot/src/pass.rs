@@ -7,10 +7,11 @@ use crate::world::World;
 use bakelite_plan::Settings;
 use bakelite_plan::step::{Decision, Step};
 use bakelite_spec::event::Outcome;
+use bakelite_spec::fault::Fault;
 use bakelite_spec::status::{Report, StepReport};
 
 /// How often a step may want something before it counts as a defect.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 12;
 
 /// Runs a pass and tells what init is to do.
 ///
@@ -20,8 +21,7 @@ pub fn run(pass: &str, steps: &[Step], world: &mut impl World, settings: &Settin
     let mut report = Report { pass: pass.into(), ..Report::default() };
     let result = run_steps(steps, world, settings, &mut report);
     world.report(&report)?;
-    result?;
-    Ok(if report.faults.is_empty() { Outcome::GoOn } else { Outcome::Refused })
+    result
 }
 
 fn run_steps(
@@ -29,37 +29,69 @@ fn run_steps(
     world: &mut impl World,
     settings: &Settings,
     report: &mut Report,
-) -> Result<(), FirstbootError> {
+) -> Result<Outcome, FirstbootError> {
+    let mut outcome = Outcome::GoOn;
     for step in steps {
-        for round in 0.. {
-            let decision = (step.decide)(&world.facts(), settings);
-            // What was done counts more than that there was nothing left to do afterwards.
-            if round == 0 || decision.kind() != "done" {
-                log::info!("{}: {}", step.name, decision.why());
-                report.steps.retain(|reported| reported.step != step.name);
-                report.steps.push(StepReport {
-                    step: step.name.into(),
-                    decision: decision.kind().into(),
-                    why: decision.why().into(),
-                });
+        let ended = match (run_step(step, world, settings, report), step.fails_as) {
+            // What fails with a disk must not keep an operator out: the other steps are still done.
+            (Err(error), Some(code)) => {
+                let error = bakelite_sys::words(&error);
+                log::error!("{}: {error}", step.name);
+                note(report, Fault::new(code, error));
+                Outcome::TryAgain
             }
-            match decision {
-                Decision::Run(_, _) if round == ROUNDS => return Err(FirstbootError::Endless(step.name)),
-                Decision::Run(_, actions) => actions.iter().try_for_each(|action| world.apply(action).map(drop))?,
-                Decision::Warn(fault) => {
-                    report.warnings.push(format!("{} ({}): {}", fault.text, fault.code.name(), fault.hint));
-                    break;
-                }
-                Decision::Refuse(fault) => {
-                    report.faults.push(fault);
-                    if step.ends_the_pass {
-                        return Ok(());
-                    }
-                    break;
-                }
-                Decision::Done(_) | Decision::Skip(_) => break,
-            }
+            (ended, _) => ended?,
+        };
+        outcome = outcome.graver(ended);
+        if ended != Outcome::GoOn && step.ends_the_pass {
+            break;
         }
     }
-    Ok(())
+    Ok(outcome)
+}
+
+fn run_step(
+    step: &Step,
+    world: &mut impl World,
+    settings: &Settings,
+    report: &mut Report,
+) -> Result<Outcome, FirstbootError> {
+    for round in 0..=ROUNDS {
+        let decision = (step.decide)(&world.facts(), settings);
+        // What was done counts more than that there was nothing left to do afterwards.
+        if round == 0 || decision.kind() != "done" {
+            log::info!("{}: {}", step.name, decision.why());
+            report.steps.retain(|reported| reported.step != step.name);
+            report.steps.push(StepReport {
+                step: step.name.into(),
+                decision: decision.kind().into(),
+                why: decision.why().into(),
+            });
+        }
+        let (outcome, fault) = match decision {
+            Decision::Warn(fault) => {
+                report.warnings.push(format!("{} ({}): {}", fault.text, fault.code.name(), fault.hint));
+                (Outcome::GoOn, None)
+            }
+            Decision::Run(_, actions) => {
+                actions.iter().try_for_each(|action| world.apply(action).map(drop))?;
+                continue;
+            }
+            Decision::Done(_) | Decision::Skip(_) => (Outcome::GoOn, None),
+            Decision::Without(fault) => (Outcome::GoOn, Some(fault)),
+            Decision::Wait(_, fault) => (Outcome::TryAgain, fault),
+            Decision::Reboot(fault) => (Outcome::Reboot, Some(fault)),
+            Decision::Refuse(fault) => (Outcome::Refused, Some(fault)),
+        };
+        fault.into_iter().for_each(|fault| note(report, fault));
+        return Ok(outcome);
+    }
+    Err(FirstbootError::Endless(step.name))
+}
+
+/// Two steps may find the same wrong; it is told once.
+fn note(report: &mut Report, fault: Fault) {
+    if !report.faults.contains(&fault) {
+        report.faults.push(fault);
+    }
 }

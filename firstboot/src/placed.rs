@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(place(root.path(), &file).unwrap(), Changed::No);
         write("/var/lib/bakelite/secrets/till-db", "other\n");
         assert_eq!(state(root.path(), &file), PlacedState::Differs, "a new secret makes a new file");
-        let facts = crate::probe::facts(root.path(), 0);
+        let facts = crate::probe::facts(root.path(), &crate::disks::Looked::default(), 0);
         let told = format!("{facts:?}{}", serde_json::to_string(&facts).unwrap());
         assert!(!told.contains("hunter2") && !told.contains("other\\n"), "{told}");
         assert_eq!(still_there(root.path(), "[\"/run/bakelite/files/etc/db.conf\",\"/none\"]"), [file.to]);

@@ -1,23 +1,37 @@
 //! Looks at the machine and changes nothing.
 
-use crate::placed;
-use bakelite_plan::facts::{Dummy, Facts, Link};
-use bakelite_plan::{address, debris, identity, k3s_config, payload, settings};
+use crate::disks::{self, Looked};
+use crate::{moving, payload as files_of_payload, placed, sealing};
+use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
+use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
+use bakelite_spec::records::Place;
 use bakelite_spec::status::paths;
-use bakelite_sys::{block, link, machine, mount, names_in, read_text};
+use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Files whose content steps read.
 const FILES: &[&str] = &[
     identity::RECORD,
+    home::HOME,
+    home::DISK_HOME,
+    home::INTENT,
+    home::COPIED,
+    cluster::ON_STATE,
+    cluster::ON_DISK,
+    data_disk::DEVICES,
     address::LAST,
     k3s_config::CONFIG,
     k3s_config::KUBELET,
     k3s_config::AUDIT_POLICY,
     k3s_config::tier::FIRST,
     k3s_config::quiet::REFUSED,
-    k3s_config::quiet::LAST_START,
+    paths::LAST_START,
+    debris::VERIFIED,
+    payload::CACHE,
+    payload::VERIFIED,
+    payload::WRITTEN,
+    k3s_config::CONTAINERD,
     paths::PAYLOAD_ENVIRONMENT,
     bakelite_plan::placed::RECORD,
     paths::HOSTNAME,
@@ -29,10 +43,10 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const SECRETS: &[&str] = &[identity::TOKEN, settings::HOST_KEY];
+const PRESENT: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY, payload::STORE_ASIDE];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
-pub fn facts(root: &Path, waited: u64) -> Facts {
+pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
     let at = |path: &str| root.join(path.trim_start_matches('/'));
     let mut addresses = link::addresses();
     let dummy = addresses.remove(link::STAND_IN).map(|addresses| Dummy { addresses });
@@ -41,7 +55,8 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
         FILES.iter().filter_map(|path| Some((path.to_string(), text_of(&at(path))?))).collect();
     let recorded =
         files.get(bakelite_plan::placed::RECORD).map_or_else(Vec::new, |text| placed::still_there(root, text));
-    Facts {
+    let disks = disks::all(root, looked);
+    let mut facts = Facts {
         serial: machine::serial(root),
         machine_id: read_text(at("/etc/machine-id")).unwrap_or_default(),
         links: link::wired(root)
@@ -53,7 +68,7 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
         files,
-        present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
+        present: PRESENT.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
         image_links: names_in(&images)
             .into_iter()
             .filter_map(|name| {
@@ -63,9 +78,58 @@ pub fn facts(root: &Path, waited: u64) -> Facts {
             .collect(),
         placed: placed::states(root),
         hollow: hollow(&at),
+        unclean: at(paths::UNCLEAN).exists(),
+        payload_checked: looked.payload.clone(),
+        store: files_of_payload::store(&at(payload::STORE)),
         memory: machine::memory(),
         slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,
+        vanished: disks::has_vanished(&disks),
+        disks,
+        uptime: machine::uptime().as_secs(),
+        to_seal: sealing::digest(&sealing::collect(root)),
+        shown: shown(),
+        payload_ran: at("/run/k3s").exists() || at(paths::LAST_START).exists(),
+        ..Facts::default()
+    };
+    look_at_home(&mut facts);
+    facts
+}
+
+/// What is shown at the places of k3s's data, as folders of the card or the data disk.
+fn shown() -> BTreeMap<String, String> {
+    let mounts = mount::all();
+    let device = |point: &str| mounts.iter().find(|mounted| mounted.point == point).map(|mounted| &mounted.device);
+    let media = [paths::DATA_MOUNT, paths::STATE_MOUNT].map(|point| (point, device(point)));
+    let shown = |place: &str| {
+        let mounted = mounts.iter().rev().find(|mounted| mounted.point == place)?;
+        let (medium, _) = media.iter().find(|(_, device)| *device == Some(&mounted.device))?;
+        Some(format!("{medium}{}", mounted.folder))
+    };
+    home::PLACES.iter().filter_map(|(_, place, _)| Some((place.to_string(), shown(place)?))).collect()
+}
+
+/// What takes a look at the media themselves, and only as far as it is needed: the old copy on a card is left alone.
+fn look_at_home(facts: &mut Facts) {
+    let on_disk = home::of(facts).is_some_and(|home| home.moving.is_none() && matches!(home.place, Place::Disk(_)));
+    if facts.attached().is_some() && !on_disk {
+        facts.on_card = Some(moving::amount()).filter(|amount| *amount != Amount::default());
+        facts.free_on_disk = mount::free(Path::new(paths::DATA_MOUNT));
+    }
+    let shown_from_disk =
+        facts.shown.get(home::PLACES[0].1).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));
+    if on_disk && !shown_from_disk {
+        return;
+    }
+    match bakelite_datastore::state(Path::new(cluster::DATABASE)) {
+        Ok(state) => {
+            facts.database = state.map(|state| Database { revision: state.revision, row: state.row });
+        }
+        // For the decision a damaged database is an empty one: k3s isn't started upon it where there was a cluster.
+        Err(error) => {
+            log::warn!("{}", words(&error));
+            facts.database = Some(Database::default());
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The one door through which a plan becomes true: each action, done and made durable.
 
+use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{placed, probe};
+use crate::{moving, payload, placed, probe, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -41,7 +42,8 @@ pub trait World {
 /// The real machine.
 #[derive(Debug)]
 pub struct Machine {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) looked: Looked,
     waited: u64,
 }
 
@@ -51,7 +53,7 @@ const TOOL_LIMIT: Duration = Duration::from_secs(60);
 impl Machine {
     /// The machine below a root, `/` but in tests.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.into(), waited: 0 }
+        Self { root: root.into(), looked: Looked::default(), waited: 0 }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -77,7 +79,7 @@ impl Machine {
 
 impl World for Machine {
     fn facts(&self) -> Facts {
-        probe::facts(&self.root, self.waited)
+        probe::facts(&self.root, &self.looked, self.waited)
     }
 
     fn apply(&mut self, action: &Action) -> Result<Changed, FirstbootError> {
@@ -110,9 +112,9 @@ impl World for Machine {
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
             Action::SetAside { path } => return set_aside(&self.at(path)),
-            Action::RemoveUnpacked { path } => {
+            Action::RemoveFolder { path } => {
                 let path = self.at(path);
-                remove_folder(&path)?;
+                durable::remove_tree(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
             Action::RemoveEmpty { path } => {
@@ -123,12 +125,29 @@ impl World for Machine {
                 durable::remove_file(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
+            Action::VerifyUnpacked { path } => return payload::verify_unpacked(&self.at(path)),
+            Action::VerifyPayload { files } => {
+                self.looked.payload = Some(payload::first_damaged(&self.root, files));
+            }
+            Action::PrepareDatabase { path, page_size } => {
+                return payload::prepare_database(&self.at(path), *page_size);
+            }
+            Action::Sync { path } => durable::sync_file_system(&self.at(path))?,
             Action::Place(file) => return placed::place(&self.root, file),
-            Action::RemovePlaced { path } => {
+            Action::Remove { path } => {
                 let path = self.at(path);
                 durable::remove_file(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
+            Action::Prove { disk, look_into } => return self.prove(disk, *look_into),
+            Action::LookInto { guid } => return self.look_into(guid),
+            Action::Claim { disk } => return self.claim(disk),
+            Action::Bear { guid } => return self.bear(guid),
+            Action::Attach { guid } => return self.attach(guid),
+            Action::Seal { generation } => return self.seal(*generation),
+            Action::Unseal => return self.unseal(),
+            Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
+            Action::CopyHome { amount } => return moving::copy(*amount),
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),
             Action::MakeDummy { addresses } => make_dummy(addresses)?,
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,
@@ -151,18 +170,9 @@ fn set_aside(path: &Path) -> Result<Changed, FirstbootError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".aside");
     let aside = PathBuf::from(aside);
-    remove_folder(&aside)?;
+    durable::remove_tree(&aside)?;
     durable::publish(path, &aside)?;
     Ok(Changed::Yes)
-}
-
-fn remove_folder(path: &Path) -> Result<(), SysError> {
-    match std::fs::remove_dir_all(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(SysError::Change { path: path.into(), source })
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The key is made beside its place and published: half a key would lock everybody out.

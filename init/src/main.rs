@@ -38,13 +38,11 @@ use crate::modules::Modules;
 use bakelite_spec::cmdline::Cmdline;
 use bakelite_spec::event::What;
 use bakelite_spec::fault::Code;
+use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, kmsg, machine as facts, read_text};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
-
-/// What the initramfs found, for the program in the root.
-const FOUND: &str = "/run/bakelite/medium.json";
 
 fn main() -> ExitCode {
     // As PID 1 the arguments are words of the kernel command line that the kernel didn't know: none of them is for us.
@@ -59,7 +57,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     rescue::catch_panics();
-    let error = if Path::new(FOUND).exists() {
+    let error = if Path::new(paths::MEDIUM).exists() {
         match run::run() {
             Ok(never) => match never {},
             Err(error) => error,
@@ -139,11 +137,11 @@ fn find_system() -> Result<(), InitError> {
 
 fn keep_found(found: &Found) -> Result<(), InitError> {
     let bytes = serde_json::to_vec(found).map_err(|source| InitError::Baked { file: "medium.json", source })?;
-    Ok(durable::replace(FOUND, &bytes, 0o600)?)
+    Ok(durable::replace(paths::MEDIUM, &bytes, 0o600)?)
 }
 
 fn read_found() -> Result<Found, InitError> {
-    let bytes = std::fs::read(FOUND).map_err(|source| SysError::Read { path: FOUND.into(), source })?;
+    let bytes = std::fs::read(paths::MEDIUM).map_err(|source| SysError::Read { path: paths::MEDIUM.into(), source })?;
     serde_json::from_slice(&bytes).map_err(|source| InitError::Baked { file: "medium.json", source })
 }
 

@@ -18,8 +18,6 @@ use bakelite_spec::manifest::System;
 use bakelite_sys::{SysError, block, efivar, machine};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,23 +94,12 @@ fn choose(candidates: &[Candidate], role: Role, loader: Option<Guid>) -> Choice 
     }
 }
 
-/// Opens a disk, and reads its size from the device itself.
-///
-/// # Errors
-/// When there is no such device, or nothing in it.
-pub fn open(path: &Path, write: bool) -> Result<(File, u64), SysError> {
-    let failed = |source| SysError::Device { act: "opening", path: path.into(), source };
-    let mut file = File::options().read(true).write(write).open(path).map_err(failed)?;
-    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
-    Ok((file, length))
-}
-
 /// All disks that have a partition table.
 pub fn candidates() -> Vec<Candidate> {
     block::disks(Path::new("/"))
         .into_iter()
         .filter_map(|disk| {
-            let (mut file, length) = open(&disk.device(), false).ok()?;
+            let (mut file, length) = block::open(&disk.device(), false).ok()?;
             let table = Table::read(&mut file, length / SECTOR).ok()?;
             Some(Candidate { disk, table })
         })
@@ -176,7 +163,7 @@ fn check(candidate: &Candidate, role: Role, slot: &str, system: &System) -> Resu
     let broken =
         |text: String| InitError::fault(Code::SlotUnreadable, format!("system {slot} on {}: {text}", disk.name));
     let (number, entry) = candidate.entry(role).ok_or_else(|| broken("there is no such partition".into()))?;
-    let (mut file, _) = open(&disk.device(), false)?;
+    let (mut file, _) = block::open(&disk.device(), false)?;
     let footer =
         Footer::read(&mut file, entry.start(), entry.length()).map_err(|error| broken(bakelite_sys::words(&error)))?;
     let hash: String = footer.sha256.iter().map(|byte| format!("{byte:02x}")).collect();

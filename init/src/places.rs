@@ -3,7 +3,7 @@
 //! Only bind mounts, never symbolic links, under the paths that Debian's and k3s's programs expect (DESIGN, section 3).
 
 use bakelite_spec::status::paths;
-use bakelite_sys::mount::{MountFlags, bind, mount};
+use bakelite_sys::mount::{self, MountFlags, bind, mount};
 use bakelite_sys::{SysError, durable, read_text};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -74,6 +74,12 @@ pub fn arrange(has_state: bool) -> Result<(), SysError> {
         }
     }
     Ok(())
+}
+
+/// Whether the data disk that firstboot has mounted isn't there any more: settle then asks for a restart.
+pub fn data_disk_has_vanished() -> bool {
+    let mounted = mount::all().into_iter().find(|mounted| mounted.point == paths::DATA_MOUNT);
+    mounted.is_some_and(|mounted| !Path::new("/sys/dev/block").join(mounted.device).exists())
 }
 
 /// The user and group number of an account. Static programs must not ask the C library for names.

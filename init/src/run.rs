@@ -11,7 +11,7 @@ use crate::events::Journal;
 use crate::medium::{self, Found};
 use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
-use crate::supervise::{Effect, Event, Moment, State};
+use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
 use crate::{attach, boot_good, cgroups, fallback, machine, mounts, places};
 use crate::{is_there, now, read_found};
@@ -154,6 +154,7 @@ fn wait_for(child: Option<u32>) {
 fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
     if Path::new(shutdown::DIRTY).exists() {
         journal.say(What::Effect { text: "the last boot was not ended in order".into() });
+        durable::replace(paths::UNCLEAN, b"", 0o644)?;
     } else {
         durable::write_durable(shutdown::DIRTY, b"", 0o644)?;
     }
@@ -229,6 +230,9 @@ impl Running {
                     self.own.remove("twin");
                 }
                 self.feed(Event::Devices);
+                if places::data_disk_has_vanished() {
+                    self.feed(Event::Ask(Ask::Refit));
+                }
             }
             Input::Device(alias) => {
                 child(&["plug", &alias]);
@@ -247,7 +251,7 @@ impl Running {
             Wish::StopWorkloads => {
                 if let Some(number) = self.state.of_role(Role::Payload) {
                     let name = self.state.units[number].unit.name.clone();
-                    self.feed(Event::Ask(crate::supervise::Ask::Stop(name)));
+                    self.feed(Event::Ask(Ask::Stop(name)));
                     let pid = self.state.units[number].pid;
                     shutdown::stop_workloads(&mut self.parts());
                     if pid.is_some() {
@@ -281,7 +285,7 @@ impl Running {
         if !well && !asked {
             self.pump.outputs[number].keep();
         }
-        if matches!(unit.role, Role::Early | Role::Settle) {
+        if matches!(unit.role, Role::Early | Role::Settle | Role::Born) {
             self.take_report(&unit.name);
         }
         if unit.role == Role::Early {
@@ -395,7 +399,8 @@ impl Running {
         environment.extend(
             file.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())),
         );
-        if unit.readiness == Readiness::Notify {
+        // One-shots say what they are doing, too.
+        if unit.readiness == Readiness::Notify || unit.kind == Kind::Oneshot {
             environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());
         }
         let is_first_payload = unit.role == Role::Payload && self.state.units[number].starts == 0;

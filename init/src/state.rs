@@ -6,24 +6,11 @@
 
 use crate::error::InitError;
 use bakelite_disk::born::Born;
+use bakelite_disk::ext4::{self, FileSystem, GROUP};
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_disk::{DiskError, Guid, Medium};
 use bakelite_spec::layout::{RECORD, Role, SECTOR, STATE_MINIMUM, UNSTAMPED_DISK};
-use std::io::{Read, Seek, SeekFrom};
-
-/// mkfs.ext4 is told to use blocks of this size, so that the places of the superblock's copies are known.
-pub const BLOCK: u64 = 4096;
-/// Bytes from one block group to the next: 8 x 4096 blocks.
-const GROUP: u64 = 8 * BLOCK * BLOCK;
-/// Groups that hold a copy of the superblock (ext4's sparse_super: 0, 1 and powers of 3, 5, 7).
-const COPIES: [u64; 6] = [0, 1, 3, 5, 7, 9];
-
-/// What a superblock of ours says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileSystem {
-    /// Its length in bytes.
-    pub length: u64,
-}
+use std::io::{Read, Seek};
 
 /// A place on the medium that is, or is to be, the state partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +96,7 @@ pub fn look(medium: &mut (impl Read + Seek), sectors: u64) -> Result<Seen, DiskE
     if let Some(place) = place {
         born = Born::read(medium, place.start, place.length)?;
         born_at_full = Born::read(medium, place.start, full_length)?;
-        file_system = find_file_system(medium, place)?;
+        file_system = ext4::find(medium, place.start, place.length, Role::State.label())?;
     }
     Ok(Seen { table, place, full_length, born, born_at_full, file_system })
 }
@@ -170,7 +157,7 @@ pub fn decide(seen: &Seen, fresh: &mut impl FnMut() -> Guid) -> Step {
 /// When the medium can't be written.
 pub fn apply(step: &Step, medium: &mut impl Medium) -> Result<(), DiskError> {
     match step {
-        Step::Erase(place) => erase(medium, *place),
+        Step::Erase(place) => ext4::erase(medium, place.start, place.length),
         Step::CarryBorn(born, place) => born.write(medium, place.start, place.length),
         Step::WriteTable(table) => table.write(medium),
         Step::Format(_) | Step::Use { .. } | Step::Unavailable(_) => Ok(()),
@@ -180,52 +167,6 @@ pub fn apply(step: &Step, medium: &mut impl Medium) -> Result<(), DiskError> {
 /// The fault for a medium that can't be read or written.
 pub fn medium_error(disk: &str, source: DiskError) -> InitError {
     InitError::Medium { disk: disk.into(), source }
-}
-
-/// Where the copies of the superblock are, with their group's number.
-fn superblocks(place: Place) -> impl Iterator<Item = (u64, u64)> {
-    COPIES
-        .into_iter()
-        .map(|group| (group, group * GROUP + if group == 0 { 1024 } else { 0 }))
-        .filter(move |(_, at)| at + BLOCK <= place.length - RECORD)
-        .map(move |(group, at)| (group, place.start + at))
-}
-
-fn find_file_system(medium: &mut (impl Read + Seek), place: Place) -> Result<Option<FileSystem>, DiskError> {
-    for (group, at) in superblocks(place) {
-        let mut bytes = vec![0u8; 1024];
-        medium
-            .seek(SeekFrom::Start(at))
-            .and_then(|_| medium.read_exact(&mut bytes))
-            .map_err(|source| DiskError::Read { at, length: bytes.len(), source })?;
-        if let Some(found) = superblock(&bytes, group).filter(|found| found.length <= place.length - RECORD) {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-/// Reads a superblock with our label that belongs to this group (linux/fs/ext4/ext4.h).
-fn superblock(bytes: &[u8], group: u64) -> Option<FileSystem> {
-    let u16_at = |at: usize| Some(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
-    let u32_at = |at: usize| Some(u64::from(u16_at(at)?) | u64::from(u16_at(at + 2)?) << 16);
-    let label = bytes.get(120..136)?.split(|byte| *byte == 0).next()?;
-    let ours = u16_at(56)? == 0xef53
-        && u32_at(24)? == 2
-        && u64::from(u16_at(90)?) == group
-        && label == Role::State.label().as_bytes();
-    let blocks = u32_at(4)? | u32_at(336)? << 32;
-    ours.then_some(FileSystem { length: blocks.checked_mul(BLOCK)? })
-}
-
-fn erase(medium: &mut impl Medium, place: Place) -> Result<(), DiskError> {
-    let zeros = [0u8; RECORD as usize];
-    let records = [place.start, place.start + place.length - RECORD];
-    for at in superblocks(place).map(|(_, at)| at).chain(records) {
-        let failed = |source| DiskError::Write { at, length: zeros.len(), source };
-        medium.seek(SeekFrom::Start(at)).and_then(|_| medium.write_all(&zeros)).map_err(failed)?;
-    }
-    medium.make_durable().map_err(|source| DiskError::Write { at: place.start, length: 0, source })
 }
 
 #[cfg(test)]

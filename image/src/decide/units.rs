@@ -13,6 +13,9 @@ const K3S_OPEN_FILES: u64 = 1_048_576;
 const K3S_START_SECONDS: u64 = 1800;
 const K3S_PORT: u16 = 6443;
 
+/// Settle may have to move everything from an SD card to a data disk, and compare it.
+const SETTLE_SECONDS: u64 = 6 * 3600;
+
 /// All units.
 pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) -> Vec<Unit> {
     let firstboot = format!("{}/firstboot", paths::LIBRARY);
@@ -57,7 +60,7 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
         let command = ["/usr/bin/busybox", "getty", "-n", "-l", "/bin/sh", "-L", "115200", terminal, "vt100"];
         units.push(unit("shell", Role::Access, &command, &[]));
     }
-    units.push(oneshot("settle", Role::Settle, &["early"]));
+    units.push(Unit { start_seconds: Some(SETTLE_SECONDS), ..oneshot("settle", Role::Settle, &["early"]) });
     if payload.kind != Payload::None {
         let k3s = &appliance.k3s;
         let port = k3s.config.get("https-listen-port").and_then(serde_json::Value::as_u64);
@@ -73,6 +76,7 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             open_files: Some(K3S_OPEN_FILES),
             ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, k3s.role.name()], &["settle"])
         });
+        units.push(oneshot("born", Role::Born, &[payload_unit(payload.kind)]));
     }
     units.extend(appliance.units.iter().map(|own| user(own, payload_unit(payload.kind))));
     units

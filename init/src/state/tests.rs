@@ -1,8 +1,9 @@
 //! Power cuts between each two writes, on media as they are found: a recorder replays every prefix.
 
 use super::*;
+use bakelite_disk::ext4::BLOCK;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, SeekFrom};
 
 const MIB: u64 = 1 << 20;
 
@@ -94,7 +95,7 @@ fn fresh(length: u64) -> Card {
 /// What mkfs and the label write, as far as it is looked at: the copies first, the primary last.
 fn superblocks_of(place: Place, label: &str) -> Vec<(u64, Vec<u8>)> {
     let blocks = (place.length - RECORD) / BLOCK;
-    let mut all: Vec<(u64, Vec<u8>)> = superblocks(place)
+    let mut all: Vec<(u64, Vec<u8>)> = ext4::superblocks(place.start, place.length)
         .map(|(group, at)| {
             let mut bytes = vec![0u8; 1024];
             bytes[4..8].copy_from_slice(&(blocks as u32).to_le_bytes());

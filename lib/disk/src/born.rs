@@ -1,6 +1,6 @@
-//! The born record: the last 4 KiB of a state partition, written after mkfs, the first mount and an fsync.
+//! The born record: the last 4 KiB of a state or data partition, written after mkfs, the first mount and an fsync.
 //!
-//! With it the partition holds somebody's state and is never formatted again; without it, it may be made anew.
+//! With it the partition holds what somebody needs and is never formatted again; without it, it may be made anew.
 //! ext4 always ends 4 KiB before the partition does, so that the record is never inside the file system.
 
 use crate::{DiskError, Guid, Medium, read_at, write_at};
@@ -10,10 +10,10 @@ use std::io::{Read, Seek};
 const MAGIC: &[u8; 8] = b"BKLTBORN";
 const CRC_AT: usize = RECORD as usize - 4;
 
-/// That a state partition was born, and which one it is.
+/// That a partition was born, and which one it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Born {
-    /// Made at random once; survives growing.
+    /// Made at random once, and survives growing; a data partition's own GUID.
     pub id: Guid,
 }
 

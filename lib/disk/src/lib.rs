@@ -1,12 +1,16 @@
-//! Bytes on media, over `Read + Write + Seek`: the GPT and the records at the ends of Bakelite's partitions.
+//! Bytes on media, over `Read + Write + Seek`: the GPT, the records at the ends of Bakelite's partitions, what a disk holds.
 //!
 //! Nothing here knows whether it works on a card, a file or memory; whoever writes says how to make it durable
 //! ([`Medium`]). Every reader takes foreign bytes: it refuses, it never panics and never allocates what they ask for.
 
+pub mod blank;
 pub mod born;
+pub mod data;
+pub mod ext4;
 pub mod footer;
 pub mod gpt;
 mod guid;
+pub mod signature;
 
 pub use guid::Guid;
 

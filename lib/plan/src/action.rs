@@ -1,6 +1,6 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
-use bakelite_spec::manifest::PlacedFile;
+use bakelite_spec::manifest::{PayloadFile, PlacedFile};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -53,9 +53,31 @@ pub enum Action {
         /// The folder.
         path: String,
     },
-    /// Removes a folder of programs that k3s has unpacked and unpacks again; durably.
-    RemoveUnpacked {
+    /// Removes a folder that whoever made it makes again; durably.
+    RemoveFolder {
         /// The folder.
+        path: String,
+    },
+    /// Compares all that k3s has unpacked with its checksums, and removes what differs; durably. k3s unpacks it again.
+    VerifyUnpacked {
+        /// The folder of all unpacked versions.
+        path: String,
+    },
+    /// Compares the payload's files with the hashes of the manifest.
+    VerifyPayload {
+        /// The files.
+        files: Vec<PayloadFile>,
+    },
+    /// Makes a database for a k3s that has none yet: empty, in WAL mode, with pages of so many bytes; durably.
+    PrepareDatabase {
+        /// The file; one that is there stays.
+        path: String,
+        /// A power of two.
+        page_size: u32,
+    },
+    /// Has a file system write all that it holds.
+    Sync {
+        /// Any path on it.
         path: String,
     },
     /// Removes a file if it is empty, durably.
@@ -63,13 +85,61 @@ pub enum Action {
         /// The file.
         path: String,
     },
-    /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
-    Place(PlacedFile),
-    /// Removes a file that was placed, durably; an absent one is no error.
-    RemovePlaced {
+    /// Removes a file, durably; an absent one is no error.
+    Remove {
         /// The file.
         path: String,
     },
+    /// Looks whether a disk holds anything. Nothing of it is changed; the kernel refuses writes meanwhile.
+    Prove {
+        /// The disk's [`crate::disk::Disk::key`].
+        disk: String,
+        /// Whether a single file system is looked into for a user's files.
+        look_into: bool,
+    },
+    /// Looks into a data partition without changing anything, not even its journal.
+    LookInto {
+        /// The partition's GUID.
+        guid: String,
+    },
+    /// Makes a disk the data disk: writes its partition table. The permit was given by what was proved in this pass.
+    Claim {
+        /// The disk's key.
+        disk: String,
+    },
+    /// Makes the file system of a data partition that was never born, attaches it and ends its birth.
+    Bear {
+        /// The partition's GUID.
+        guid: String,
+    },
+    /// Checks a data partition and attaches it as the data disk.
+    Attach {
+        /// The partition's GUID.
+        guid: String,
+    },
+    /// Seals the identity onto the data disk, such that it can be read without the file system's journal.
+    Seal {
+        /// Its number.
+        generation: u64,
+    },
+    /// Takes the identity from the data disk's seal; its record comes last.
+    Unseal,
+    /// Shows a folder of a medium at a place, in place of what is shown there.
+    Show {
+        /// The folder; made where it isn't there.
+        folder: String,
+        /// The place.
+        place: String,
+        /// Permission bits of a folder that is made.
+        mode: u32,
+    },
+    /// Copies what the card holds of k3s's data onto the data disk, verified; what was copied already stays.
+    CopyHome {
+        /// How much it is about.
+        amount: crate::facts::Amount,
+    },
+    /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
+    Place(PlacedFile),
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

@@ -1,5 +1,6 @@
 //! Facts: what the machine is, as far as decisions need it. Plain data, so that a file can hold a machine.
 
+use crate::disk::{Data, Disk};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,12 +33,69 @@ pub struct Facts {
     pub placed: BTreeMap<String, PlacedState>,
     /// Empty files in the places that [`crate::debris`] names.
     pub hollow: Vec<String>,
+    /// Whether the boot before this one was not ended in order.
+    pub unclean: bool,
+    /// What became of comparing the payload's files with their hashes in this pass: empty, or the first that differs.
+    pub payload_checked: Option<String>,
+    /// What is to be seen of the container runtime's store.
+    pub store: Store,
     /// The memory that the kernel has, in bytes.
     pub memory: u64,
     /// k3s's data lies on an SD card, an eMMC or something behind USB.
     pub slow_medium: bool,
     /// How long this pass has waited for an address, in seconds.
     pub waited: u64,
+    /// All disks with a medium, the boot medium included.
+    pub disks: Vec<Disk>,
+    /// Whether the disk behind the data disk's mount isn't there any more.
+    pub vanished: bool,
+    /// Seconds since the kernel started.
+    pub uptime: u64,
+    /// A hash over what is to be sealed, as it is on state now; empty before there is an identity.
+    pub to_seal: String,
+    /// Folders that are shown at the places of k3s's data, by place.
+    pub shown: BTreeMap<String, String>,
+    /// What the card holds in those places.
+    pub on_card: Option<Amount>,
+    /// Bytes that are free on the data disk.
+    pub free_on_disk: u64,
+    /// k3s's database, where it is to be read from now.
+    pub database: Option<Database>,
+    /// Whether k3s has run since the machine was switched on.
+    pub payload_ran: bool,
+}
+
+/// The container runtime's store of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Store {
+    /// There is none.
+    #[default]
+    Absent,
+    /// Its index can be read.
+    Whole,
+    /// Its index can't be read.
+    Damaged,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amount {
+    /// Bytes that it takes on the medium.
+    pub bytes: u64,
+    /// Files, links and folders.
+    pub files: u64,
+}
+
+/// What is known of a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Its revision; 0 for an empty one.
+    pub revision: u64,
+    /// The name of its bootstrap row.
+    pub row: String,
 }
 
 /// The state of a placed file. A secret's value is no fact.
@@ -75,6 +133,16 @@ pub struct Dummy {
 }
 
 impl Facts {
+    /// The data disk in use.
+    pub fn attached(&self) -> Option<(&Disk, &Data)> {
+        self.data_partitions().find(|(_, data)| data.attached)
+    }
+
+    /// All partitions of our type, those of the boot medium apart.
+    pub fn data_partitions(&self) -> impl Iterator<Item = (&Disk, &Data)> {
+        self.disks.iter().filter(|disk| !disk.boot).filter_map(|disk| Some((disk, disk.data.as_ref()?)))
+    }
+
     /// A file's text, if it is there.
     pub fn file(&self, path: &str) -> Option<&str> {
         self.files.get(path).map(String::as_str)

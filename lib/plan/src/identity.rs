@@ -1,13 +1,14 @@
 //! Identity: the node's name and its secrets, made once, before k3s ever starts, and never changed by a new setting.
 //!
-//! Order: what the state partition says, else made new. Where state doesn't outlive the boot nothing is made, as a
+//! Order: what the state partition says, else the seal of the data disk, else (with sets: an accepted set, a seed) made
+//! new. Where state doesn't outlive the boot, or it isn't clear yet what becomes of the data disk, nothing is made: a
 //! second identity of the same machine is worse than none.
 
 use crate::Settings;
 use crate::action::Action;
 use crate::facts::Facts;
-use crate::hostname;
 use crate::step::{Decision, publish};
+use crate::{data_disk, hostname};
 use bakelite_spec::fault::{Code, Fault};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ use serde::{Deserialize, Serialize};
 pub const RECORD: &str = "/var/lib/bakelite/identity.json";
 /// The cluster's token; k3s reads it by `token-file`.
 pub const TOKEN: &str = "/var/lib/bakelite/token";
+
+/// The node's own password, which the cluster checks when the node comes back; k3s makes none where there is one.
+pub const PASSWORD: &str = "/etc/rancher/node/password";
 
 /// Who this machine is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,17 +53,41 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         let text = format!("{RECORD} can't be read, and a new identity would be another node");
         return Decision::Refuse(Fault::new(Code::IdentityConflict, text));
     }
-    let identity = Identity { format: 1, node: node_name(facts, settings) };
+    let sealed = facts.attached().and_then(|(disk, data)| Some((disk, data.content.as_ref()?.seal.as_ref()?)));
+    match (of(facts), sealed) {
+        (Some(own), Some((disk, seal))) if own.node != seal.node => {
+            let text = format!("this card is {}'s, and the data disk {} is {}'s", own.node, disk.words(), seal.node);
+            Decision::Refuse(Fault::new(Code::IdentityConflict, text))
+        }
+        (Some(own), _) => make(facts, own, "this machine is"),
+        (None, Some((disk, seal))) => {
+            let why = format!("this machine is {} again, as sealed on {}", seal.node, disk.words());
+            Decision::Run(why, vec![Action::Unseal])
+        }
+        (None, None) => {
+            let data_disk = data_disk::decide(facts, settings);
+            match data_disk {
+                Decision::Wait(why, _) => Decision::Wait(why, None),
+                decision if data_disk::withholds(&decision) => {
+                    Decision::Skip("no identity is made before it is clear what becomes of the data disk".into())
+                }
+                _ => {
+                    let node = node_name(facts, settings);
+                    make(facts, Identity { format: 1, node }, "this machine becomes")
+                }
+            }
+        }
+    }
+}
+
+/// Makes what is missing of an identity.
+fn make(facts: &Facts, identity: Identity, what: &str) -> Decision {
     let secret = |path: &str| (!facts.has(path)).then(|| Action::MakeSecret { path: path.into() });
     // The record comes last: with it, all of the identity is there.
     let record = publish(facts, RECORD, json(&identity), 0o600);
-    let actions: Vec<Action> = [secret(TOKEN), record].into_iter().flatten().collect();
+    let actions: Vec<Action> = [secret(TOKEN), secret(PASSWORD), record].into_iter().flatten().collect();
     let name = &identity.node;
-    Decision::of(
-        actions,
-        format!("this machine is {name}"),
-        format!("this machine becomes {name}, with secrets of its own"),
-    )
+    Decision::of(actions, format!("this machine is {name}"), format!("{what} {name}, with secrets of its own"))
 }
 
 fn json(identity: &Identity) -> String {

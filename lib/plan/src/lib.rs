@@ -6,13 +6,20 @@
 
 pub mod action;
 pub mod address;
+pub mod cluster;
+pub mod data_disk;
+pub mod database;
 pub mod debris;
+pub mod disk;
 pub mod facts;
+pub mod forecast;
+pub mod home;
 pub mod hostname;
 pub mod identity;
 pub mod k3s_config;
 pub mod payload;
 pub mod placed;
+pub mod seal;
 pub mod settings;
 pub mod step;
 

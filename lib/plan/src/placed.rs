@@ -33,7 +33,7 @@ pub fn decide_settle(facts: &Facts, settings: &Settings) -> Decision {
     let stale: Vec<Action> = recorded
         .iter()
         .filter(|path| !wanted.contains(path.as_str()) && facts.has(path))
-        .map(|path| Action::RemovePlaced { path: path.clone() })
+        .map(|path| Action::Remove { path: path.clone() })
         .collect();
     // Noted before it is placed, and forgotten after it is gone: a cut in between leaves nothing that nobody knows of.
     let all: BTreeSet<&str> = recorded.iter().map(String::as_str).chain(wanted.iter().copied()).collect();
@@ -42,7 +42,7 @@ pub fn decide_settle(facts: &Facts, settings: &Settings) -> Decision {
         (facts.has(RECORD) || !noted.is_empty()).then(|| publish(facts, RECORD, json(&noted), 0o600)).flatten();
     let restart = places.iter().chain(&stale).any(|action| match action {
         Action::Place(file) => file.to.starts_with(READ_AT_START),
-        Action::RemovePlaced { path } => path.starts_with(READ_AT_START),
+        Action::Remove { path } => path.starts_with(READ_AT_START),
         _ => false,
     });
     let told = restart.then(|| Action::Tell { path: CHANGED.into(), text: "registries.yaml\n".into(), mode: 0o644 });

@@ -2,8 +2,11 @@
 
 use crate::action::Action;
 use crate::facts::Facts;
-use crate::{Settings, address, debris, identity, k3s_config, payload, placed, settings};
-use bakelite_spec::fault::Fault;
+use crate::{
+    Settings, address, cluster, data_disk, database, debris, home, identity, k3s_config, payload, placed, seal,
+    settings,
+};
+use bakelite_spec::fault::{Code, Fault};
 
 /// What a step decides. Every variant says why, for a person.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +19,12 @@ pub enum Decision {
     Run(String, Vec<Action>),
     /// It can't be done now, but what comes after doesn't depend on it.
     Warn(Fault),
+    /// Not as it was meant, and the machine goes on without it; a person should see it all the time.
+    Without(Fault),
+    /// Not yet: what is waited for, and what is wrong if that is more than a matter of seconds.
+    Wait(String, Option<Fault>),
+    /// Only a restart of the machine helps: what is wrong.
+    Reboot(Fault),
     /// It could be done, but it would be wrong.
     Refuse(Fault),
 }
@@ -27,6 +36,9 @@ impl Decision {
             Self::Done(_) => "done",
             Self::Skip(_) => "skip",
             Self::Run(..) => "run",
+            Self::Without(_) => "without",
+            Self::Wait(..) => "wait",
+            Self::Reboot(_) => "reboot",
             Self::Warn(_) => "warn",
             Self::Refuse(_) => "refuse",
         }
@@ -35,9 +47,14 @@ impl Decision {
     /// Why.
     pub fn why(&self) -> &str {
         match self {
-            Self::Done(why) | Self::Skip(why) | Self::Run(why, _) => why,
-            Self::Warn(fault) | Self::Refuse(fault) => &fault.text,
+            Self::Done(why) | Self::Skip(why) | Self::Run(why, _) | Self::Wait(why, _) => why,
+            Self::Warn(fault) | Self::Without(fault) | Self::Reboot(fault) | Self::Refuse(fault) => &fault.text,
         }
+    }
+
+    /// Whether what comes after it has to wait.
+    pub fn stops(&self) -> bool {
+        matches!(self, Self::Wait(..) | Self::Reboot(_) | Self::Refuse(_))
     }
 
     /// `Run` where there is something to do, else `Done`.
@@ -53,6 +70,8 @@ pub struct Step {
     pub name: &'static str,
     /// Whether a refusal of it ends the pass.
     pub ends_the_pass: bool,
+    /// As what it is told if an action of it fails, where that must not end the pass.
+    pub fails_as: Option<Code>,
     /// What it decides.
     pub decide: fn(&Facts, &Settings) -> Decision,
 }
@@ -65,18 +84,29 @@ impl std::fmt::Debug for Step {
 
 /// Before network, time and ssh. A refusal doesn't end it: whatever is wrong, an operator with a key gets in.
 pub const EARLY: &[Step] = &[
-    Step { name: "identity", ends_the_pass: false, decide: identity::decide },
-    Step { name: "settings", ends_the_pass: false, decide: settings::decide },
-    Step { name: "files", ends_the_pass: false, decide: placed::decide_early },
+    Step { name: "data-disk", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: data_disk::decide },
+    Step { name: "identity", ends_the_pass: false, fails_as: None, decide: identity::decide },
+    Step { name: "settings", ends_the_pass: false, fails_as: None, decide: settings::decide },
+    Step { name: "files", ends_the_pass: false, fails_as: None, decide: placed::decide_early },
+    Step { name: "seal", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: seal::decide },
 ];
 
 /// Before every start of the payload.
 pub const SETTLE: &[Step] = &[
-    Step { name: "debris", ends_the_pass: true, decide: debris::decide },
-    Step { name: "payload", ends_the_pass: true, decide: payload::decide },
-    Step { name: "placed", ends_the_pass: true, decide: placed::decide_settle },
-    Step { name: "address", ends_the_pass: true, decide: address::decide },
-    Step { name: "k3s-config", ends_the_pass: true, decide: k3s_config::decide },
+    Step { name: "home", ends_the_pass: true, fails_as: None, decide: home::decide },
+    Step { name: "integrity", ends_the_pass: true, fails_as: None, decide: cluster::integrity },
+    Step { name: "database", ends_the_pass: true, fails_as: None, decide: database::decide },
+    Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },
+    Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
+    Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
+    Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },
+    Step { name: "k3s-config", ends_the_pass: true, fails_as: None, decide: k3s_config::decide },
+];
+
+/// Once the payload is ready for the first time.
+pub const BORN: &[Step] = &[
+    Step { name: "written", ends_the_pass: true, fails_as: None, decide: payload::born },
+    Step { name: "born", ends_the_pass: true, fails_as: None, decide: cluster::born },
 ];
 
 /// A file that a step wants on a medium: nothing to do where it is like that.

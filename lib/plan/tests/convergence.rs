@@ -5,51 +5,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod common;
+
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::{DUMMY, LAST};
-use bakelite_plan::facts::{Dummy, Facts, Link, PlacedState};
-use bakelite_plan::identity::{RECORD, TOKEN};
+use bakelite_plan::data_disk::DEVICES;
+use bakelite_plan::debris::VERIFIED;
+use bakelite_plan::facts::{Database, Dummy, Facts, Link, PlacedState};
+use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
 use bakelite_plan::k3s_config::{CHANGED, CONFIG};
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{Decision, EARLY, SETTLE, Step};
-use bakelite_spec::appliance::Appliance;
-use bakelite_spec::board::Board;
-use bakelite_spec::keys::{APPLIANCE, BOARD, defaults};
-use bakelite_spec::manifest::{Manifest, Pass, PayloadFile, PayloadManifest, PlacedFile, System, UserManifest};
-use serde_json::{Value, json};
+use bakelite_spec::manifest::{Pass, PlacedFile};
+use common::settings;
+use serde_json::json;
 use std::collections::BTreeMap;
-
-const IMAGES: &str = "/usr/lib/bakelite/payload/k3s-airgap-images-amd64.tar.zst";
-
-fn settings(changes: &Value) -> Settings {
-    let lay = |table, changes: &Value| {
-        let layer = bakelite_spec::layers::Layer::Appliance;
-        bakelite_spec::layers::Effective { values: defaults(table), ..Default::default() }.with(layer, changes).values
-    };
-    let board = json!({ "description": "x", "arch": "x86_64", "kernel": { "package": "linux" } });
-    let file =
-        |path: &str, images| PayloadFile { path: path.into(), size: 1, sha256: "0123456789abcdef".into(), images };
-    let manifest = Manifest {
-        format: 1,
-        version: "0".into(),
-        image: "0".into(),
-        time: 0,
-        board_name: "qemu-x86_64".into(),
-        board: Board::from_values(&lay(BOARD, &board)).unwrap(),
-        system: System { length: 1, sha256: String::new(), kernel: String::new() },
-        payload: PayloadManifest {
-            kind: bakelite_spec::appliance::Payload::Official,
-            version: "v1".into(),
-            program: "/usr/lib/bakelite/payload/k3s".into(),
-            files: vec![file("/usr/lib/bakelite/payload/k3s", false), file(IMAGES, true)],
-        },
-        user: UserManifest::default(),
-    };
-    let mut values = lay(APPLIANCE, changes);
-    values["board"] = "qemu-x86_64".into();
-    Settings { appliance: Appliance::from_values(&values).unwrap(), manifest }
-}
 
 const MANIFEST: &str = "/var/lib/rancher/k3s/server/manifests/bakelite-till.yaml";
 
@@ -72,6 +43,9 @@ struct Machine {
     address: Option<(String, std::net::IpAddr)>,
     waited: u64,
     secrets: usize,
+    payload_checked: Option<String>,
+    has_database: bool,
+    unclean: bool,
     /// The power goes after so many actions.
     fuse: Option<usize>,
     actions: usize,
@@ -90,7 +64,7 @@ impl Machine {
             default_route: self.address.as_ref().is_some_and(|(link, _)| link == "eth0"),
             dummy: self.dummy.clone(),
             files: self.kept.iter().chain(&self.run).map(|(path, text)| (path.clone(), text.clone())).collect(),
-            present: [TOKEN, HOST_KEY]
+            present: [TOKEN, PASSWORD, HOST_KEY]
                 .iter()
                 .filter(|path| secret(path))
                 .map(ToString::to_string)
@@ -100,6 +74,9 @@ impl Machine {
             placed: self.placed.keys().map(|path| (path.clone(), PlacedState::Same)).collect(),
             hollow: self.hollow.clone(),
             waited: self.waited,
+            payload_checked: self.payload_checked.clone(),
+            database: self.has_database.then(Database::default),
+            unclean: self.unclean,
             ..Facts::default()
         }
     }
@@ -118,21 +95,27 @@ impl Machine {
             }
             Action::Link { path, target } => drop(self.links.insert(path, target)),
             Action::Unlink { path } => drop(self.links.remove(&path)),
-            Action::SetAside { path } | Action::RemoveUnpacked { path } | Action::RemoveEmpty { path } => {
+            Action::SetAside { path } | Action::RemoveFolder { path } | Action::RemoveEmpty { path } => {
                 self.hollow.retain(|hollow| !hollow.starts_with(&path));
             }
             Action::Place(file) => drop(self.placed.insert(file.to, file.from)),
-            Action::RemovePlaced { path } => drop(self.placed.remove(&path)),
+            Action::Remove { path } => drop(self.placed.remove(&path)),
             Action::AwaitAddress { seconds, .. } => self.waited += seconds,
             Action::MakeDummy { addresses } => {
                 self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
             }
             Action::RemoveDummy => self.dummy = None,
+            Action::VerifyPayload { .. } => self.payload_checked = Some(String::new()),
+            Action::PrepareDatabase { .. } => self.has_database = true,
+            Action::VerifyUnpacked { .. } | Action::Sync { .. } => {}
+            other => panic!("{other:?} on a machine without a data disk"),
         }
         Ok(())
     }
 
     fn power_cut(&mut self) {
+        self.payload_checked = None;
+        self.unclean = true;
         self.run.clear();
         self.placed.retain(|path, _| !path.starts_with("/run/"));
         self.dummy = None;
@@ -166,8 +149,14 @@ impl Machine {
             boots += 1;
             assert!(boots < 9);
         }
+        // Only a boot that had no identity yet notes its disks.
+        self.run.remove(DEVICES);
         boots
     }
+}
+
+fn decide(steps: &[Step], name: &str, facts: &Facts, settings: &Settings) -> Decision {
+    (steps.iter().find(|step| step.name == name).unwrap().decide)(facts, settings)
 }
 
 #[test]
@@ -195,9 +184,11 @@ fn every_cut_ends_in_the_same_machine() {
                 machine.run_to_end(&settings);
                 // Whether a running payload has to be started again; after a cut none runs.
                 machine.run.remove(CHANGED);
+                // A boot without a cut before it has nothing to verify.
+                machine.run.remove(VERIFIED);
                 assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
                 assert_eq!(machine.placed, whole.placed);
-                assert_eq!(machine.secrets, 2, "cut at {first} and {second}");
+                assert_eq!(machine.secrets, 3, "cut at {first} and {second}");
                 runs += 1;
             }
         }
@@ -214,7 +205,7 @@ fn a_finished_machine_changes_nothing_on_its_media() {
     machine.power_cut();
     let before = machine.kept.len();
     assert!(machine.boot(&settings).is_ok());
-    assert_eq!((machine.kept.len(), machine.secrets), (before, 2));
+    assert_eq!((machine.kept.len(), machine.secrets), (before, 3));
     assert_eq!(machine.kept, kept);
 }
 
@@ -234,8 +225,8 @@ fn without_a_durable_state_or_with_a_broken_record_there_is_no_identity_but_ther
     let volatile = Facts { state_is_durable: false, serial: "abc".into(), ..Facts::default() };
     let broken = Facts { state_is_durable: true, files: [(RECORD.into(), "\0\0".into())].into(), ..Facts::default() };
     for facts in [volatile, broken] {
-        assert_eq!((EARLY[0].decide)(&facts, &settings).kind(), "refuse");
-        assert_eq!((EARLY[1].decide)(&facts, &settings).kind(), "run");
+        assert_eq!(decide(EARLY, "identity", &facts, &settings).kind(), "refuse");
+        assert_eq!(decide(EARLY, "settings", &facts, &settings).kind(), "run");
     }
 }
 
@@ -279,13 +270,13 @@ fn what_a_pulled_plug_left_empty_goes_and_tls_goes_before_cred() {
         "/var/lib/kubelet/cpu_manager_state",
     ];
     let facts = Facts { hollow: hollow.map(String::from).to_vec(), ..Facts::default() };
-    let Decision::Run(_, actions) = (SETTLE[0].decide)(&facts, &settings) else { panic!("nothing is done") };
+    let Decision::Run(_, actions) = decide(SETTLE, "debris", &facts, &settings) else { panic!("nothing is done") };
     assert_eq!(
         actions,
         [
             Action::SetAside { path: "/var/lib/rancher/k3s/server/tls".into() },
             Action::SetAside { path: "/var/lib/rancher/k3s/server/cred".into() },
-            Action::RemoveUnpacked { path: "/var/lib/rancher/k3s/data/0123".into() },
+            Action::RemoveFolder { path: "/var/lib/rancher/k3s/data/0123".into() },
             Action::RemoveEmpty { path: "/var/lib/kubelet/cpu_manager_state".into() },
         ]
     );

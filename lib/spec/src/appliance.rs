@@ -42,6 +42,7 @@ pub struct Appliance {
     pub network: Network,
     pub time: Time,
     pub memory: Memory,
+    pub storage: Storage,
     pub image: Image,
     pub owner: Owner,
     pub backup: Backup,
@@ -135,6 +136,43 @@ impl Zram {
             Self::Auto => 0,
         }
     }
+}
+
+/// The data disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Storage {
+    pub claim: Claim,
+    pub prefer: Vec<String>,
+    pub min_size: Size,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_disk: Option<WithoutDisk>,
+    pub settle: Seconds,
+}
+
+/// Which disk may be made the data disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Claim {
+    /// One that holds nothing.
+    Blank,
+    /// Also one with a single empty file system.
+    EmptyFilesystem,
+    /// The only one of a preferred kind.
+    Any,
+}
+
+/// What happens without a data disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WithoutDisk {
+    /// k3s isn't started.
+    Wait,
+    /// k3s runs on the boot medium.
+    RunOnCard,
 }
 
 /// The shape of the image.
@@ -231,7 +269,15 @@ mod tests {
         for field in &fields {
             assert!(is_known(APPLIANCE, field), "{field} is not in the table");
         }
-        let optional = ["mirror", "k3s.files", "k3s.server", "k3s.token", "image.slot-size"];
+        let optional = [
+            "mirror",
+            "k3s.files",
+            "k3s.server",
+            "k3s.token",
+            "image.slot-size",
+            "storage.serial",
+            "storage.without-disk",
+        ];
         for key in APPLIANCE.iter().filter(|key| !key.path.contains(['[', '{']) && !matches!(key.kind, Kind::Section)) {
             assert!(
                 fields.iter().any(|field| field == key.path) || optional.contains(&key.path),

@@ -129,6 +129,14 @@ impl Outcome {
         }
     }
 
+    /// Of two ends the one that keeps the machine longer from going on. A restart comes first: nothing else helps then.
+    #[must_use]
+    pub fn graver(self, other: Self) -> Self {
+        let order = [Self::GoOn, Self::TryAgain, Self::Refused, Self::Reboot, Self::Died];
+        let place = |outcome| order.iter().position(|other| *other == outcome);
+        if place(other) > place(self) { other } else { self }
+    }
+
     /// Reads an exit status; `None` stands for a signal.
     pub fn read(status: Option<i32>) -> Self {
         [Self::GoOn, Self::TryAgain, Self::Refused, Self::Reboot]

@@ -93,6 +93,16 @@ codes! {
     SettingsInvalid, "settings-invalid", Us, "The settings in the image can't be read; bake the image again.";
     EarlyFailed, "early-failed", Us, "The settings could not be prepared; the last accepted ones are in use.";
     IdentityConflict, "identity-conflict", You, "Use the card that belongs to this machine, or flash this one again.";
+    DataDiskRefused, "data-disk-refused", You, "Allow it in the YAML with `storage.serial` or `storage.claim`, or take the disk out; until then k3s runs on the card.";
+    DataDiskMissing, "data-disk-missing", Hardware, "Plug the data disk in again; k3s then starts by itself.";
+    DataDiskReplaced, "data-disk-replaced", You, "Plug the old data disk in again; the new one isn't used while the cluster lives on the old one.";
+    DataDiskForeign, "data-disk-foreign", You, "Plug the disk into the machine that it belongs to, or name it in the YAML with `storage.serial` to start it afresh.";
+    DataDiskDamaged, "data-disk-damaged", Hardware, "Nothing on the data disk was changed. Copy it first, then run e2fsck by hand, or replace it.";
+    DataDiskSmall, "data-disk-small", You, "Use a bigger data disk, or make room on the card; until then k3s runs on the card.";
+    DatabaseMissing, "database-missing", Backup, "k3s would start as a new, empty cluster. Bring the data disk or a backup of this machine.";
+    DatabaseOlder, "database-older", Backup, "Bring the disk or backup with the newer database.";
+    K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
+    K3sKeyChanged, "k3s-key-changed", You, "Set the key back in the YAML: it can't be changed once a cluster is born.";
     NoNetwork, "no-network", Wait, "No cable, or nothing answers at the other end; k3s runs on this machine alone.";
     UnitFailing, "unit-failing", Us, "The service ends again and again; its last words are in /var/lib/bakelite/last-words.";
     UserUnitFailing, "user-unit-failing", You, "A program of your own ends again and again; its last words are in /var/lib/bakelite/last-words.";

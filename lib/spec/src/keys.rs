@@ -447,6 +447,43 @@ pub const APPLIANCE: &[Key] = &[
         "\"auto\"",
         "Compressed swap in memory: `auto` gives half of it below 1.5 GiB, a quarter below 3 GiB, none above.",
     ),
+    key("storage", Kind::Section, "", "The data disk: an SSD that holds k3s's state in place of the card."),
+    key(
+        "storage.claim",
+        Kind::Choice(&["blank", "empty-filesystem", "any"]),
+        "\"blank\"",
+        "Which disk may be made the data disk: `blank`: one that holds nothing at all. `empty-filesystem`: also one with a single FAT, exFAT or NTFS without a file, as shops sell them. `any`: the only disk of a preferred kind, whatever is on it; everything on it is lost.",
+    ),
+    key(
+        "storage.prefer",
+        Kind::List(&Kind::Choice(&["nvme", "sata", "virtio", "usb", "emmc", "sd"])),
+        "[\"nvme\", \"sata\", \"virtio\", \"usb\"]",
+        "The kinds of disk to use, the best one first. A kind that isn't listed is never used.",
+    ),
+    key(
+        "storage.min-size",
+        Kind::Size(Size(GIB), Size(64 * 1024 * GIB)),
+        "8589934592",
+        "A smaller disk is never made the data disk.",
+    ),
+    key(
+        "storage.serial",
+        Kind::Text(Form::Any),
+        "",
+        "The serial number or world-wide name of the one disk to use, whatever is on it; everything on it is lost.",
+    ),
+    key(
+        "storage.without-disk",
+        Kind::Choice(&["wait", "run-on-card"]),
+        "",
+        "What happens without a data disk. `wait`: k3s isn't started. `run-on-card`: it runs on the boot medium. Without a word here a machine that never had a data disk runs on the card, and one whose cluster lives on a disk waits for it.",
+    ),
+    key(
+        "storage.settle",
+        Kind::Duration(Seconds(0), Seconds(45)),
+        "15",
+        "How long no disk may have come or gone before a blank one is taken, a known one is called missing, or a new machine gets its identity. Network and ssh don't wait for it.",
+    ),
     key("image", Kind::Section, "", "The shape of the image."),
     key(
         "image.slot-size",

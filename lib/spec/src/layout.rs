@@ -28,16 +28,18 @@ pub enum Role {
     SystemB,
     /// State, made by the device itself.
     State,
+    /// The one partition of a data disk, made by the device itself.
+    Data,
 }
 
 impl Role {
-    /// All roles in the order of their partitions.
+    /// The roles on a boot medium, in the order of their partitions.
     pub const ALL: [Self; 5] = [Self::BiosBoot, Self::Boot, Self::SystemA, Self::SystemB, Self::State];
 
     /// The partition's number, from 1.
     pub fn number(self) -> u32 {
         match self {
-            Self::BiosBoot => 1,
+            Self::BiosBoot | Self::Data => 1,
             Self::Boot => 2,
             Self::SystemA => 3,
             Self::SystemB => 4,
@@ -53,6 +55,7 @@ impl Role {
             Self::SystemA => "6b1a6c1e-5a57-4a11-9a01-ba4e117e0001",
             Self::SystemB => "6b1a6c1e-5a57-4a11-9a01-ba4e117e0002",
             Self::State => "6b1a6c1e-5a57-4a11-9a01-ba4e117e0003",
+            Self::Data => "6b1a6c1e-5a57-4a11-9a01-ba4e117e0004",
         }
     }
 
@@ -64,6 +67,7 @@ impl Role {
             Self::SystemA => "bakelite-a",
             Self::SystemB => "bakelite-b",
             Self::State => "bakelite-state",
+            Self::Data => "bakelite-data",
         }
     }
 

@@ -20,6 +20,7 @@ pub mod layers;
 pub mod layout;
 pub mod manifest;
 pub mod quantity;
+pub mod records;
 pub mod rules;
 #[cfg(feature = "schema")]
 pub mod schema;

@@ -10,12 +10,16 @@ use std::collections::BTreeMap;
 pub mod paths {
     /// The baked settings: manifest.json, appliance.json, units.json.
     pub const BAKED: &str = "/run/bakelite/baked";
+    /// Which disk this machine was booted from, by init.
+    pub const MEDIUM: &str = "/run/bakelite/medium.json";
     /// init's status.
     pub const STATUS: &str = "/run/bakelite/status.json";
     /// What the payload gets into its environment besides its unit's, as lines `NAME=value`.
     pub const PAYLOAD_ENVIRONMENT: &str = "/run/bakelite/payload.env";
     /// How the payload's last start went; the same name below [`STATE`].
     pub const LAST_START: &str = "/run/bakelite/last-start.json";
+    /// There, if the boot before this one was not ended in order; by init.
+    pub const UNCLEAN: &str = "/run/bakelite/unclean";
     /// What firstboot's last pass decided, for the screen and for init.
     pub const REPORT: &str = "/run/bakelite/report.json";
     /// The node's name, by firstboot.
@@ -26,6 +30,8 @@ pub mod paths {
     pub const CONTROL: &str = "/run/bakelite/control";
     /// The state partition's mount point.
     pub const STATE_MOUNT: &str = "/state";
+    /// The data disk's mount point.
+    pub const DATA_MOUNT: &str = "/disk";
     /// Bakelite's own folder on the state partition, as it is seen in the running system.
     pub const STATE: &str = "/var/lib/bakelite";
     /// Our programs and the payload in the system partition.

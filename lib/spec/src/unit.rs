@@ -55,6 +55,8 @@ pub enum Role {
     Access,
     /// firstboot's pass before each start of the payload.
     Settle,
+    /// firstboot's pass once the payload is ready for the first time.
+    Born,
     /// k3s or the rehearsal. Its processes are not killed with it (containers live on).
     Payload,
     /// A program of the user's own. Whatever it does, the machine's own life goes on.

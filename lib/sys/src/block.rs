@@ -1,9 +1,13 @@
 //! Disks as sysfs shows them: what they are called, how they are attached, what is on them, who holds them.
 //!
-//! The root folder is a parameter, so that tests use trees. Nothing is opened here but small files of sysfs.
+//! The root folder is a parameter, so that tests use trees. Nothing is opened here but small files of sysfs, and a disk
+//! where that is the point.
 
-use crate::{names_in, read_text};
+use crate::raw::{self, Tell};
+use crate::{SysError, names_in, read_text};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Whether the file system at a path lies on an SD card, an eMMC or something behind USB: media whose writes are slow and
@@ -26,14 +30,22 @@ const SECTOR: u64 = 512;
 pub struct Disk {
     /// The kernel's name, such as `sda`, `nvme0n1`, `mmcblk0`.
     pub name: String,
+    /// The device's number, `major:minor`.
+    pub number: String,
     /// Its size in bytes.
     pub size: u64,
     /// Whether the medium can be taken out.
     pub removable: bool,
     /// Whether it can't be written.
     pub read_only: bool,
-    /// How it is attached: `usb`, `nvme`, `mmc`, `ata`, `virtio`, `scsi`; empty where unknown.
+    /// Whether it has spinning platters, as far as it says.
+    pub rotational: bool,
+    /// Bytes of its own sectors.
+    pub sector: u64,
+    /// How it is attached: `usb` (mass storage), `uas`, `nvme`, `sd`, `emmc`, `sata`, `virtio`, `scsi`; empty where unknown.
     pub transport: String,
+    /// What it says of its own health, if that is bad: an eMMC's wear (JESD84, 0x0b: over its life) or pre-EOL word.
+    pub ails: String,
     /// The maker's and model's name.
     pub model: String,
     /// The serial number.
@@ -51,6 +63,8 @@ pub struct Disk {
 pub struct Partition {
     /// The kernel's name, such as `sda1`, `nvme0n1p1`.
     pub name: String,
+    /// The device's number, `major:minor`.
+    pub number: String,
     /// Its first byte.
     pub start: u64,
     /// Its length in bytes.
@@ -70,6 +84,42 @@ impl Disk {
         let joint = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
         Path::new("/dev").join(format!("{}{joint}{number}", self.name))
     }
+
+    /// Tells the kernel of partitions (number, first byte, length) that differ from those it knows.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn tell_kernel(
+        &self,
+        medium: &File,
+        partitions: impl Iterator<Item = (u32, u64, u64)>,
+    ) -> Result<(), SysError> {
+        let known = disks(Path::new("/")).into_iter().find(|known| known.name == self.name).unwrap_or_default();
+        for (number, start, length) in partitions {
+            let tell = match known.partitions.get(&number) {
+                None => Tell::Add,
+                Some(known) if known.length != length => Tell::Resize,
+                Some(_) => continue,
+            };
+            raw::tell_partition(medium, tell, number, start, length).map_err(|source| SysError::Device {
+                act: "telling the kernel of a partition",
+                path: self.partition_device(number),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a disk, and reads its size in bytes from the device itself.
+///
+/// # Errors
+/// When there is no such device, or nothing in it.
+pub fn open(path: &Path, write: bool) -> Result<(File, u64), SysError> {
+    let failed = |source| SysError::Device { act: "opening", path: path.into(), source };
+    let mut file = File::options().read(true).write(write).open(path).map_err(failed)?;
+    let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    Ok((file, length))
 }
 
 /// All real disks with a medium, by name. `root` is `/` but in tests.
@@ -97,15 +147,20 @@ fn disk(folder: &Path, name: String) -> Option<Disk> {
             let number = u32::try_from(of("partition")?).ok()?;
             let (start, length) = (of("start")?.checked_mul(SECTOR)?, of("size")?.checked_mul(SECTOR)?);
             let holders = names_in(folder.join(&child).join("holders"));
-            Some((number, Partition { name: child, start, length, holders }))
+            let device = text(&format!("{child}/dev"));
+            Some((number, Partition { name: child, number: device, start, length, holders }))
         })
         .collect();
     let model = [text("device/vendor"), text("device/model"), text("device/name")];
     Some(Disk {
+        number: text("dev"),
         size: number("size")?.checked_mul(SECTOR)?,
         removable: number("removable") == Some(1),
         read_only: number("ro") == Some(1),
-        transport: transport(&name, &place).into(),
+        rotational: number("queue/rotational") == Some(1),
+        sector: number("queue/logical_block_size").unwrap_or(SECTOR),
+        transport: transport(&name, folder, &place).into(),
+        ails: ails(&text("device/life_time"), &text("device/pre_eol_info")),
         model: model
             .iter()
             .filter(|word| !word.is_empty() && !word.starts_with("0x"))
@@ -129,13 +184,38 @@ fn serial_page(folder: &Path) -> String {
     String::from_utf8_lossy(bytes.get(4..).unwrap_or_default()).trim_matches(['\0', ' ']).to_string()
 }
 
-fn transport(name: &str, place: &str) -> &'static str {
-    let known = [("/usb", "usb"), ("/nvme", "nvme"), ("/mmc", "mmc"), ("/ata", "ata"), ("/virtio", "virtio")];
+fn transport(name: &str, folder: &Path, place: &str) -> &'static str {
+    let known = [("/usb", "usb"), ("/nvme", "nvme"), ("/mmc", "mmc"), ("/ata", "sata"), ("/virtio", "virtio")];
     match known.iter().find(|(part, _)| place.contains(part)) {
+        Some((_, "usb")) if driver(folder) == "uas" => "uas",
+        Some((_, "mmc")) => match read_text(folder.join("device/type")).as_deref() {
+            Ok("MMC") => "emmc",
+            _ => "sd",
+        },
         Some((_, transport)) => transport,
         None if name.starts_with("sd") => "scsi",
         None => "",
     }
+}
+
+/// The driver of the SCSI host that a disk hangs on, which for USB tells mass storage from UAS.
+fn driver(folder: &Path) -> String {
+    let Ok(device) = folder.join("device").canonicalize() else { return String::new() };
+    device
+        .ancestors()
+        .filter_map(|place| std::fs::read_link(place.join("driver")).ok())
+        .filter_map(|driver| Some(driver.file_name()?.to_string_lossy().into_owned()))
+        .find(|driver| matches!(driver.as_str(), "uas" | "usb-storage"))
+        .unwrap_or_default()
+}
+
+/// An eMMC's two estimates of its wear, in tenths of its life, and its own warning (2 and 3 are bad).
+fn ails(life: &str, pre_eol: &str) -> String {
+    let number = |text: &str| u8::from_str_radix(text.trim().trim_start_matches("0x"), 16).unwrap_or(0);
+    if life.split_whitespace().any(|estimate| number(estimate) >= 0x0b) {
+        return "it is worn beyond its life".into();
+    }
+    if number(pre_eol) >= 2 { "it says that it is near its end".into() } else { String::new() }
 }
 
 #[cfg(test)]
@@ -172,6 +252,8 @@ mod tests {
         assert_eq!(disk.model, "Acme Stick");
         assert_eq!((disk.partitions[&1].start, disk.partitions[&1].length), (32_768, 65_536));
         assert_eq!(disk.partition_device(2), Path::new("/dev/sda2"));
+        assert_eq!(ails("0x01 0x0a", "0x01"), "");
+        assert!(!ails("0x01 0x0b", "0x01").is_empty() && !ails("0x01 0x01", "0x03").is_empty());
         let card = Disk { name: "mmcblk0".into(), ..Disk::default() };
         assert_eq!(card.partition_device(5), Path::new("/dev/mmcblk0p5"));
     }

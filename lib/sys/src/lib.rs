@@ -6,6 +6,7 @@
 pub mod block;
 pub mod durable;
 pub mod efivar;
+pub mod ext4;
 pub mod kmsg;
 pub mod link;
 pub mod machine;
@@ -16,6 +17,7 @@ pub mod raw;
 pub mod socket;
 pub mod terminal;
 pub mod tool;
+pub mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};

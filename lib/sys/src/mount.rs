@@ -83,14 +83,44 @@ pub fn unmount(target: &Path, lazily: bool) -> Result<(), SysError> {
         .map_err(|error| SysError::Unmount { target: target.into(), source: error.into() })
 }
 
+/// A mount, as /proc/self/mountinfo has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// The device's number, `major:minor`.
+    pub device: String,
+    /// The folder of the file system that is shown.
+    pub folder: String,
+    /// Where it is shown.
+    pub point: String,
+}
+
+/// All mounts in the order in which they were made.
+pub fn all() -> Vec<Mounted> {
+    parse(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn parse(text: &str) -> Vec<Mounted> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(2);
+            let (device, folder, point) = (words.next()?, words.next()?, words.next()?);
+            Some(Mounted { device: device.into(), folder: unescape(folder), point: unescape(point) })
+        })
+        .collect()
+}
+
 /// All mount points in the order in which they were mounted.
 pub fn points() -> Vec<String> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
+    all().into_iter().map(|mounted| mounted.point).collect()
 }
 
 fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+}
+
+/// Bytes that are free on the file system of a path; 0 where that can't be told.
+pub fn free(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |room| room.f_bavail * room.f_frsize)
 }
 
 /// Whether what is written below a path is forgotten at power-off.
@@ -104,6 +134,8 @@ mod tests {
     #[test]
     fn the_root_is_among_the_mount_points() {
         assert!(super::points().iter().any(|point| point == "/"));
-        assert_eq!(super::unescape("/a\\040b"), "/a b");
+        let line = "36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 - ext4 /dev/root rw";
+        let expected = super::Mounted { device: "98:0".into(), folder: "/mnt1".into(), point: "/a b".into() };
+        assert_eq!(super::parse(line), [expected]);
     }
 }

@@ -99,10 +99,14 @@ struct BlkpgArgument {
 }
 
 mod request {
-    //! The requests by their numbers in linux/blkpg.h, linux/fs.h and linux/watchdog.h.
+    //! The requests by their numbers in linux/blkpg.h, linux/fs.h (FIFREEZE among them) and linux/watchdog.h.
     use std::ffi::c_int;
     nix::ioctl_write_ptr_bad!(blkpg, 0x1269, super::BlkpgArgument);
     nix::ioctl_none_bad!(blkflsbuf, 0x1261);
+    nix::ioctl_none_bad!(blkrrpart, 0x125f);
+    nix::ioctl_write_ptr_bad!(blkroset, 0x125d, c_int);
+    nix::ioctl_readwrite!(fifreeze, b'X', 119, c_int);
+    nix::ioctl_readwrite!(fithaw, b'X', 120, c_int);
     nix::ioctl_readwrite!(watchdog_set_timeout, b'W', 6, c_int);
     nix::ioctl_write_ptr!(fs_set_label, 0x94, 50, [u8; 256]);
 }
@@ -132,6 +136,37 @@ pub fn tell_partition(disk: &File, tell: Tell, number: u32, start: u64, length: 
     };
     // SAFETY: both structures have the kernel's layout (linux/blkpg.h) and outlive the call.
     unsafe { request::blkpg(disk.as_raw_fd(), &raw const argument) }.map(drop).map_err(Into::into)
+}
+
+/// Has the kernel read a disk's partition table again, which works only while none of its partitions is in use.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn read_table_again(disk: &File) -> io::Result<()> {
+    // SAFETY: the request takes no argument.
+    unsafe { request::blkrrpart(disk.as_raw_fd()) }.map(drop).map_err(Into::into)
+}
+
+/// Has the kernel refuse every write to a disk or partition, or take them again.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_read_only(disk: &File, read_only: bool) -> io::Result<()> {
+    let value = c_int::from(read_only);
+    // SAFETY: the request reads one int, which outlives the call.
+    unsafe { request::blkroset(disk.as_raw_fd(), &raw const value) }.map(drop).map_err(Into::into)
+}
+
+/// Writes a mounted file system out of its journal to its places, so that it reads the same without the journal.
+///
+/// # Errors
+/// Where the file system can't be frozen.
+pub fn empty_journal(folder: &File) -> io::Result<()> {
+    let mut unused: c_int = 0;
+    // SAFETY: the requests take an int that they don't use; it outlives the calls.
+    unsafe { request::fifreeze(folder.as_raw_fd(), &raw mut unused) }?;
+    // SAFETY: as above.
+    unsafe { request::fithaw(folder.as_raw_fd(), &raw mut unused) }.map(drop).map_err(Into::into)
 }
 
 /// Drops the kernel's cached blocks of a disk, having written the dirty ones.

@@ -99,6 +99,24 @@ pub fn accept_root(socket: &OwnedFd) -> Option<OwnedFd> {
     who.uid.is_root().then_some(caller)
 }
 
+/// Asks something of whoever listens on a control socket; the answer isn't waited for.
+///
+/// # Errors
+/// When nobody listens there.
+pub fn ask(path: &Path, words: &str) -> Result<(), SysError> {
+    let ask = || -> rustix::io::Result<()> {
+        let socket = rustix::net::socket_with(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        rustix::io::write(&socket, words.as_bytes()).map(drop)
+    };
+    ask().map_err(|error| SysError::Socket { act: "asking over the control socket", source: error.into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse_uevent;

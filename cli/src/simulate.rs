@@ -1,0 +1,48 @@
+//! `bakelite simulate`: a machine in a file and an appliance, and what firstboot would do, without a device.
+
+use bakelite_image::{BuildError, config};
+use bakelite_plan::facts::Facts;
+use bakelite_plan::{Settings, forecast};
+use bakelite_spec::finding::Finding;
+use bakelite_spec::manifest::{FORMAT, Manifest, PayloadManifest, System, UserManifest};
+use std::path::Path;
+
+/// The forecast's lines.
+///
+/// # Errors
+/// All findings in the appliance, or what is wrong with the machine's file.
+pub fn simulate(path: &Path, machine: &Path) -> Result<String, BuildError> {
+    let config = config::load(path).map_err(|findings| BuildError::Config { findings })?;
+    let file = machine.display().to_string();
+    let refused = |problem: String| {
+        let hint = "the names that `firstboot facts` on a device prints";
+        let finding = Finding { file: file.clone(), ..Finding::error("", problem, hint) };
+        BuildError::Config { findings: vec![finding] }
+    };
+    let text = std::fs::read_to_string(machine).map_err(|error| refused(format!("can't be read: {error}")))?;
+    // By way of JSON: there an enum is a mapping with one key, which is what people write.
+    let tree: serde_json::Value = serde_yaml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+    let facts: Facts = serde_json::from_value(tree).map_err(|error| refused(error.to_string()))?;
+    Ok(forecast::text(&facts, &settings(config)))
+}
+
+/// What an image of this appliance would say of itself, as far as decisions need it.
+fn settings(config: config::Config) -> Settings {
+    let manifest = Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").into(),
+        image: String::new(),
+        time: 0,
+        board_name: config.board_name,
+        board: config.board,
+        system: System { length: 0, sha256: String::new(), kernel: String::new() },
+        payload: PayloadManifest {
+            kind: config.appliance.k3s.payload,
+            version: config.appliance.k3s.version.clone(),
+            program: String::new(),
+            files: Vec::new(),
+        },
+        user: UserManifest::default(),
+    };
+    Settings { appliance: config.appliance, manifest }
+}

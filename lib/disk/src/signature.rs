@@ -1,0 +1,130 @@
+//! What a disk holds, by the magic bytes at known places: for a person's eyes, never as a permit.
+//!
+//! The permit to write is [`crate::blank`]'s proof, which also reads every place in this table. So a format that isn't
+//! known here is refused all the same; it only goes without a name.
+
+use crate::{DiskError, read_at};
+use std::io::{Read, Seek};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Where a magic stands.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    /// Bytes from the start.
+    Start(u64),
+    /// Bytes from the end.
+    End(u64),
+    /// Bytes from the end, rounded down to a multiple of 64 KiB (Linux RAID 0.90).
+    End64,
+}
+
+/// Formats by their magic, from the headers of their own sources (libblkid's tables have the same places).
+const TABLE: &[(&str, At, &[u8])] = &[
+    ("LUKS", At::Start(0), b"LUKS\xba\xbe"),
+    ("LUKS", At::Start(16 * KIB), b"SKUL\xba\xbe"),
+    ("LVM", At::Start(0), b"LABELONE"),
+    ("LVM", At::Start(512), b"LABELONE"),
+    ("LVM", At::Start(1024), b"LABELONE"),
+    ("LVM", At::Start(1536), b"LABELONE"),
+    ("Linux RAID", At::Start(0), b"\xfc\x4e\x2b\xa9"),
+    ("Linux RAID", At::Start(4 * KIB), b"\xfc\x4e\x2b\xa9"),
+    ("Linux RAID", At::End(8 * KIB), b"\xfc\x4e\x2b\xa9"),
+    ("Linux RAID", At::End64, b"\xfc\x4e\x2b\xa9"),
+    ("Intel RAID", At::End(1024), b"Intel Raid ISM Cfg Sig. "),
+    ("firmware RAID", At::End(512), b"\xde\x11\xde\x11"),
+    ("ZFS", At::Start(128 * KIB), b"\x0c\xb1\xba\x00"),
+    ("ZFS", At::Start(132 * KIB), b"\x0c\xb1\xba\x00"),
+    ("ZFS", At::End(384 * KIB), b"\x0c\xb1\xba\x00"),
+    ("bcache", At::Start(4 * KIB + 24), b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca"),
+    ("Ceph", At::Start(0), b"bluestore block device"),
+    ("BitLocker", At::Start(3), b"-FVE-FS-"),
+    ("NTFS", At::Start(3), b"NTFS    "),
+    ("exFAT", At::Start(3), b"EXFAT   "),
+    ("FAT", At::Start(54), b"FAT"),
+    ("FAT", At::Start(82), b"FAT32"),
+    ("ext4", At::Start(1080), b"\x53\xef"),
+    ("XFS", At::Start(0), b"XFSB"),
+    ("Btrfs", At::Start(64 * KIB + 64), b"_BHRfS_M"),
+    ("Btrfs", At::Start(64 * MIB + 64), b"_BHRfS_M"),
+    ("Btrfs", At::Start(256 * 1024 * MIB + 64), b"_BHRfS_M"),
+    ("F2FS", At::Start(1024), b"\x10\x20\xf5\xf2"),
+    ("APFS", At::Start(32), b"NXSB"),
+    ("HFS+", At::Start(1024), b"H+"),
+    ("VMFS", At::Start(MIB), b"\x0d\xd0\x01\xc0"),
+    ("swap", At::Start(4086), b"SWAPSPACE2"),
+    ("ISO 9660", At::Start(32 * KIB + 1), b"CD001"),
+    ("UDF", At::Start(32 * KIB + 1), b"BEA01"),
+    ("squashfs", At::Start(0), b"hsqs"),
+    ("EROFS", At::Start(1024), b"\xe2\xe1\xf5\xe0"),
+    ("a partition table (GPT)", At::Start(512), b"EFI PART"),
+    ("a partition table (GPT)", At::Start(4 * KIB), b"EFI PART"),
+    ("a partition table (GPT)", At::End(512), b"EFI PART"),
+    ("a partition table or boot code (MBR)", At::Start(510), b"\x55\xaa"),
+];
+
+/// All places at which a format is known by its magic, within a medium of a length.
+pub fn places(length: u64) -> impl Iterator<Item = u64> {
+    TABLE.iter().filter_map(move |(_, at, magic)| place(*at, magic.len() as u64, length))
+}
+
+fn place(at: At, magic: u64, length: u64) -> Option<u64> {
+    let at = match at {
+        At::Start(at) => at,
+        At::End(back) => length.checked_sub(back)?,
+        At::End64 => (length / (64 * KIB) * 64 * KIB).checked_sub(64 * KIB)?,
+    };
+    (at.checked_add(magic)? <= length).then_some(at)
+}
+
+/// The formats that can be seen in a range of a medium, each once, the most telling one first.
+///
+/// # Errors
+/// When the medium can't be read.
+pub fn recognise(medium: &mut (impl Read + Seek), start: u64, length: u64) -> Result<Vec<&'static str>, DiskError> {
+    let mut found: Vec<&'static str> = Vec::new();
+    for (name, at, magic) in TABLE {
+        let Some(at) = place(*at, magic.len() as u64, length) else { continue };
+        let mut bytes = vec![0u8; magic.len()];
+        read_at(medium, start + at, &mut bytes)?;
+        if bytes == *magic && !found.contains(name) {
+            found.push(name);
+        }
+    }
+    // A boot sector's mark also ends a FAT, an NTFS and a protective MBR: it tells nothing there.
+    if found.len() > 1 {
+        found.retain(|name| !name.contains("MBR"));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn formats_are_named_by_their_magic() {
+        for (name, at, magic) in TABLE {
+            let length = 1 << 20;
+            let Some(at) = place(*at, magic.len() as u64, length) else { continue };
+            let mut bytes = vec![0u8; length as usize];
+            let at = at as usize;
+            bytes[at..at + magic.len()].copy_from_slice(magic);
+            let found = recognise(&mut Cursor::new(bytes), 0, length).unwrap();
+            assert!(found.contains(name), "{name} at {at}: {found:?}");
+        }
+        assert!(recognise(&mut Cursor::new(vec![0u8; 1 << 20]), 0, 1 << 20).unwrap().is_empty());
+        assert!(recognise(&mut Cursor::new(vec![0u8; 100]), 0, 100).unwrap().is_empty(), "too small is no error");
+    }
+
+    #[test]
+    fn a_boot_sectors_mark_is_told_only_where_nothing_better_is_known() {
+        let mut bytes = vec![0u8; 1 << 20];
+        bytes[510..512].copy_from_slice(b"\x55\xaa");
+        assert_eq!(recognise(&mut Cursor::new(&bytes), 0, 1 << 20).unwrap().len(), 1);
+        bytes[3..11].copy_from_slice(b"NTFS    ");
+        assert_eq!(recognise(&mut Cursor::new(&bytes), 0, 1 << 20).unwrap(), ["NTFS"]);
+    }
+}

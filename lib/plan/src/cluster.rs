@@ -1,0 +1,158 @@
+//! Cluster-born: that this machine has had a cluster, and what may not be missing, older or behind since.
+//!
+//! k3s makes a new, empty cluster where it finds no database, and calls it ready. So with the record, and with nothing
+//! else, k3s is started only upon a database of at least the revision that was on the medium, and with a k3s that isn't
+//! older. The record is the same on state and data disk; of two copies the higher epoch rules, then the revision.
+
+use crate::Settings;
+use crate::action::Action;
+use crate::facts::{Database, Facts};
+use crate::home::{self, json};
+use crate::identity;
+use crate::step::{Decision, publish};
+use bakelite_spec::appliance::{K3sRole, Payload as Kind};
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::records::{ClusterBorn, Datastore, FORMAT, k3s_version};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// State's copy.
+pub const ON_STATE: &str = "/var/lib/bakelite/cluster.json";
+/// The data disk's copy.
+pub const ON_DISK: &str = "/disk/bakelite/cluster.json";
+/// k3s's database.
+pub const DATABASE: &str = "/var/lib/rancher/k3s/server/db/state.db";
+/// The record is written again when the database is so many revisions ahead: about an hour of an idle node.
+const REFRESH: u64 = 1_500;
+
+/// Keys of k3s's that can't be changed once a cluster is born, with what they are where they aren't set: they are in its
+/// certificates, addresses and rows.
+const IMMUTABLE: &[(&str, &str)] = &[
+    ("cluster-cidr", "10.42.0.0/16"),
+    ("cluster-domain", "cluster.local"),
+    ("secrets-encryption", "false"),
+    ("service-cidr", "10.43.0.0/16"),
+];
+
+/// What keeps the cluster's data, as the appliance has it.
+pub fn datastore(settings: &Settings) -> Datastore {
+    let k3s = &settings.appliance.k3s;
+    if k3s.role == K3sRole::Agent {
+        Datastore::None
+    } else if k3s.config.contains_key("datastore-endpoint") {
+        Datastore::External
+    } else if k3s.is_single_server() {
+        Datastore::Sqlite
+    } else {
+        Datastore::Etcd
+    }
+}
+
+fn immutable_keys(settings: &Settings) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+    let config = &settings.appliance.k3s.config;
+    IMMUTABLE.iter().filter_map(|(key, _)| Some((key.to_string(), text(config.get(*key)?)))).collect()
+}
+
+fn copy(facts: &Facts, path: &str) -> Option<ClusterBorn> {
+    serde_json::from_str(facts.file(path)?).ok()
+}
+
+/// The record that counts.
+pub fn of(facts: &Facts) -> Option<ClusterBorn> {
+    ClusterBorn::ruling(copy(facts, ON_STATE).as_ref(), copy(facts, ON_DISK).as_ref()).cloned()
+}
+
+/// Decides whether the payload may be started upon what is there.
+pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
+    let payload = &settings.manifest.payload;
+    if payload.kind == Kind::None {
+        return Decision::Skip("this image has no payload".into());
+    }
+    let Some(born) = of(facts) else {
+        return Decision::Done("this machine has had no cluster yet".into());
+    };
+    let node = identity::of(facts).map(|identity| identity.node);
+    let copies = [ON_STATE, ON_DISK].into_iter().filter_map(|path| Some((path, copy(facts, path)?)));
+    for (path, other) in copies {
+        if node.as_ref().is_some_and(|node| other.node != *node) {
+            let text =
+                format!("{path} speaks of the cluster of {}, and this is {}", other.node, node.unwrap_or_default());
+            return Decision::Refuse(Fault::new(Code::IdentityConflict, text));
+        }
+    }
+    if let (Some(had), Some(has)) = (k3s_version(&born.k3s), k3s_version(&payload.version))
+        && has < had
+    {
+        let text = format!("this card has k3s {}, and the cluster ran with {} already", payload.version, born.k3s);
+        return Decision::Refuse(Fault::new(Code::K3sOlder, text));
+    }
+    let keys = immutable_keys(settings);
+    for (key, default) in IMMUTABLE {
+        let value = |keys: &BTreeMap<String, String>| keys.get(*key).cloned().unwrap_or_else(|| default.to_string());
+        let (is, was) = (value(&keys), value(&born.keys));
+        if is != was {
+            let text = format!("`k3s.config.{key}` is {is}, and the cluster was born with {was}");
+            return Decision::Refuse(Fault::new(Code::K3sKeyChanged, text));
+        }
+    }
+    if born.datastore != Datastore::Sqlite {
+        return Decision::Done("the cluster's data isn't in a database of this machine".into());
+    }
+    let database = facts.database.clone().unwrap_or_default();
+    if database.revision == 0 {
+        let what = if facts.database.is_none() { "is missing" } else { "is empty" };
+        let text = format!("the database {what}, and {} had a cluster of revision {}", born.node, born.revision);
+        return Decision::Refuse(Fault::new(Code::DatabaseMissing, text));
+    }
+    if database.revision < born.revision {
+        let text = format!(
+            "the database has revision {}, and revision {} was on this machine's medium already",
+            database.revision, born.revision
+        );
+        return Decision::Refuse(Fault::new(Code::DatabaseOlder, text));
+    }
+    let known = format!("the database has revision {}, and {} is known", database.revision, born.revision);
+    Decision::of(record(facts, settings, Some(&born), &database), known.clone(), known)
+}
+
+/// Decides about the record once the payload is ready.
+pub fn born(facts: &Facts, settings: &Settings) -> Decision {
+    if settings.manifest.payload.kind == Kind::None {
+        return Decision::Skip("this image has no payload".into());
+    }
+    let before = of(facts);
+    let database = facts.database.clone().unwrap_or_default();
+    let text = match datastore(settings) {
+        Datastore::Sqlite if database.revision == 0 => {
+            return Decision::Skip("there is no database on this machine".into());
+        }
+        Datastore::Sqlite => format!("the cluster is born, and its database has revision {}", database.revision),
+        Datastore::Etcd | Datastore::External | Datastore::None => "this machine belongs to a cluster".into(),
+    };
+    Decision::of(record(facts, settings, before.as_ref(), &database), text.clone(), text)
+}
+
+/// Writes the record where it lacks, differs or is far behind: on the data disk first, where the database is.
+fn record(facts: &Facts, settings: &Settings, before: Option<&ClusterBorn>, database: &Database) -> Vec<Action> {
+    let Some(identity) = identity::of(facts) else { return Vec::new() };
+    let version = &settings.manifest.payload.version;
+    let now = ClusterBorn {
+        format: FORMAT,
+        // A move changes the home's epoch first; a cut between the two is mended here.
+        epoch: before.map_or(0, |born| born.epoch).max(home::of(facts).map_or(0, |home| home.epoch)),
+        node: identity.node,
+        datastore: datastore(settings),
+        row: database.row.clone(),
+        revision: database.revision,
+        k3s: version.clone(),
+        keys: immutable_keys(settings),
+    };
+    let fresh = before.filter(|before| {
+        let same = ClusterBorn { revision: before.revision, ..now.clone() } == **before;
+        same && now.revision < before.revision + REFRESH
+    });
+    let text = json(fresh.unwrap_or(&now));
+    let on_disk = facts.attached().and_then(|_| publish(facts, ON_DISK, text.clone(), 0o600));
+    on_disk.into_iter().chain(publish(facts, ON_STATE, text, 0o600)).collect()
+}

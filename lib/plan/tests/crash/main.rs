@@ -1,0 +1,211 @@
+//! Power cuts while a data disk is claimed, sealed, moved to, or found again: at every single write, with media that
+//! forget what wasn't synced, by two hundred adversaries, and once more during the recovery. All end in the same machine.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod bench;
+#[path = "../common/mod.rs"]
+mod common;
+
+use bakelite_plan::disk::Proof;
+use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
+use bakelite_plan::seal::SEAL;
+use bakelite_plan::settings::HOST_KEY;
+use bench::{Bench, CARD_DATABASE, DISK_DATABASE, Files, Medium, Mutation};
+use common::settings;
+use serde_json::json;
+
+const ADVERSARIES: u64 = 200;
+const NESTED: u64 = 8;
+const IDENTITY: &str = r#"{"format":1,"node":"shop-1"}"#;
+
+fn fresh_card_blank_disk() -> Bench {
+    let media = vec![Medium::new("a", Proof::Blank), Medium::new("b", Proof::Holds("NTFS".into()))];
+    Bench::new(settings(&json!({})), Files::default(), media)
+}
+
+fn identity() -> [(&'static str, &'static str); 4] {
+    [(TOKEN, "t"), (PASSWORD, "p"), (HOST_KEY, "k"), (RECORD, IDENTITY)]
+}
+
+/// A cluster that ran on the card until the disk was plugged in.
+fn used_card_blank_disk() -> Bench {
+    let born = r#"{"format":1,"epoch":0,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1.36.2+k3s1"}"#;
+    let mut files = identity().to_vec();
+    files.push((bakelite_plan::cluster::ON_STATE, born));
+    files.extend([(CARD_DATABASE, "412"), ("/state/rancher/volume", "mine"), ("/state/opt/tool", "tool")]);
+    Bench::new(settings(&json!({})), Files::with(&files), vec![Medium::new("a", Proof::Blank)])
+}
+
+/// The disk of a node whose card was lost.
+fn fresh_card_old_disk() -> Bench {
+    let seal = format!("3|t|p|k|{IDENTITY}");
+    let born = r#"{"format":1,"epoch":1,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1.36.2+k3s1"}"#;
+    let home = r#"{"format":1,"node":"shop-1","epoch":1}"#;
+    let files = Files::with(&[
+        (SEAL, &seal),
+        (bakelite_plan::home::DISK_HOME, home),
+        (bakelite_plan::cluster::ON_DISK, born),
+        (DISK_DATABASE, "412"),
+    ]);
+    Bench::new(settings(&json!({})), Files::default(), vec![Medium::data("a", "old", files)])
+}
+
+/// Plays a machine to its end, cut after so many effects, once or twice. What is wrong, if something is.
+fn play(start: &Bench, wanted: &str, cuts: &[usize], seed: u64) -> Result<(), String> {
+    let mut machine = Bench { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, ..start.clone() };
+    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for cut in cuts {
+            machine.fuse = Some(*cut);
+            if machine.boot().is_err() {
+                machine.power_cut();
+            }
+        }
+        machine.fuse = None;
+        machine.run_to_end();
+        // One more boot in order: what is only mended there counts as well.
+        machine.power_cut();
+        machine.run_to_end();
+        machine
+    }));
+    let machine = played.map_err(|_| "it panicked".to_string())?;
+    let got = machine.outcome();
+    if got != wanted {
+        return Err(format!("{got}\n   instead of {wanted}"));
+    }
+    let foreign =
+        machine.media.iter().filter(|medium| medium.disk.proof != Some(Proof::Blank) && medium.files.is_none());
+    if foreign.map(|medium| medium.writes).sum::<usize>() > 0 {
+        return Err("a foreign disk was written".into());
+    }
+    Ok(())
+}
+
+/// How many effects it takes without a cut, and what comes of it.
+fn uncut(start: &Bench) -> (usize, String) {
+    let mut whole = Bench { mutation: None, ..start.clone() };
+    whole.run_to_end();
+    let effects = whole.effects;
+    whole.power_cut();
+    whole.run_to_end();
+    (effects, whole.outcome())
+}
+
+fn every_cut(name: &str, start: &Bench) -> usize {
+    let (total, wanted) = uncut(start);
+    let mut runs = 0;
+    for cut in 0..=total {
+        for seed in 1..=ADVERSARIES {
+            play(start, &wanted, &[cut], seed)
+                .unwrap_or_else(|error| panic!("{name}: cut at {cut}, adversary {seed}: {error}"));
+            runs += 1;
+        }
+        for second in 0..=total {
+            let seed = 1 + (cut as u64 * 31 + second as u64) % NESTED;
+            play(start, &wanted, &[cut, second], seed)
+                .unwrap_or_else(|error| panic!("{name}: cuts at {cut} and {second}, adversary {seed}: {error}"));
+            runs += 1;
+        }
+    }
+    eprintln!("{name}: {total} effects, {runs} runs with cuts, all end the same");
+    total
+}
+
+#[test]
+fn a_blank_disk_is_claimed_whatever_moment_the_plug_is_pulled() {
+    assert!(every_cut("claim", &fresh_card_blank_disk()) > 40);
+}
+
+#[test]
+fn a_cluster_moves_from_the_card_whatever_moment_the_plug_is_pulled() {
+    let start = used_card_blank_disk();
+    assert!(every_cut("promotion", &start) > 60);
+    let mut whole = start;
+    whole.run_to_end();
+    let outcome = whole.outcome();
+    for words in ["(true, false, 1)", "/disk/rancher/volume", "/disk/opt/tool", "/disk/rancher/db", "lost 0"] {
+        assert!(outcome.contains(words), "{outcome}");
+    }
+    assert_eq!(whole.card.live["/state/rancher/volume"], "mine", "the old copy stays");
+}
+
+#[test]
+fn a_new_card_with_the_old_disk_is_the_same_node() {
+    let start = fresh_card_old_disk();
+    assert!(every_cut("new card", &start) > 20);
+    let mut whole = start;
+    whole.run_to_end();
+    assert_eq!((whole.card.live[TOKEN].as_str(), whole.card.live[HOST_KEY].as_str()), ("t", "k"));
+    assert!(whole.outcome().contains("lost 0"), "{}", whole.outcome());
+    assert_eq!(whole.secrets, 0, "nothing is made anew");
+}
+
+/// How many of the cuts find something wrong.
+fn killed(start: &Bench, mutation: Mutation) -> usize {
+    std::panic::set_hook(Box::new(|_| {}));
+    let start = Bench { mutation: Some(mutation), ..start.clone() };
+    let (total, wanted) = uncut(&start);
+    let found = (0..=total).filter(|cut| (1..=20).any(|seed| play(&start, &wanted, &[*cut], seed).is_err())).count();
+    drop(std::panic::take_hook());
+    found
+}
+
+#[test]
+fn a_firstboot_that_breaks_a_rule_is_found_out() {
+    for (mutation, start) in [
+        (Mutation::NoSync, fresh_card_blank_disk()),
+        (Mutation::NoSync, used_card_blank_disk()),
+        (Mutation::CopiedFirst, used_card_blank_disk()),
+        (Mutation::BornFirst, fresh_card_blank_disk()),
+        (Mutation::RecordFirst, fresh_card_old_disk()),
+    ] {
+        let found = killed(&start, mutation);
+        assert!(found > 0, "{mutation:?} is not found");
+        eprintln!("{mutation:?}: {found} cuts find it");
+    }
+}
+
+#[test]
+fn while_a_move_is_not_over_a_missing_disk_is_waited_for() {
+    for (mutation, fails) in [(None, false), (Some(Mutation::SwitchWithoutMoving), true)] {
+        let start = Bench { mutation, ..used_card_blank_disk() };
+        let mut two_lines = false;
+        for cut in 0..=uncut(&start).0 {
+            for seed in 1..=20 {
+                let mut machine = Bench { fuse: Some(cut), seed, ..start.clone() };
+                if machine.boot().is_ok() {
+                    continue;
+                }
+                machine.power_cut();
+                // One boot without the disk, then it is back: k3s must not have run on both.
+                machine.media[0].here = false;
+                let _ = machine.boot();
+                machine.power_cut();
+                machine.media[0].here = true;
+                std::panic::set_hook(Box::new(|_| {}));
+                let back = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| machine.run_to_end()));
+                drop(std::panic::take_hook());
+                two_lines |= back.is_err();
+            }
+        }
+        assert_eq!(two_lines, fails, "{mutation:?}");
+    }
+}
+
+#[test]
+fn a_lost_disk_is_waited_for_and_nothing_takes_its_place() {
+    let mut machine = fresh_card_blank_disk();
+    machine.run_to_end();
+    machine.power_cut();
+    machine.media[0].here = false;
+    machine.media.push(Medium::new("c", Proof::Blank));
+    let decisions = machine.boot().unwrap_or_default();
+    let why = &decisions.iter().find(|(name, _)| *name == "data-disk").unwrap().1;
+    assert_eq!((why.kind(), why.why().contains("serial-c")), ("wait", true), "{why:?}");
+    assert_eq!((machine.lost, machine.media[2].writes), (0, 0));
+    machine.power_cut();
+    machine.media[0].here = true;
+    machine.run_to_end();
+    assert!(machine.outcome().contains("(true, false, 0)"), "{}", machine.outcome());
+    assert_eq!(machine.lost, 0);
+}
