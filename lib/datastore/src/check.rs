@@ -92,10 +92,15 @@ pub enum Flaw {
 /// # Errors
 /// When the file can't be read. Damage is no error but a [`Flaw`].
 pub fn copy(path: &Path, depth: Depth, known: u64) -> Result<Result<Contents, Flaw>, DatastoreError> {
+    file(path, depth, known, || read_only(path))
+}
+
+/// Opens a database that nobody writes to; nothing is made beside it.
+pub(crate) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     // SQLite takes `?`, `#` and `%` in a URI for itself (sqlite.org/uri.html).
     let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    file(path, depth, known, || Connection::open_with_flags(format!("file:{name}?immutable=1"), flags))
+    Connection::open_with_flags(format!("file:{name}?immutable=1"), flags)
 }
 
 /// Reads a database where k3s has it, with its -wal; the -wal stays as it is.
