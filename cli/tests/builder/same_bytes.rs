@@ -95,7 +95,7 @@ fn one_processor_another_file_order_and_umask() {
 fn what_was_made_before_changes_no_byte() {
     let Some(bakery) = bakery() else { return };
     let bench = Bench::new(bakery, PLAIN);
-    let mut build = || {
+    let build = || {
         good(bench.build(bakery).args(["--offline", "--force"]));
         assert_eq!(sum_of(&bench.output), bakery.image);
     };
