@@ -23,6 +23,8 @@ pub struct Looked {
     pub damaged: BTreeMap<String, String>,
     /// The first of the payload's files that is damaged, once they were looked at; empty if none is.
     pub payload: Option<String>,
+    /// What is wrong with the database, once it was checked; empty if nothing is.
+    pub database: Option<String>,
 }
 
 /// All disks with a medium.

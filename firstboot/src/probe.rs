@@ -19,6 +19,7 @@ const FILES: &[&str] = &[
     home::COPIED,
     cluster::ON_STATE,
     cluster::ON_DISK,
+    cluster::CHECKED,
     data_disk::DEVICES,
     address::LAST,
     k3s_config::CONFIG,
@@ -92,7 +93,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         payload_ran: at("/run/k3s").exists() || at(paths::LAST_START).exists(),
         ..Facts::default()
     };
-    look_at_home(&mut facts);
+    look_at_home(&mut facts, looked);
     facts
 }
 
@@ -110,7 +111,7 @@ fn shown() -> BTreeMap<String, String> {
 }
 
 /// What takes a look at the media themselves, and only as far as it is needed: the old copy on a card is left alone.
-fn look_at_home(facts: &mut Facts) {
+fn look_at_home(facts: &mut Facts, looked: &Looked) {
     let on_disk = home::of(facts).is_some_and(|home| home.moving.is_none() && matches!(home.place, Place::Disk(_)));
     if facts.attached().is_some() && !on_disk {
         facts.on_card = Some(moving::amount()).filter(|amount| *amount != Amount::default());
@@ -121,15 +122,15 @@ fn look_at_home(facts: &mut Facts) {
     if on_disk && !shown_from_disk {
         return;
     }
-    match bakelite_datastore::state(Path::new(cluster::DATABASE)) {
-        Ok(state) => {
-            facts.database = state.map(|state| Database { revision: state.revision, row: state.row });
-        }
-        // For the decision a damaged database is an empty one: k3s isn't started upon it where there was a cluster.
-        Err(error) => {
-            log::warn!("{}", words(&error));
-            facts.database = Some(Database::default());
-        }
+    let checked = looked.database.is_some();
+    facts.database = match bakelite_datastore::state(Path::new(cluster::DATABASE)) {
+        Ok(state) => state.map(|state| Database {
+            revision: state.revision,
+            row: state.row,
+            damage: looked.database.clone().unwrap_or_default(),
+            checked,
+        }),
+        Err(error) => Some(Database { damage: words(&error), checked, ..Database::default() }),
     }
 }
 

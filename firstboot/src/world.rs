@@ -129,6 +129,7 @@ impl World for Machine {
             Action::VerifyPayload { files } => {
                 self.looked.payload = Some(payload::first_damaged(&self.root, files));
             }
+            Action::CheckDatabase { path } => self.looked.database = Some(payload::damage(&self.at(path))),
             Action::PrepareDatabase { path, page_size } => {
                 return payload::prepare_database(&self.at(path), *page_size);
             }

@@ -68,6 +68,11 @@ pub enum Action {
         /// The files.
         files: Vec<PayloadFile>,
     },
+    /// Has SQLite check the database where k3s reads it, its -wal included; nothing of it is changed.
+    CheckDatabase {
+        /// The file.
+        path: String,
+    },
     /// Makes a database for a k3s that has none yet: empty, in WAL mode, with pages of so many bytes; durably.
     PrepareDatabase {
         /// The file; one that is there stays.

@@ -93,9 +93,17 @@ pub struct Amount {
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// Its revision; 0 for an empty one.
+    #[serde(default)]
     pub revision: u64,
     /// The name of its bootstrap row.
+    #[serde(default)]
     pub row: String,
+    /// Why it can't be used, as far as was looked; empty where nothing is known against it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub damage: String,
+    /// Whether SQLite has checked all of it in this pass.
+    #[serde(default)]
+    pub checked: bool,
 }
 
 /// The state of a placed file. A secret's value is no fact.

@@ -10,6 +10,7 @@ mod common;
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::{DUMMY, LAST};
+use bakelite_plan::cluster::CHECKED as DATABASE_CHECKED;
 use bakelite_plan::data_disk::DEVICES;
 use bakelite_plan::debris::VERIFIED;
 use bakelite_plan::facts::{Database, Dummy, Facts, Link, PlacedState};
@@ -45,6 +46,7 @@ struct Machine {
     secrets: usize,
     payload_checked: Option<String>,
     has_database: bool,
+    database_checked: bool,
     unclean: bool,
     /// The power goes after so many actions.
     fuse: Option<usize>,
@@ -75,7 +77,7 @@ impl Machine {
             hollow: self.hollow.clone(),
             waited: self.waited,
             payload_checked: self.payload_checked.clone(),
-            database: self.has_database.then(Database::default),
+            database: self.has_database.then(|| Database { checked: self.database_checked, ..Database::default() }),
             unclean: self.unclean,
             ..Facts::default()
         }
@@ -107,6 +109,7 @@ impl Machine {
             Action::RemoveDummy => self.dummy = None,
             Action::VerifyPayload { .. } => self.payload_checked = Some(String::new()),
             Action::PrepareDatabase { .. } => self.has_database = true,
+            Action::CheckDatabase { .. } => self.database_checked = true,
             Action::VerifyUnpacked { .. } | Action::Sync { .. } => {}
             other => panic!("{other:?} on a machine without a data disk"),
         }
@@ -115,6 +118,7 @@ impl Machine {
 
     fn power_cut(&mut self) {
         self.payload_checked = None;
+        self.database_checked = false;
         self.unclean = true;
         self.run.clear();
         self.placed.retain(|path, _| !path.starts_with("/run/"));
@@ -186,6 +190,7 @@ fn every_cut_ends_in_the_same_machine() {
                 machine.run.remove(CHANGED);
                 // A boot without a cut before it has nothing to verify.
                 machine.run.remove(VERIFIED);
+                machine.run.remove(DATABASE_CHECKED);
                 assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
                 assert_eq!(machine.placed, whole.placed);
                 assert_eq!(machine.secrets, 3, "cut at {first} and {second}");

@@ -343,7 +343,11 @@ impl Bench {
         let on_disk =
             home::of(&facts).is_some_and(|home| matches!(home.place, Place::Disk(_)) && home.moving.is_none());
         if !on_disk || !self.shown.is_empty() {
-            let revision = |text: String| Database { revision: text.parse().unwrap_or(0), row: "row".into() };
+            let revision = |text: String| Database {
+                revision: text.parse().unwrap_or(0),
+                row: "row".into(),
+                ..Database::default()
+            };
             facts.database = self.text(self.database()).map(revision);
         }
         facts
@@ -417,6 +421,7 @@ impl Bench {
             | Action::RemoveDummy
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }
+            | Action::CheckDatabase { .. }
             | Action::Sync { .. }
             | Action::Place(_) => {}
             Action::PrepareDatabase { .. } => {
