@@ -61,8 +61,8 @@ mod tests {
     fn complaint(code: Code, started: f64) -> Facts {
         let fault = Some(Fault::new(code, "words"));
         let start = LastStart { started, ended: Some(started + 5.0), fault, ..LastStart::default() };
-        let mut facts =
-            Facts { database: Some(Database { revision: 9, row: "/bootstrap/a".into() }), ..Facts::default() };
+        let database = Database { revision: 9, row: "/bootstrap/a".into(), ..Database::default() };
+        let mut facts = Facts { database: Some(database), ..Facts::default() };
         facts.files.insert(paths::LAST_START.into(), serde_json::to_string(&start).unwrap());
         facts
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn the_only_copy_of_the_keys_and_other_complaints_leave_everything_in_place() {
         let mut facts = complaint(Code::K3sFutureCertificates, 1.0);
-        facts.database = Some(Database { revision: 9, row: String::new() });
+        facts.database = Some(Database { revision: 9, ..Database::default() });
         assert!(matches!(decide(&facts, &settings(&json!({}))), Decision::Refuse(_)));
         assert!(matches!(decide(&complaint(Code::K3sClock, 1.0), &settings(&json!({}))), Decision::Done(_)));
         assert!(matches!(decide(&Facts::default(), &settings(&json!({}))), Decision::Done(_)));
