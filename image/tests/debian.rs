@@ -17,8 +17,7 @@ use bakelite_image::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, cho
 use bakelite_image::source::trust::TrustedKeys;
 
 /// On every board. liblzma5 is only opened at run time (by kmod, for modules compressed with xz): nothing depends on it.
-const PACKAGES: &str =
-    "e2fsprogs busybox-static kmod liblzma5 dhcpcd-base chrony dropbear-bin ca-certificates netbase nftables \
+const PACKAGES: &str = "e2fsprogs busybox-static kmod liblzma5 dhcpcd-base chrony dropbear-bin ca-certificates netbase nftables \
      tzdata";
 
 /// On x86_64 besides.

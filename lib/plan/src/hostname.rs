@@ -94,7 +94,17 @@ mod tests {
         let name = |serial: &str| expand("shop-{serial}", &machine(serial), "rpi4");
         assert_eq!(name("10000000a3b4c5d6"), "shop-10000000a3b4c5d6");
         assert_eq!(name("ABC 12/3"), "shop-abc-12-3");
-        for junk in ["", "None", "To Be Filled By O.E.M.", "0000000000000000", "Default string", "123456789", "XXXXXXXX", "Not Applicable", " EMPTY "] {
+        for junk in [
+            "",
+            "None",
+            "To Be Filled By O.E.M.",
+            "0000000000000000",
+            "Default string",
+            "123456789",
+            "XXXXXXXX",
+            "Not Applicable",
+            " EMPTY ",
+        ] {
             assert_eq!(name(junk), "shop-52540 0abcd01".replace(' ', ""), "{junk}");
         }
         let bare = Facts { machine_id: "0123456789abcdef0123456789abcdef".into(), ..Facts::default() };
