@@ -79,24 +79,12 @@ fn damaged_images_are_told_and_break_nothing() {
         u64::from_le_bytes(bytes) * 512
     };
     let (boot, slot) = (start(2), start(3));
-    let number = |at: u64, length: usize| {
-        let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes[..length], boot + at).unwrap();
-        u64::from_le_bytes(bytes)
-    };
-    let first_folder = boot + (number(14, 2) + number(16, 1) * number(36, 4)) * 512;
-    // The boot sector's numbers, the tables, the first folder, the squashfs's superblock, its tables' places, its content.
-    let places = [
-        boot + 11,
-        boot + 44,
-        boot + number(14, 2) * 512,
-        first_folder,
-        slot,
-        slot + 12,
-        slot + 40,
-        slot + 72,
-        slot + (1 << 20),
-    ];
+    let mut reserved = [0; 2];
+    file.read_exact_at(&mut reserved, boot + 14).unwrap();
+    let tables = boot + u64::from(u16::from_le_bytes(reserved)) * 512;
+    // The boot sector's numbers, the tables, the squashfs's superblock, its tables' places, its content.
+    let places =
+        [boot + 11, boot + 44, boot + number(14, 2) * 512, slot, slot + 12, slot + 40, slot + 72, slot + (1 << 20)];
     for place in places {
         for byte in [0x00, 0xff] {
             let mut before = [0; 4];
