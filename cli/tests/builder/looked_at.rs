@@ -83,8 +83,7 @@ fn damaged_images_are_told_and_break_nothing() {
     file.read_exact_at(&mut reserved, boot + 14).unwrap();
     let tables = boot + u64::from(u16::from_le_bytes(reserved)) * 512;
     // The boot sector's numbers, the tables, the squashfs's superblock, its tables' places, its content.
-    let places =
-        [boot + 11, boot + 44, boot + number(14, 2) * 512, slot, slot + 12, slot + 40, slot + 72, slot + (1 << 20)];
+    let places = [boot + 11, boot + 44, tables, slot, slot + 12, slot + 40, slot + 72, slot + (1 << 20)];
     for place in places {
         for byte in [0x00, 0xff] {
             let mut before = [0; 4];
