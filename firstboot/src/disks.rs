@@ -41,7 +41,7 @@ pub fn has_vanished(disks: &[Disk]) -> bool {
 }
 
 /// The name of the disk that this machine was booted from.
-fn boot_disk(root: &Path) -> String {
+pub fn boot_disk(root: &Path) -> String {
     let text = read_text(root.join(paths::MEDIUM.trim_start_matches('/'))).unwrap_or_default();
     let medium: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     medium["disk"].as_str().unwrap_or_default().into()

@@ -1,12 +1,15 @@
-//! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`.
+//! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`, and by
+//! the operator as `bakelite …`.
 //!
 //! `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
+mod config;
 mod disks;
 mod error;
 mod layers;
 mod moving;
+mod overlay;
 mod pass;
 mod payload;
 mod placed;
@@ -24,10 +27,24 @@ use std::path::Path;
 use std::process::ExitCode;
 use world::Machine;
 
+/// The name under which this program is the operator's command.
+const OPERATOR: &str = "bakelite";
+
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if words.first().is_some_and(|program| Path::new(program).file_name().is_some_and(|name| name == OPERATOR)) {
+        return match operate(&words[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}", bakelite_sys::words(&error));
+                ExitCode::FAILURE
+            }
+        };
+    }
     bakelite_sys::kmsg::start();
-    let command = std::env::args().nth(1).unwrap_or_default();
-    match run(&command) {
+    let command = words.get(1).copied().unwrap_or_default();
+    match run(command) {
         Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),
         Err(error) => {
             log::error!("{command}: {}", bakelite_sys::words(&error));
@@ -37,10 +54,31 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs early, and once more where a seal brought settings along: the machine has to be reachable as before.
+fn early(root: &Path) -> Result<Outcome, FirstbootError> {
+    overlay::look()?;
+    let settings = layers::settings(root)?;
+    let outcome = pass::run("early", EARLY, &mut Machine::new(root), &settings)?;
+    let again = layers::settings(root)?;
+    if again.appliance == settings.appliance {
+        return Ok(outcome);
+    }
+    pass::run("early", EARLY, &mut Machine::new(root), &again)
+}
+
+/// What the operator types on the machine.
+fn operate(words: &[&str]) -> Result<(), FirstbootError> {
+    match words {
+        ["config", rest @ ..] => config::run(rest),
+        ["facts" | "plan"] => run(words[0]).map(drop),
+        _ => Err(FirstbootError::UnknownWords(words.join(" "))),
+    }
+}
+
 fn run(command: &str) -> Result<Outcome, FirstbootError> {
     let root = Path::new("/");
     match command {
-        "early" => pass::run("early", EARLY, &mut Machine::new(root), &layers::settings(root)?),
+        "early" => early(root),
         "settle" => pass::run("settle", SETTLE, &mut Machine::new(root), &layers::settings(root)?),
         "born" => pass::run("born", BORN, &mut Machine::new(root), &layers::settings(root)?),
         "facts" => {

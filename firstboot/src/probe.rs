@@ -3,8 +3,12 @@
 use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
-use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
+use bakelite_plan::{
+    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, settings,
+};
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
+use bakelite_spec::secret;
 use bakelite_spec::status::paths;
 use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
 use std::collections::BTreeMap;
@@ -29,12 +33,19 @@ const FILES: &[&str] = &[
     k3s_config::quiet::REFUSED,
     paths::LAST_START,
     debris::VERIFIED,
+    certificates::RENEWED,
     payload::CACHE,
     payload::VERIFIED,
     payload::WRITTEN,
     k3s_config::CONTAINERD,
     paths::PAYLOAD_ENVIRONMENT,
+    paths::PROXY_ENVIRONMENT,
     bakelite_plan::placed::RECORD,
+    firewall::REFUSED,
+    firewall::ACCEPTED,
+    RULES,
+    paths::OVERLAY,
+    settings::OVERLAY_SEEN,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
     "/run/bakelite/hosts",
@@ -65,11 +76,18 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
             .map(|link| Link { name: link.name, mac: link.mac, path: link.path, carrier: link.carrier })
             .collect(),
         address: link::default_address(),
+        networks: link::networks(root),
         default_route: link::default_link(root).is_some(),
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
         files,
-        present: PRESENT.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
+        present: PRESENT
+            .iter()
+            .map(ToString::to_string)
+            .chain(names_in(at(secret::FOLDER)).into_iter().map(|name| format!("{}/{name}", secret::FOLDER)))
+            .filter(|path| is_there(&at(path)))
+            .chain(recorded)
+            .collect(),
         image_links: names_in(&images)
             .into_iter()
             .filter_map(|name| {

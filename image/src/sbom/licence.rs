@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HEAD: &str = "Format: https://x/copyright-format/1.0/\n\n";
+    const HEAD: &str = "Format: packaging-manuals/copyright-format/1.0/\n\n";
 
     fn expression(licences: &[&str]) -> String {
         let files: String =

@@ -145,6 +145,16 @@ pub enum Action {
     },
     /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
     Place(PlacedFile),
+    /// Replaces the firewall's rules, all at once. What nft refuses is noted with its words, and changes nothing.
+    LoadRules {
+        /// The rules, as nft reads them.
+        rules: String,
+    },
+    /// Takes addresses and routes off links whose settings have changed; dhcpcd, started again, gives them new ones.
+    ForgetAddresses {
+        /// The links' names.
+        links: Vec<String>,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

@@ -18,6 +18,7 @@ use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
 use bakelite_plan::k3s_config::{CHANGED, CONFIG};
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{Decision, EARLY, SETTLE, Step};
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::manifest::{Pass, PlacedFile};
 use common::settings;
 use serde_json::json;
@@ -91,6 +92,7 @@ impl Machine {
         match action.clone() {
             Action::Publish { path, text, .. } => drop(self.kept.insert(path, text)),
             Action::Tell { path, text, .. } => drop(self.run.insert(path, text)),
+            Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules)),
             Action::MakeSecret { path } | Action::MakeHostKey { path } => {
                 self.secrets += 1;
                 assert!(self.kept.insert(path.clone(), format!("secret {path}")).is_none(), "{path} was made twice");

@@ -8,6 +8,7 @@ mod damage;
 mod door;
 mod list;
 mod player;
+mod ports;
 mod runner;
 mod scenario;
 mod steps;

@@ -13,6 +13,7 @@ use bakelite_plan::identity::{Identity, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
 use std::collections::BTreeMap;
 
@@ -366,6 +367,7 @@ impl Bench {
                 }
             }
             Action::Tell { path, text, .. } => drop(self.run.insert(path.clone(), text.clone())),
+            Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules.clone())),
             Action::MakeSecret { path } | Action::MakeHostKey { path } => {
                 self.secrets += 1;
                 let text = format!("secret{}", self.secrets);
@@ -411,7 +413,8 @@ impl Bench {
             }
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::CopyHome { .. } => self.copy_home()?,
-            Action::Link { .. }
+            Action::ForgetAddresses { .. }
+            | Action::Link { .. }
             | Action::Unlink { .. }
             | Action::SetAside { .. }
             | Action::RemoveFolder { .. }
