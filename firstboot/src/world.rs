@@ -8,7 +8,7 @@ use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
 use bakelite_spec::status::{Report, paths};
 use bakelite_sys::link::STAND_IN;
-use bakelite_sys::{SysError, durable, machine, tool};
+use bakelite_sys::{SysError, durable, machine, notify, tool};
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub trait World {
     /// # Errors
     /// When it can't be done; it may then be done again.
     fn apply(&mut self, action: &Action) -> Result<Changed, FirstbootError>;
+    /// Says what is being done, to whoever watches: nobody listening is no reason to stop.
+    fn tell(&mut self, text: &str);
     /// Leaves the report for init and the screen.
     ///
     /// # Errors
@@ -145,6 +147,10 @@ impl World for Machine {
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,
         }
         Ok(Changed::Yes)
+    }
+
+    fn tell(&mut self, text: &str) {
+        let _ = notify::send(&format!("STATUS={text}"));
     }
 
     fn report(&mut self, report: &Report) -> Result<(), FirstbootError> {

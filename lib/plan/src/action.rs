@@ -133,3 +133,14 @@ pub enum Action {
     /// Takes the stand-in away.
     RemoveDummy,
 }
+
+impl Action {
+    /// Whether it does something to a medium: worth a word while it is done, as it may take its time.
+    pub fn touches_a_medium(&self) -> bool {
+        match self {
+            Self::Tell { .. } | Self::AwaitAddress { .. } | Self::MakeDummy { .. } | Self::RemoveDummy => false,
+            Self::Place(file) => !file.to.starts_with("/run/"),
+            _ => true,
+        }
+    }
+}

@@ -162,12 +162,13 @@ fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, amount: Am
     let revision = facts.database.as_ref().map_or(0, |database| database.revision);
     let wanted = Intent { format: FORMAT, act: Act::Promotion, from_epoch, disk: data.guid.clone(), revision };
     let intent = intended.filter(|intent| *intent == wanted);
-    let why = format!("the cluster ({words}) moves from the card to {}", disk.words());
     if intent.is_none() {
+        let why = format!("the cluster ({words}) is to move from the card to {}", disk.words());
         let actions = publish(facts, INTENT, json(&wanted), 0o600).into_iter().collect();
         return Decision::Run(why, actions);
     }
     if facts.file(COPIED) != Some(json(&wanted).as_str()) {
+        let why = format!("the cluster ({words}) moves from the card to {}", disk.words());
         return Decision::Run(why, vec![Action::CopyHome { amount }]);
     }
     let epoch = from_epoch + 1;
@@ -178,5 +179,5 @@ fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, amount: Am
     let switch = [publish(facts, HOME, json(&moving), 0o600), publish(facts, DISK_HOME, json(&on_disk), 0o600)];
     let last = publish(facts, HOME, json(&there), 0o600);
     let actions = switch.into_iter().chain([last]).flatten().collect();
-    Decision::Run(why, actions)
+    Decision::Run(format!("the copy is whole, and {} becomes the cluster's home", disk.words()), actions)
 }
