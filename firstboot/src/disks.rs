@@ -21,6 +21,8 @@ pub struct Looked {
     pub contents: BTreeMap<String, Content>,
     /// Why a partition can't be used, by its GUID.
     pub damaged: BTreeMap<String, String>,
+    /// The first of the payload's files that is damaged, once they were looked at; empty if none is.
+    pub payload: Option<String>,
 }
 
 /// All disks with a medium.

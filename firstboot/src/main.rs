@@ -8,6 +8,7 @@ mod error;
 mod layers;
 mod moving;
 mod pass;
+mod payload;
 mod placed;
 mod probe;
 mod sealing;

@@ -1,7 +1,7 @@
 //! Looks at the machine and changes nothing.
 
 use crate::disks::{self, Looked};
-use crate::{moving, placed, sealing};
+use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
 use bakelite_spec::records::Place;
@@ -26,7 +26,12 @@ const FILES: &[&str] = &[
     k3s_config::AUDIT_POLICY,
     k3s_config::tier::FIRST,
     k3s_config::quiet::REFUSED,
-    k3s_config::quiet::LAST_START,
+    paths::LAST_START,
+    debris::VERIFIED,
+    payload::CACHE,
+    payload::VERIFIED,
+    payload::WRITTEN,
+    k3s_config::CONTAINERD,
     paths::PAYLOAD_ENVIRONMENT,
     bakelite_plan::placed::RECORD,
     paths::HOSTNAME,
@@ -38,7 +43,7 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const SECRETS: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY];
+const PRESENT: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY, payload::STORE_ASIDE];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
 pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
@@ -63,7 +68,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
         files,
-        present: SECRETS.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
+        present: PRESENT.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
         image_links: names_in(&images)
             .into_iter()
             .filter_map(|name| {
@@ -73,6 +78,9 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
             .collect(),
         placed: placed::states(root),
         hollow: hollow(&at),
+        unclean: at(paths::UNCLEAN).exists(),
+        payload_checked: looked.payload.clone(),
+        store: files_of_payload::store(&at(payload::STORE)),
         memory: machine::memory(),
         slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,

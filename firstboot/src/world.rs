@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{moving, placed, probe, storage};
+use crate::{moving, payload, placed, probe, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -114,7 +114,7 @@ impl World for Machine {
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
             Action::SetAside { path } => return set_aside(&self.at(path)),
-            Action::RemoveUnpacked { path } => {
+            Action::RemoveFolder { path } => {
                 let path = self.at(path);
                 durable::remove_tree(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
@@ -127,6 +127,14 @@ impl World for Machine {
                 durable::remove_file(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
+            Action::VerifyUnpacked { path } => return payload::verify_unpacked(&self.at(path)),
+            Action::VerifyPayload { files } => {
+                self.looked.payload = Some(payload::first_damaged(&self.root, files));
+            }
+            Action::PrepareDatabase { path, page_size } => {
+                return payload::prepare_database(&self.at(path), *page_size);
+            }
+            Action::Sync { path } => durable::sync_file_system(&self.at(path))?,
             Action::Place(file) => return placed::place(&self.root, file),
             Action::Remove { path } => {
                 let path = self.at(path);

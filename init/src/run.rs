@@ -154,6 +154,7 @@ fn wait_for(child: Option<u32>) {
 fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
     if Path::new(shutdown::DIRTY).exists() {
         journal.say(What::Effect { text: "the last boot was not ended in order".into() });
+        durable::replace(paths::UNCLEAN, b"", 0o644)?;
     } else {
         durable::write_durable(shutdown::DIRTY, b"", 0o644)?;
     }

@@ -113,6 +113,32 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// Makes an empty database in WAL mode, durably; one that is there stays.
+///
+/// # Errors
+/// When it can't be made. Half a database is at no name that counts.
+pub fn prepare(path: &Path, page_size: u32) -> Result<(), DatastoreError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let half = beside(path, ".half");
+    for ending in ["", "-wal", "-shm", "-journal"] {
+        durable::remove_file(beside(&half, ending))?;
+        durable::remove_file(beside(path, ending))?;
+    }
+    let made = Connection::open(&half).and_then(|made| {
+        // A database without a page has no size of pages; VACUUM writes the first one.
+        made.execute_batch(&format!("PRAGMA page_size = {page_size}; VACUUM;"))?;
+        made.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        made.close().map_err(|(_, source)| source)
+    });
+    made.map_err(failed("making", &half))?;
+    File::open(&half)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| SysError::Write { path: half.clone(), source })?;
+    Ok(durable::publish(&half, path)?)
+}
+
 /// Copies a database by SQLite's own means, checks the copy and makes it durable; the revision of both.
 ///
 /// # Errors
@@ -203,6 +229,28 @@ mod tests {
         let names = bakelite_sys::names_in(folder.path());
         assert_eq!(names, ["copy.db", "state.db", "state.db-shm", "state.db-wal"]);
         assert_eq!(state(&to).unwrap().unwrap().revision, 40);
+    }
+
+    #[test]
+    fn a_prepared_database_keeps_its_pages_and_one_that_is_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        durable::replace(beside(&path, ".half"), b"of a cut before", 0o600).unwrap();
+        prepare(&path, 1024).unwrap();
+        assert_eq!(bakelite_sys::names_in(folder.path()), ["state.db"]);
+        assert_eq!(state(&path).unwrap(), Some(State::default()));
+        let connection = Connection::open(&path).unwrap();
+        let text =
+            |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, rusqlite::types::Value>(0)).unwrap();
+        connection.execute_batch("CREATE TABLE kine (id INTEGER); INSERT INTO kine VALUES (7); VACUUM;").unwrap();
+        assert_eq!(text("PRAGMA page_size"), rusqlite::types::Value::Integer(1024));
+        assert_eq!(text("PRAGMA journal_mode"), rusqlite::types::Value::Text("wal".into()));
+        drop(connection);
+        prepare(&path, 4096).unwrap();
+        assert_eq!(
+            Connection::open(&path).unwrap().query_row("SELECT id FROM kine", [], |row| row.get::<_, i64>(0)).unwrap(),
+            7
+        );
     }
 
     #[test]

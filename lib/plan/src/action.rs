@@ -1,6 +1,6 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
-use bakelite_spec::manifest::PlacedFile;
+use bakelite_spec::manifest::{PayloadFile, PlacedFile};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -53,9 +53,31 @@ pub enum Action {
         /// The folder.
         path: String,
     },
-    /// Removes a folder of programs that k3s has unpacked and unpacks again; durably.
-    RemoveUnpacked {
+    /// Removes a folder that whoever made it makes again; durably.
+    RemoveFolder {
         /// The folder.
+        path: String,
+    },
+    /// Compares all that k3s has unpacked with its checksums, and removes what differs; durably. k3s unpacks it again.
+    VerifyUnpacked {
+        /// The folder of all unpacked versions.
+        path: String,
+    },
+    /// Compares the payload's files with the hashes of the manifest.
+    VerifyPayload {
+        /// The files.
+        files: Vec<PayloadFile>,
+    },
+    /// Makes a database for a k3s that has none yet: empty, in WAL mode, with pages of so many bytes; durably.
+    PrepareDatabase {
+        /// The file; one that is there stays.
+        path: String,
+        /// A power of two.
+        page_size: u32,
+    },
+    /// Has a file system write all that it holds.
+    Sync {
+        /// Any path on it.
         path: String,
     },
     /// Removes a file if it is empty, durably.

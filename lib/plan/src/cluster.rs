@@ -10,9 +10,11 @@ use crate::facts::{Database, Facts};
 use crate::home::{self, json};
 use crate::identity;
 use crate::step::{Decision, publish};
-use bakelite_spec::appliance::Payload as Kind;
+use bakelite_spec::appliance::{K3sRole, Payload as Kind};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::{ClusterBorn, Datastore, FORMAT, k3s_version};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// State's copy.
 pub const ON_STATE: &str = "/var/lib/bakelite/cluster.json";
@@ -22,6 +24,35 @@ pub const ON_DISK: &str = "/disk/bakelite/cluster.json";
 pub const DATABASE: &str = "/var/lib/rancher/k3s/server/db/state.db";
 /// The record is written again when the database is so many revisions ahead: about an hour of an idle node.
 const REFRESH: u64 = 1_500;
+
+/// Keys of k3s's that can't be changed once a cluster is born, with what they are where they aren't set: they are in its
+/// certificates, addresses and rows.
+const IMMUTABLE: &[(&str, &str)] = &[
+    ("cluster-cidr", "10.42.0.0/16"),
+    ("cluster-domain", "cluster.local"),
+    ("secrets-encryption", "false"),
+    ("service-cidr", "10.43.0.0/16"),
+];
+
+/// What keeps the cluster's data, as the appliance has it.
+pub fn datastore(settings: &Settings) -> Datastore {
+    let k3s = &settings.appliance.k3s;
+    if k3s.role == K3sRole::Agent {
+        Datastore::None
+    } else if k3s.config.contains_key("datastore-endpoint") {
+        Datastore::External
+    } else if k3s.is_single_server() {
+        Datastore::Sqlite
+    } else {
+        Datastore::Etcd
+    }
+}
+
+fn immutable_keys(settings: &Settings) -> BTreeMap<String, String> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+    let config = &settings.appliance.k3s.config;
+    IMMUTABLE.iter().filter_map(|(key, _)| Some((key.to_string(), text(config.get(*key)?)))).collect()
+}
 
 fn copy(facts: &Facts, path: &str) -> Option<ClusterBorn> {
     serde_json::from_str(facts.file(path)?).ok()
@@ -56,6 +87,15 @@ pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
         let text = format!("this card has k3s {}, and the cluster ran with {} already", payload.version, born.k3s);
         return Decision::Refuse(Fault::new(Code::K3sOlder, text));
     }
+    let keys = immutable_keys(settings);
+    for (key, default) in IMMUTABLE {
+        let value = |keys: &BTreeMap<String, String>| keys.get(*key).cloned().unwrap_or_else(|| default.to_string());
+        let (is, was) = (value(&keys), value(&born.keys));
+        if is != was {
+            let text = format!("`k3s.config.{key}` is {is}, and the cluster was born with {was}");
+            return Decision::Refuse(Fault::new(Code::K3sKeyChanged, text));
+        }
+    }
     if born.datastore != Datastore::Sqlite {
         return Decision::Done("the cluster's data isn't in a database of this machine".into());
     }
@@ -81,11 +121,15 @@ pub fn born(facts: &Facts, settings: &Settings) -> Decision {
     if settings.manifest.payload.kind == Kind::None {
         return Decision::Skip("this image has no payload".into());
     }
-    let Some(database) = facts.database.clone().filter(|database| database.revision > 0) else {
-        return Decision::Skip("there is no database on this machine".into());
-    };
     let before = of(facts);
-    let text = format!("the cluster is born, and its database has revision {}", database.revision);
+    let database = facts.database.clone().unwrap_or_default();
+    let text = match datastore(settings) {
+        Datastore::Sqlite if database.revision == 0 => {
+            return Decision::Skip("there is no database on this machine".into());
+        }
+        Datastore::Sqlite => format!("the cluster is born, and its database has revision {}", database.revision),
+        Datastore::Etcd | Datastore::External | Datastore::None => "this machine belongs to a cluster".into(),
+    };
     Decision::of(record(facts, settings, before.as_ref(), &database), text.clone(), text)
 }
 
@@ -98,10 +142,11 @@ fn record(facts: &Facts, settings: &Settings, before: Option<&ClusterBorn>, data
         // A move changes the home's epoch first; a cut between the two is mended here.
         epoch: before.map_or(0, |born| born.epoch).max(home::of(facts).map_or(0, |home| home.epoch)),
         node: identity.node,
-        datastore: Datastore::Sqlite,
+        datastore: datastore(settings),
         row: database.row.clone(),
         revision: database.revision,
         k3s: version.clone(),
+        keys: immutable_keys(settings),
     };
     let fresh = before.filter(|before| {
         let same = ClusterBorn { revision: before.revision, ..now.clone() } == **before;

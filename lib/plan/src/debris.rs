@@ -4,6 +4,9 @@
 //! mends that, so its next start fails, and the one after it. An empty file in these places is never meant:
 //! certificates come back from the database (or, on a machine that never had a cluster, are made), programs are
 //! unpacked again, the kubelet makes its state files anew. A file with a single byte in it is not touched.
+//!
+//! After a boot that was not ended in order k3s's unpacked programs are compared with their checksums, too: k3s does
+//! that only while it unpacks them (k3s.md 2.1).
 
 use crate::Settings;
 use crate::action::Action;
@@ -17,6 +20,8 @@ const UNPACKED: &str = "/var/lib/rancher/k3s/data";
 
 /// The folders to look through for empty files, with all that is below them.
 pub const FOLDERS: &[&str] = &[TLS, CRED, UNPACKED];
+/// That what k3s has unpacked was verified in this boot.
+pub const VERIFIED: &str = "/run/bakelite/unpacked-verified";
 /// Single files that must not be empty.
 pub const FILES: &[&str] = &[
     "/etc/rancher/node/password",
@@ -40,11 +45,16 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     }
     let mut versions: Vec<&str> = below(UNPACKED).filter_map(|rest| Some(rest.split_once("/bin/")?.0)).collect();
     versions.dedup();
-    actions
-        .extend(versions.into_iter().map(|version| Action::RemoveUnpacked { path: format!("{UNPACKED}/{version}") }));
+    actions.extend(versions.into_iter().map(|version| Action::RemoveFolder { path: format!("{UNPACKED}/{version}") }));
     let files = facts.hollow.iter().filter(|path| FILES.contains(&path.as_str()));
     actions.extend(files.map(|path| Action::RemoveEmpty { path: path.clone() }));
     let count = facts.hollow.len();
+    if count == 0 && facts.unclean && !facts.has(VERIFIED) {
+        let verified = Action::Tell { path: VERIFIED.into(), text: String::new(), mode: 0o644 };
+        let actions = vec![Action::VerifyUnpacked { path: UNPACKED.into() }, verified];
+        let why = "the last boot was not ended in order: k3s's unpacked programs are compared with their checksums";
+        return Decision::Run(why.into(), actions);
+    }
     Decision::of(
         actions,
         "no file of k3s's was left empty by a pulled plug",

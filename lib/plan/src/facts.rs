@@ -33,6 +33,12 @@ pub struct Facts {
     pub placed: BTreeMap<String, PlacedState>,
     /// Empty files in the places that [`crate::debris`] names.
     pub hollow: Vec<String>,
+    /// Whether the boot before this one was not ended in order.
+    pub unclean: bool,
+    /// What became of comparing the payload's files with their hashes in this pass: empty, or the first that differs.
+    pub payload_checked: Option<String>,
+    /// What is to be seen of the container runtime's store.
+    pub store: Store,
     /// The memory that the kernel has, in bytes.
     pub memory: u64,
     /// k3s's data lies on an SD card, an eMMC or something behind USB.
@@ -57,6 +63,19 @@ pub struct Facts {
     pub database: Option<Database>,
     /// Whether k3s has run since the machine was switched on.
     pub payload_ran: bool,
+}
+
+/// The container runtime's store of images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Store {
+    /// There is none.
+    #[default]
+    Absent,
+    /// Its index can be read.
+    Whole,
+    /// Its index can't be read.
+    Damaged,
 }
 
 /// How much there is.

@@ -8,6 +8,7 @@ pub mod action;
 pub mod address;
 pub mod cluster;
 pub mod data_disk;
+pub mod database;
 pub mod debris;
 pub mod disk;
 pub mod facts;

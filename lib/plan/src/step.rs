@@ -3,7 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, cluster, data_disk, debris, home, identity, k3s_config, payload, placed, seal, settings,
+    Settings, address, cluster, data_disk, database, debris, home, identity, k3s_config, payload, placed, seal,
+    settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -94,6 +95,7 @@ pub const EARLY: &[Step] = &[
 pub const SETTLE: &[Step] = &[
     Step { name: "home", ends_the_pass: true, fails_as: None, decide: home::decide },
     Step { name: "integrity", ends_the_pass: true, fails_as: None, decide: cluster::integrity },
+    Step { name: "database", ends_the_pass: true, fails_as: None, decide: database::decide },
     Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },
     Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
     Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
@@ -102,7 +104,10 @@ pub const SETTLE: &[Step] = &[
 ];
 
 /// Once the payload is ready for the first time.
-pub const BORN: &[Step] = &[Step { name: "born", ends_the_pass: true, fails_as: None, decide: cluster::born }];
+pub const BORN: &[Step] = &[
+    Step { name: "written", ends_the_pass: true, fails_as: None, decide: payload::born },
+    Step { name: "born", ends_the_pass: true, fails_as: None, decide: cluster::born },
+];
 
 /// A file that a step wants on a medium: nothing to do where it is like that.
 pub(crate) fn publish(facts: &Facts, path: &str, text: String, mode: u32) -> Option<Action> {

@@ -11,7 +11,8 @@ use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::{DUMMY, LAST};
 use bakelite_plan::data_disk::DEVICES;
-use bakelite_plan::facts::{Dummy, Facts, Link, PlacedState};
+use bakelite_plan::debris::VERIFIED;
+use bakelite_plan::facts::{Database, Dummy, Facts, Link, PlacedState};
 use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
 use bakelite_plan::k3s_config::{CHANGED, CONFIG};
 use bakelite_plan::settings::HOST_KEY;
@@ -42,6 +43,9 @@ struct Machine {
     address: Option<(String, std::net::IpAddr)>,
     waited: u64,
     secrets: usize,
+    payload_checked: Option<String>,
+    has_database: bool,
+    unclean: bool,
     /// The power goes after so many actions.
     fuse: Option<usize>,
     actions: usize,
@@ -70,6 +74,9 @@ impl Machine {
             placed: self.placed.keys().map(|path| (path.clone(), PlacedState::Same)).collect(),
             hollow: self.hollow.clone(),
             waited: self.waited,
+            payload_checked: self.payload_checked.clone(),
+            database: self.has_database.then(Database::default),
+            unclean: self.unclean,
             ..Facts::default()
         }
     }
@@ -88,7 +95,7 @@ impl Machine {
             }
             Action::Link { path, target } => drop(self.links.insert(path, target)),
             Action::Unlink { path } => drop(self.links.remove(&path)),
-            Action::SetAside { path } | Action::RemoveUnpacked { path } | Action::RemoveEmpty { path } => {
+            Action::SetAside { path } | Action::RemoveFolder { path } | Action::RemoveEmpty { path } => {
                 self.hollow.retain(|hollow| !hollow.starts_with(&path));
             }
             Action::Place(file) => drop(self.placed.insert(file.to, file.from)),
@@ -98,12 +105,17 @@ impl Machine {
                 self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
             }
             Action::RemoveDummy => self.dummy = None,
+            Action::VerifyPayload { .. } => self.payload_checked = Some(String::new()),
+            Action::PrepareDatabase { .. } => self.has_database = true,
+            Action::VerifyUnpacked { .. } | Action::Sync { .. } => {}
             other => panic!("{other:?} on a machine without a data disk"),
         }
         Ok(())
     }
 
     fn power_cut(&mut self) {
+        self.payload_checked = None;
+        self.unclean = true;
         self.run.clear();
         self.placed.retain(|path, _| !path.starts_with("/run/"));
         self.dummy = None;
@@ -172,6 +184,8 @@ fn every_cut_ends_in_the_same_machine() {
                 machine.run_to_end(&settings);
                 // Whether a running payload has to be started again; after a cut none runs.
                 machine.run.remove(CHANGED);
+                // A boot without a cut before it has nothing to verify.
+                machine.run.remove(VERIFIED);
                 assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
                 assert_eq!(machine.placed, whole.placed);
                 assert_eq!(machine.secrets, 3, "cut at {first} and {second}");
@@ -262,7 +276,7 @@ fn what_a_pulled_plug_left_empty_goes_and_tls_goes_before_cred() {
         [
             Action::SetAside { path: "/var/lib/rancher/k3s/server/tls".into() },
             Action::SetAside { path: "/var/lib/rancher/k3s/server/cred".into() },
-            Action::RemoveUnpacked { path: "/var/lib/rancher/k3s/data/0123".into() },
+            Action::RemoveFolder { path: "/var/lib/rancher/k3s/data/0123".into() },
             Action::RemoveEmpty { path: "/var/lib/kubelet/cpu_manager_state".into() },
         ]
     );

@@ -4,6 +4,7 @@
 //! secret, so that they can be shown to anybody.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The format of all records here.
 pub const FORMAT: u32 = 1;
@@ -97,6 +98,9 @@ pub struct ClusterBorn {
     pub revision: u64,
     /// The k3s version that it ran with last.
     pub k3s: String,
+    /// The keys of k3s's configuration that can't be changed any more, as JSON, where they are set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, String>,
 }
 
 impl ClusterBorn {
@@ -151,6 +155,7 @@ mod tests {
             row: String::new(),
             revision,
             k3s: "v1.36.2+k3s1".into(),
+            keys: BTreeMap::new(),
         }
     }
 

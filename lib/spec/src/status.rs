@@ -18,6 +18,8 @@ pub mod paths {
     pub const PAYLOAD_ENVIRONMENT: &str = "/run/bakelite/payload.env";
     /// How the payload's last start went; the same name below [`STATE`].
     pub const LAST_START: &str = "/run/bakelite/last-start.json";
+    /// There, if the boot before this one was not ended in order; by init.
+    pub const UNCLEAN: &str = "/run/bakelite/unclean";
     /// What firstboot's last pass decided, for the screen and for init.
     pub const REPORT: &str = "/run/bakelite/report.json";
     /// The node's name, by firstboot.

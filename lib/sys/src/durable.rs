@@ -131,6 +131,15 @@ pub fn make_folder(path: impl AsRef<Path>) -> Result<(), SysError> {
     std::fs::create_dir_all(path).map_err(|source| SysError::Change { path: path.into(), source })
 }
 
+/// Sets the permission bits of a file or folder.
+///
+/// # Errors
+/// When it isn't there or isn't ours.
+pub fn set_mode(path: &Path, mode: u32) -> Result<(), SysError> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+        .map_err(|source| SysError::Change { path: path.into(), source })
+}
+
 /// Removes a file; one that isn't there is no error.
 ///
 /// # Errors

@@ -24,6 +24,8 @@ use serde_json::{Map, Value};
 pub const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 /// The kubelet's part that has no flags (k3s.md 5.3: files of this folder in lexical order, k3s's own first).
 pub const KUBELET: &str = "/var/lib/rancher/k3s/agent/etc/kubelet.conf.d/50-bakelite.conf";
+/// containerd's part (k3s.md 5.7).
+pub const CONTAINERD: &str = "/var/lib/rancher/k3s/agent/etc/containerd/config-v3.toml.d/50-bakelite.toml";
 /// What the API server writes into its audit log.
 pub const AUDIT_POLICY: &str = "/etc/rancher/k3s/audit-policy.yaml";
 /// Tells init that the payload reads something new, and has to be started again if it runs.
@@ -45,6 +47,15 @@ rules:
 - level: Metadata
 ";
 
+/// Layers are on the medium before containerd says that they are (containerd #10284; k3s.md 3.6): without it a pulled
+/// plug leaves images full of empty files, and pulling them again doesn't mend it.
+const SYNC_LAYERS: &str = "\
+# Written by bakelite: unpacked layers are written out before they count.
+version = 3
+[plugins.'io.containerd.service.v1.diff-service']
+  sync_fs = true
+";
+
 /// Decides about the configuration.
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     if settings.manifest.payload.kind == Kind::None {
@@ -58,6 +69,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     let audited = k3s.hardened && k3s.role == bakelite_spec::appliance::K3sRole::Server;
     let read_at_start: Vec<Action> = [
         publish(facts, KUBELET, keys::kubelet(settings, &tuning), 0o600),
+        publish(facts, CONTAINERD, SYNC_LAYERS.into(), 0o600),
         audited.then(|| publish(facts, AUDIT_POLICY, AUDIT_RULES.into(), 0o600)).flatten(),
         publish(facts, CONFIG, render(&config), 0o600),
     ]

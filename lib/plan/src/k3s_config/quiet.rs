@@ -11,12 +11,10 @@ use crate::facts::Facts;
 use crate::step::publish;
 use bakelite_spec::appliance::Quiet as Wish;
 use bakelite_spec::fault::Code;
-use bakelite_spec::status::LastStart;
+use bakelite_spec::status::{LastStart, paths};
 
 /// The k3s version that refused the profile, on state.
 pub const REFUSED: &str = "/var/lib/bakelite/quiet-refused";
-/// How the last start went, on state.
-pub const LAST_START: &str = "/var/lib/bakelite/last-start.json";
 /// Arguments of the API server. Both gates together: with the first alone it does not start.
 pub const API_SERVER: &[&str] = &[
     "feature-gates=APIServerIdentity=false,UnknownVersionInteroperabilityProxy=false",
@@ -66,7 +64,7 @@ pub fn of(facts: &Facts, settings: &Settings) -> Quiet {
 /// Whether the last start ended because of the profile.
 fn was_refused(facts: &Facts) -> bool {
     facts
-        .file(LAST_START)
+        .file(paths::LAST_START)
         .and_then(|text| serde_json::from_str::<LastStart>(text).ok())
         .and_then(|start| start.fault)
         .is_some_and(|fault| fault.code == Code::K3sRefusesQuiet)

@@ -198,7 +198,7 @@ fn quiet_goes_with_agents_by_half_and_not_at_all_where_k3s_refuses_it() {
 
     let mut refused = machine(4000);
     let start = r#"{"started":1.0,"ready-at":null,"ended":2.0,"status":0,"signal":null,"fault":{"code":"k3s-refuses-quiet","who":"wait","text":"x","hint":"x"}}"#;
-    refused.files.insert(quiet::LAST_START.into(), start.into());
+    refused.files.insert(paths::LAST_START.into(), start.into());
     let settings = settings(json!({}));
     assert!(!file(&refused, &settings, CONFIG).contains("feature-gates"));
     assert_eq!(file(&refused, &settings, quiet::REFUSED), "v1.36.2+k3s1\n");

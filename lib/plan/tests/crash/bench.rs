@@ -410,12 +410,20 @@ impl Bench {
             Action::Link { .. }
             | Action::Unlink { .. }
             | Action::SetAside { .. }
-            | Action::RemoveUnpacked { .. }
+            | Action::RemoveFolder { .. }
             | Action::RemoveEmpty { .. }
             | Action::AwaitAddress { .. }
             | Action::MakeDummy { .. }
             | Action::RemoveDummy
+            | Action::VerifyUnpacked { .. }
+            | Action::VerifyPayload { .. }
+            | Action::Sync { .. }
             | Action::Place(_) => {}
+            Action::PrepareDatabase { .. } => {
+                if self.text(self.database()).is_none() {
+                    self.publish(self.database(), "0")?;
+                }
+            }
         }
         Ok(())
     }
@@ -509,7 +517,7 @@ impl Bench {
         }
         // The other steps of settle know nothing of media; convergence.rs cuts them.
         let steps: Vec<Step> =
-            SETTLE.iter().filter(|step| matches!(step.name, "home" | "integrity")).copied().collect();
+            SETTLE.iter().filter(|step| matches!(step.name, "home" | "integrity" | "database")).copied().collect();
         let (decisions, goes_on) = self.pass(&steps)?;
         all.extend(decisions);
         if goes_on {
@@ -522,7 +530,7 @@ impl Bench {
     fn run_k3s(&mut self) -> Result<(), Cut> {
         self.ran = true;
         let path = self.database();
-        let found = self.text(path).and_then(|text| text.parse::<u64>().ok());
+        let found = self.text(path).and_then(|text| text.parse::<u64>().ok()).filter(|revision| *revision > 0);
         let Some(found) = found else {
             self.lost += usize::from(self.revision > 0);
             self.publish(path, "10")?;
