@@ -39,20 +39,26 @@ fn main() -> ExitCode {
 
 fn run(command: &str) -> Result<Outcome, FirstbootError> {
     let root = Path::new("/");
+    let after_early = || Machine::new(root, Looked::by_early(root));
     match command {
-        "early" => pass::run("early", EARLY, &mut Machine::new(root), &layers::settings(root)?),
-        "settle" => pass::run("settle", SETTLE, &mut Machine::new(root), &layers::settings(root)?),
-        "born" => pass::run("born", BORN, &mut Machine::new(root), &layers::settings(root)?),
+        "early" => {
+            let mut machine = Machine::new(root, Looked::default());
+            let outcome = pass::run("early", EARLY, &mut machine, &layers::settings(root)?)?;
+            machine.leave_looks()?;
+            Ok(outcome)
+        }
+        "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
+        "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
         "facts" => {
             println!(
                 "{}",
-                serde_json::to_string_pretty(&probe::facts(root, &Looked::default(), 0))
+                serde_json::to_string_pretty(&probe::facts(root, &Looked::by_early(root), 0))
                     .map_err(FirstbootError::WriteReport)?
             );
             Ok(Outcome::GoOn)
         }
         "plan" => {
-            let (facts, settings) = (probe::facts(root, &Looked::default(), 0), layers::settings(root)?);
+            let (facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
             print!("{}", forecast::text(&facts, &settings));
             Ok(Outcome::GoOn)
         }

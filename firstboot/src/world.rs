@@ -53,9 +53,14 @@ pub struct Machine {
 const TOOL_LIMIT: Duration = Duration::from_secs(60);
 
 impl Machine {
-    /// The machine below a root, `/` but in tests.
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.into(), looked: Looked::default(), waited: 0 }
+    /// The machine below a root, `/` but in tests, and what was looked at already.
+    pub fn new(root: &Path, looked: Looked) -> Self {
+        Self { root: root.into(), looked, waited: 0 }
+    }
+
+    /// Leaves what was looked at for the passes to come.
+    pub fn leave_looks(&self) -> Result<(), FirstbootError> {
+        Ok(self.looked.leave(&self.root)?)
     }
 
     fn at(&self, path: &str) -> PathBuf {

@@ -5,7 +5,7 @@
 use crate::look::{debugfs, entry, table};
 use crate::steps::Damage;
 use anyhow::{Context, Result, bail, ensure};
-use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::gpt::Entry;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};

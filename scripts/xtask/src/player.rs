@@ -185,7 +185,7 @@ impl<'a> Player<'a> {
         let hardware = Hardware { record: Some(false), ..self.scenario.machine.clone() };
         for [boot, disk] in outcome.samples {
             self.media.boot = boot;
-            std::fs::rename(disk, self.media.disk(&wanted.disk))?;
+            media::copy_sparse(&disk, &self.media.disk(&wanted.disk), 0)?;
             self.boot(&hardware)?;
             self.expect(&Watch { event: "ready".into(), with: Default::default(), containing: Default::default(), within: 300.0 })?;
             self.switch_off()?;
