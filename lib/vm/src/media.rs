@@ -8,6 +8,7 @@ use bakelite_spec::quantity::Size;
 use rustix::fs::SeekFrom as Sparse;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// How a medium is attached.
@@ -119,29 +120,44 @@ pub(crate) fn join(media: &[&Path], to: &Path) -> Result<Vec<(u64, u64)>, VmErro
     Ok(places)
 }
 
-/// Copies what is in a file to a place of another one, which then has at least a size; the length of the copied one.
-fn copy_behind(from: &Path, target: &mut File, start: u64, size: u64) -> Result<u64, VmError> {
+/// Copies a part of a file into a new one.
+///
+/// # Errors
+/// When one of the files can't be read or written.
+pub fn copy_part(from: &Path, start: u64, length: u64, to: &Path) -> Result<(), VmError> {
     let mut source = File::open(from).map_err(at_file("opening", from))?;
-    copy_data(&mut source, target, start, size).map_err(at_file("copying", from))
+    let mut target = File::create(to).map_err(at_file("making", to))?;
+    target.set_len(length).map_err(at_file("making", to))?;
+    copy_data(&mut source, start..start + length, &mut target, 0).map_err(at_file("copying", from))
 }
 
-fn copy_data(source: &mut File, target: &mut File, place: u64, size: u64) -> io::Result<u64> {
-    let length = source.metadata()?.len();
-    target.set_len((place + length).max(size))?;
-    let mut at = 0;
-    while at < length {
+/// Copies what is in a file to a place of another one, which then has at least a size; the length of the copied one.
+fn copy_behind(from: &Path, target: &mut File, place: u64, size: u64) -> Result<u64, VmError> {
+    let mut copy = || {
+        let mut source = File::open(from)?;
+        let length = source.metadata()?.len();
+        target.set_len((place + length).max(size))?;
+        copy_data(&mut source, 0..length, target, place)?;
+        Ok(length)
+    };
+    copy().map_err(at_file("copying", from))
+}
+
+fn copy_data(source: &mut File, part: Range<u64>, target: &mut File, place: u64) -> io::Result<()> {
+    let mut at = part.start;
+    while at < part.end {
         let start = match rustix::fs::seek(&*source, Sparse::Data(at)) {
-            Ok(start) => start,
-            Err(rustix::io::Errno::NXIO) => break,
+            Ok(start) if start < part.end => start,
+            Ok(_) | Err(rustix::io::Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         };
-        let end = rustix::fs::seek(&*source, Sparse::Hole(start))?;
+        let end = rustix::fs::seek(&*source, Sparse::Hole(start))?.min(part.end);
         source.seek(SeekFrom::Start(start))?;
-        target.seek(SeekFrom::Start(place + start))?;
+        target.seek(SeekFrom::Start(place + start - part.start))?;
         io::copy(&mut source.by_ref().take(end - start), target)?;
         at = end;
     }
-    Ok(length)
+    Ok(())
 }
 
 /// Makes an empty file of a size.
@@ -189,5 +205,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&to).unwrap().len(), 64 << 20);
         assert_eq!(join(&[&to, &from], &folder.path().join("c")).unwrap(), [(0, 64 << 20), (64 << 20, 64 << 20)]);
         assert!(std::fs::read(folder.path().join("c")).unwrap() == [&a[..], &a[..]].concat());
+        copy_part(&from, 19 << 20, 2 << 20, &to).unwrap();
+        assert!(std::fs::read(&to).unwrap() == a[19 << 20..21 << 20]);
     }
 }

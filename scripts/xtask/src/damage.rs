@@ -121,6 +121,7 @@ mod tests {
     use super::*;
     use crate::door;
     use crate::look::Volume;
+    use bakelite_disk::gpt::Table;
     use bakelite_spec::layout;
     use bakelite_spec::quantity::Size;
     use std::path::PathBuf;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_disk::{born::Born, data};
 use bakelite_spec::layout::{Role, SECTOR};
+use bakelite_vm::media::copy_part;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub const DATABASE: &str = "/rancher/k3s/server/db/state.db";
 pub struct Volume {
     medium: PathBuf,
     start: u64,
+    length: u64,
 }
 
 /// The partition table of a medium.
@@ -61,7 +63,11 @@ impl Volume {
 
     fn of(medium: &Path, role: Role) -> Result<Self> {
         let mut file = File::open(medium).with_context(|| format!("opening {}", medium.display()))?;
-        Ok(Self { medium: medium.into(), start: entry(&mut file, role)?.start() })
+        Ok(Self::at(medium, &entry(&mut file, role)?))
+    }
+
+    fn at(medium: &Path, entry: &Entry) -> Self {
+        Self { medium: medium.into(), start: entry.start(), length: entry.length() }
     }
 
     /// The state partition once it is born; `None` before.
@@ -69,7 +75,7 @@ impl Volume {
         let mut file = File::open(medium)?;
         let Ok(entry) = entry(&mut file, Role::State) else { return Ok(None) };
         let born = Born::read(&mut file, entry.start(), entry.length()).context("reading the born record")?;
-        Ok(born.map(|_| Self { medium: medium.into(), start: entry.start() }))
+        Ok(born.map(|_| Self::at(medium, &entry)))
     }
 
     /// The data partition of a disk, once it is born; `None` before.
@@ -77,23 +83,20 @@ impl Volume {
         let mut file = File::open(disk).with_context(|| format!("opening {}", disk.display()))?;
         let sectors = file.metadata()?.len() / SECTOR;
         let found = data::find(&mut file, sectors).context("reading the data disk")?;
-        Ok(found.filter(|found| found.born).map(|found| Self { medium: disk.into(), start: found.entry.start() }))
+        Ok(found.filter(|found| found.born).map(|found| Self::at(disk, &found.entry)))
     }
 
     fn target(&self) -> String {
         format!("{}?offset={}", self.medium.display(), self.start)
     }
 
-    /// Plays the journal and repairs what needs no person, as the machine itself would.
-    pub fn repair(&self) -> Result<()> {
-        let run = || door::end_of(&tool("e2fsck")?, &["-p", &self.target()]);
-        let (mut status, mut words) = run()?;
-        // Once it has played the journal of a part of a file it can't open that part again, and says so.
-        if words.contains("while trying to re-open") {
-            (status, words) = run()?;
-        }
+    /// A copy in a file of its own with its journal played and repaired where that needs no person, as at a boot.
+    pub fn repaired(&self, copy: &Path) -> Result<Self> {
+        // e2fsck can play a journal only where a file system is all of a file.
+        copy_part(&self.medium, self.start, self.length, copy)?;
+        let (status, words) = door::end_of(&tool("e2fsck")?, &["-p", &copy.display().to_string()])?;
         ensure!(status <= 1, "e2fsck -p ends with {status}: {}", words.trim());
-        Ok(())
+        Ok(Self { medium: copy.into(), start: 0, length: self.length })
     }
 
     /// That nothing at all is wrong with it.

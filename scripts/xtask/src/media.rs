@@ -110,7 +110,9 @@ impl Media {
 
     /// Looks whether a file is as expected.
     pub fn file(&mut self, wanted: &StateFile) -> Result<()> {
-        let found = self.volume(wanted.disk.as_deref())?.file(&wanted.path)?;
+        // What was written last may still be in the journal.
+        let volume = self.volume(wanted.disk.as_deref())?.repaired(&self.folder.join("checked.img"))?;
+        let found = volume.file(&wanted.path)?;
         let Some(bytes) = found else {
             ensure!(wanted.absent, "{} is not there", wanted.path);
             return Ok(());
@@ -131,19 +133,10 @@ impl Media {
     /// Checks a file system and the database in it. After a pulled plug that is done with a copy, repaired as at a boot.
     pub fn check(&mut self, wanted: &Check) -> Result<()> {
         let disk = wanted.disk.as_deref();
-        let copy = self.folder.join("checked.img");
-        let volume = if wanted.in_order {
-            self.volume(disk)?
-        } else {
-            let medium = disk.map_or_else(|| self.boot.clone(), |name| self.disk(name));
-            copy_sparse(&medium, &copy, 0)?;
-            let volume = match disk {
-                None => Volume::state(&copy)?,
-                Some(name) => Volume::data(&copy)?.with_context(|| format!("{name} is no finished data disk"))?,
-            };
-            volume.repair()?;
-            volume
-        };
+        let mut volume = self.volume(disk)?;
+        if !wanted.in_order {
+            volume = volume.repaired(&self.folder.join("checked.img"))?;
+        }
         volume.is_clean()?;
         if wanted.database {
             let revision = volume.revision()?.with_context(|| format!("there is no {}", look::DATABASE))?;

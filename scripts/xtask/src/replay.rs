@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::media::copy_sparse;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -200,19 +200,22 @@ impl Base {
 }
 
 fn token(boot: &Path) -> Result<Option<Vec<u8>>> {
-    Volume::born_state(boot)?.map_or(Ok(None), |volume| volume.file("/bakelite/token"))
+    let copy = boot.with_extension("state");
+    let state = Volume::born_state(boot)?.map(|volume| volume.repaired(&copy)).transpose()?;
+    state.map_or(Ok(None), |volume| volume.file("/bakelite/token"))
 }
 
 /// What must hold whenever the plug is pulled.
 fn inspect(media: &Copy, known: &Known) -> Result<()> {
-    (&media.boot).flush()?;
-    let state = Volume::born_state(&media.paths[0]).context("the card")?;
-    let data = Volume::data(&media.paths[1]).context("the disk")?;
-    for (volume, what) in [(&state, "the card"), (&data, "the disk")] {
-        if let Some(volume) = volume {
-            volume.repair().and_then(|()| volume.is_clean()).context(what)?;
-        }
-    }
+    let whole = |volume: Option<Volume>, medium: &Path| -> Result<Option<Volume>> {
+        let Some(volume) = volume else { return Ok(None) };
+        let volume = volume.repaired(&medium.with_extension("volume"))?;
+        volume.is_clean()?;
+        Ok(Some(volume))
+    };
+    let [boot, disk] = &media.paths;
+    let state = Volume::born_state(boot).and_then(|volume| whole(volume, boot)).context("the card")?;
+    let data = Volume::data(disk).and_then(|volume| whole(volume, disk)).context("the disk")?;
     let Some(state) = state else {
         ensure!(known.token.is_none(), "the state partition isn't born any more");
         return Ok(());

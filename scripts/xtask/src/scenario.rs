@@ -165,7 +165,7 @@ fn each(entry: &Value) -> Vec<Result<Value>> {
     let one = |(name, words): (&String, &Value)| {
         let words = words.as_str().context("`each` is a table of names and words")?;
         let quoted = serde_json::to_string(words)?;
-        let text = entry.to_string().replace("$words", quoted.trim_matches('"'));
+        let text = entry.to_string().replace("$words", &quoted[1..quoted.len() - 1]);
         let mut one: Value = serde_json::from_str(&text)?;
         if let Some(fields) = one.as_object_mut() {
             fields.remove("each");
