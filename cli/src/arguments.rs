@@ -76,6 +76,11 @@ pub enum Command {
     },
     /// Bake an image
     Build(Build),
+    /// Prove an image by named rules; exit status 1: one failed, 3: a check could not be made
+    Lint {
+        /// The image, its .zst, or a device
+        image: PathBuf,
+    },
     /// Boot an image in QEMU; the image itself isn't changed
     Run(Run),
 }

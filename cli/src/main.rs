@@ -1,9 +1,11 @@
 //! The counter: the `bakelite` command. Arguments in; words, progress and exit codes out; no logic.
 //!
-//! Exit status: 0 done, 1 it could not be done, 2 the arguments or the configuration are wrong.
+//! Exit status: 0 done, 1 it could not be done (lint: a rule failed), 2 the arguments or the configuration are wrong,
+//! 3 lint could not make every check.
 
 mod arguments;
 mod explain;
+mod lint;
 mod progress;
 mod run;
 mod simulate;
@@ -27,8 +29,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let screen = Screen::new(arguments.json);
     match execute(arguments.command, &screen) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(CommandError::Build(BuildError::Config { findings })) => {
             screen.findings(&findings);
             ExitCode::from(2)
@@ -49,8 +50,8 @@ enum CommandError {
     Machine(#[from] VmError),
 }
 
-/// Does as told; `false` when nothing went wrong, but what was waited for didn't happen.
-fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
+/// Does as told. Nothing may have gone wrong, and yet what was waited for didn't happen, or a rule doesn't hold.
+fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> {
     match command {
         Command::New { list: true, .. } => {
             for (name, _) in boards::BOARDS {
@@ -103,9 +104,13 @@ fn execute(command: Command, screen: &Screen) -> Result<bool, CommandError> {
             screen.line(&format!("{}: {files} files, {}, are in the cache", path.display(), Size(bytes).human()));
         }
         Command::Build(build) => build_image(build, screen)?,
-        Command::Run(arguments) => return Ok(run::run(&arguments, screen)?),
+        Command::Lint { image } => return Ok(lint::lint(&image, screen)),
+        Command::Run(arguments) => {
+            let happened = run::run(&arguments, screen)?;
+            return Ok(if happened { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
     }
-    Ok(true)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn options(inputs: Inputs) -> Options {

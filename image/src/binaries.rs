@@ -56,7 +56,7 @@ impl Binaries {
 fn program(folder: &std::path::Path, name: &'static str, arch: &'static str) -> Result<Blob, BuildError> {
     let path = folder.join(name);
     match std::fs::metadata(&path) {
-        Ok(found) if found.is_file() => Ok(Blob::File { path, length: found.len() }),
+        Ok(found) if found.is_file() => Blob::file(path.clone()).map_err(io_error("reading", path)),
         _ => Err(BuildError::MissingBinary { name, arch, folder: folder.into() }),
     }
 }

@@ -120,7 +120,9 @@ mod tests {
         let text = "board: qemu-x86_64\nk3s:\n  config:\n    node-name: x\n";
         let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();
         assert!(
-            findings.iter().any(|finding| finding.to_string().starts_with("a.yaml:3:3: k3s.config: sets node-name")),
+            findings
+                .iter()
+                .any(|finding| finding.to_string().starts_with("a.yaml:4:5: k3s.config.node-name: is chosen")),
             "{findings:?}"
         );
     }

@@ -64,6 +64,9 @@ pub enum BuildError {
         /// Its name.
         name: String,
     },
+    /// A file that goes into the image was changed meanwhile.
+    #[error("{} was changed while the image was built; build again", .0.display())]
+    FileChanged(PathBuf),
     /// k3s's release site doesn't have the release, or can't be reached.
     #[error(
         "{site} doesn't answer that it has k3s {version}; the release's files can also be given as a folder, with `k3s.files`"
@@ -107,9 +110,6 @@ pub enum BuildError {
     /// Deciding about the boot partition.
     #[error(transparent)]
     Boot(#[from] MissingFile),
-    /// Writing the system partition.
-    #[error("writing the system partition")]
-    Squashfs(#[from] backhand::BackhandError),
     /// Writing the partition table.
     #[error("writing the partition table")]
     Table(#[from] DiskError),

@@ -1,12 +1,10 @@
 //! The payload of an image: k3s's release files, the rehearsal stand-in, or nothing; where it lies, and its hashes.
 
 use crate::error::{BuildError, io_error};
-use crate::source::digest::{Hashing, Sha256};
 use crate::tree::Blob;
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::manifest::{PayloadFile, PayloadManifest};
 use bakelite_spec::status::paths;
-use std::io;
 
 /// A payload with its bytes.
 #[derive(Clone, Debug)]
@@ -30,7 +28,8 @@ pub fn none() -> Payload {
 /// When it can't be read.
 pub fn rehearsal(program: Blob) -> Result<Payload, BuildError> {
     let path = format!("{}/payload/rehearsal-k3s", paths::LIBRARY);
-    let (sha256, size) = sum(&program)?;
+    let sha256 = program.sum().map_err(io_error("reading", "the program rehearsal-k3s"))?;
+    let size = program.length();
     let file = PayloadFile { path: path.clone(), size, sha256: sha256.to_string(), images: false };
     let manifest = PayloadManifest {
         kind: Kind::Rehearsal,
@@ -39,17 +38,6 @@ pub fn rehearsal(program: Blob) -> Result<Payload, BuildError> {
         files: vec![file],
     };
     Ok(Payload { manifest, blobs: vec![program] })
-}
-
-/// The hash and the length of a file.
-///
-/// # Errors
-/// When it can't be read.
-pub fn sum(blob: &Blob) -> Result<(Sha256, u64), BuildError> {
-    let failed = || io_error("reading", "a payload file");
-    let mut hashing = Hashing::new(blob.open().map_err(failed())?);
-    io::copy(&mut hashing, &mut io::sink()).map_err(failed())?;
-    Ok(hashing.finish())
 }
 
 /// k3s's release files, checked.
@@ -67,7 +55,8 @@ pub fn official(found: crate::source::k3s::Payload) -> Payload {
         file(program.clone(), &found.binary, false),
         file(format!("{folder}/{}", found.images.name), &found.images, true),
     ];
-    let blob = |file: crate::source::k3s::PayloadFile| Blob::File { path: file.path, length: file.size };
+    let blob =
+        |file: crate::source::k3s::PayloadFile| Blob::File { path: file.path, length: file.size, sha256: file.sha256 };
     let manifest = PayloadManifest { kind: Kind::Official, version: found.version, program, files };
     Payload { manifest, blobs: vec![blob(found.binary), blob(found.images)] }
 }

@@ -3,8 +3,11 @@
 //! Packages are unpacked into it without ever making their paths on the build host: no privileges, no umask, no
 //! case-folding file system and no climbing path can spoil it. Times are not kept: an image has one time for all.
 
+use crate::source::digest::{Hashing, Sha256};
+use crate::unpack::layer::Layer;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,21 +16,43 @@ use std::sync::Arc;
 pub enum Blob {
     /// In memory: what the workshop itself writes, and small things.
     Bytes(Arc<[u8]>),
+    /// A part of a package's layer.
+    Part {
+        /// The layer.
+        layer: Arc<Layer>,
+        /// Where it begins there.
+        offset: u64,
+        /// Its length in bytes.
+        length: u64,
+    },
     /// In a file of the build's working folder or of the user.
     File {
         /// The file.
         path: PathBuf,
         /// Its length in bytes.
         length: u64,
+        /// Its sum.
+        sha256: Sha256,
     },
 }
 
 impl Blob {
+    /// A file as it is now.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn file(path: PathBuf) -> io::Result<Self> {
+        let mut hashing = Hashing::new(std::fs::File::open(&path)?);
+        io::copy(&mut hashing, &mut io::sink())?;
+        let (sha256, length) = hashing.finish();
+        Ok(Self::File { path, length, sha256 })
+    }
+
     /// The length in bytes.
     pub fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::File { length, .. } => *length,
+            Self::Part { length, .. } | Self::File { length, .. } => *length,
         }
     }
 
@@ -38,7 +63,52 @@ impl Blob {
     pub fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         match self {
             Self::Bytes(bytes) => Ok(Box::new(&bytes[..])),
+            Self::Part { layer, offset, length } => Ok(Box::new(layer.open(*offset, *length))),
             Self::File { path, .. } => Ok(Box::new(std::fs::File::open(path)?)),
+        }
+    }
+
+    /// Reads some of the bytes, from one of them on.
+    ///
+    /// # Errors
+    /// When the file behind it can't be read or has become shorter.
+    pub fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        match self {
+            Self::Bytes(all) => {
+                let part = usize::try_from(at).ok().and_then(|at| all.get(at..)?.get(..bytes.len()));
+                bytes.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+            Self::Part { layer, offset, .. } => layer.read_at(bytes, offset + at),
+            Self::File { path, .. } => std::fs::File::open(path)?.read_exact_at(bytes, at),
+        }
+    }
+
+    /// A sum that stands for the content: of the content itself, or of the place in a package whose own sum is known.
+    pub fn key(&self) -> Sha256 {
+        match self {
+            Self::Bytes(bytes) => Sha256::of(bytes),
+            Self::Part { layer, offset, length } => {
+                let numbers = [*offset, *length].map(u64::to_le_bytes).concat();
+                Sha256::of(&[layer.sha256.bytes(), &numbers[..]].concat())
+            }
+            Self::File { sha256, .. } => *sha256,
+        }
+    }
+
+    /// The content's own sum.
+    ///
+    /// # Errors
+    /// When the file behind it can't be read.
+    pub fn sum(&self) -> io::Result<Sha256> {
+        match self {
+            Self::Bytes(bytes) => Ok(Sha256::of(bytes)),
+            Self::Part { .. } => {
+                let mut hashing = Hashing::new(self.open()?);
+                io::copy(&mut hashing, &mut io::sink())?;
+                Ok(hashing.finish().0)
+            }
+            Self::File { sha256, .. } => Ok(*sha256),
         }
     }
 

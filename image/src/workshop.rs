@@ -11,6 +11,7 @@ use crate::decide::packages;
 use crate::error::{BuildError, io_error};
 use crate::host::file;
 use crate::payload::{self, Payload};
+use crate::prepare::Inputs;
 use crate::progress::{BuildEvent, Listen};
 use crate::source::cache::{Cache, default_folder};
 use crate::source::http::Fetcher;
@@ -258,7 +259,7 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
     user.add_images(&mut payload);
     let mirrors = workshop.mirrors().ok();
     lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
-    let request = apply::Request {
+    let inputs = Inputs {
         config: &workshop.config,
         binaries: &binaries,
         lock: &lock,
@@ -266,10 +267,8 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
         cache: &workshop.cache,
         payload: &payload,
         user: &user,
-        output,
-        force: options.force,
     };
-    apply::build(&request, listen)
+    apply::build(&apply::Request { inputs, output, force: options.force }, listen)
 }
 
 fn read_lock(path: &Path) -> Result<Lock, BuildError> {

@@ -52,6 +52,12 @@ fn good_again(bakery: &Bakery, bench: &Bench, mirror: &str) {
     good(bench.build(bakery).args(["--mirror", mirror]));
     assert_eq!(sum_of(&bench.output), bakery.image);
     assert!(!bench.at("out/shop.img.partial").exists());
+    assert_eq!(
+        fs::read_dir(bench.cache.join("work")).unwrap().count(),
+        0,
+        "a killed build's work folder is still there"
+    );
+    assert_eq!(fs::read_dir(&bench.temporary).unwrap().count(), 0, "something is left where temporary files go");
     bench.cache_is_whole();
 }
 

@@ -92,6 +92,30 @@ fn one_processor_another_file_order_and_umask() {
 }
 
 #[test]
+fn what_was_made_before_changes_no_byte() {
+    let Some(bakery) = bakery() else { return };
+    let bench = Bench::new(bakery, PLAIN);
+    let mut build = || {
+        good(bench.build(bakery).args(["--offline", "--force"]));
+        assert_eq!(sum_of(&bench.output), bakery.image);
+    };
+    build();
+    build();
+    for kind in ["layers", "blocks", "indices"] {
+        let entries = fs::read_dir(bench.at("cache/made/1").join(kind)).unwrap();
+        let mut entries: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        let [first, .., last] = &entries[..] else { panic!("{kind}: {entries:?}") };
+        let mut bytes = fs::read(first).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        put(first, bytes);
+        fs::remove_file(last).unwrap();
+        build();
+    }
+}
+
+#[test]
 fn the_payload_is_part_of_it() {
     let Some(bakery) = bakery() else { return };
     let sums = [(); 2].map(|()| {

@@ -3,13 +3,15 @@
 //! Read from the modules' own `.modinfo` sections, so no index of the whole kernel package has to be made first.
 //! A name that is neither a module nor built in fails the build: a machine must not lose its network card in silence.
 
+use crate::parallel;
+use crate::source::packages::xz;
 use crate::tree::Tree;
 use object::{Object, ObjectSection};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::io::{self, Read as _};
 
 /// The most a module may unpack to, in bytes; the largest of Debian's (amdgpu) is under 40 MB.
-const MODULE_LIMIT: u64 = 128 << 20;
+pub const MODULE_LIMIT: u64 = 128 << 20;
 
 /// What can't be decided about modules.
 #[derive(Debug, thiserror::Error)]
@@ -47,13 +49,6 @@ pub struct Closure {
     pub firmware: BTreeSet<String>,
 }
 
-impl Closure {
-    /// The same modules under the names that they have unpacked.
-    pub fn made_plain(&mut self) {
-        self.paths = self.paths.iter().map(|path| plain_path(path).to_string()).collect();
-    }
-}
-
 /// The modules of one kernel in a tree.
 #[derive(Clone, Debug)]
 pub struct Catalogue<'a> {
@@ -63,6 +58,9 @@ pub struct Catalogue<'a> {
     paths: BTreeMap<String, String>,
     built_in: BTreeSet<String>,
 }
+
+/// A module's bytes, and what it says of itself.
+type Read = (Vec<u8>, Vec<(String, String)>);
 
 const MODULES: &str = "usr/lib/modules/";
 
@@ -92,34 +90,42 @@ impl<'a> Catalogue<'a> {
         Ok(Self { tree, release: (*release).into(), paths, built_in })
     }
 
-    /// The closure of some modules over their dependencies, soft ones included.
+    /// The closure of some modules over their dependencies, soft ones included. Each module's path, and its bytes as the
+    /// kernel runs them, are given to `each`, in an order that depends on nothing but names and modules.
     ///
     /// # Errors
-    /// When a name is unknown, with all unknown names; when a module can't be read.
-    pub fn closure(&self, names: &[String]) -> Result<Closure, ModuleError> {
+    /// When a name is unknown, with all unknown names; when a module can't be read; what `each` gives.
+    pub fn closure<E: From<ModuleError> + Send>(
+        &self,
+        names: &[String],
+        each: &mut dyn FnMut(&str, &[u8]) -> Result<(), E>,
+    ) -> Result<Closure, E> {
         let names: Vec<String> = names.iter().map(|name| canonical(name)).collect();
         let unknown: Vec<String> = names.iter().filter(|name| !self.knows(name)).cloned().collect();
         if !unknown.is_empty() {
-            return Err(ModuleError::Unknown { release: self.release.clone(), names: unknown });
+            return Err(ModuleError::Unknown { release: self.release.clone(), names: unknown }.into());
         }
         let mut closure = Closure::default();
         let mut open = names;
-        while let Some(name) = open.pop() {
+        while !open.is_empty() {
             // A soft dependency may be an alias or absent; what is built in needs no file.
-            let Some(path) = self.paths.get(&name) else { continue };
-            if !closure.paths.insert(path.clone()) {
-                continue;
-            }
-            for (key, value) in self.info(path)? {
-                match key.as_str() {
-                    "depends" => open.extend(value.split(',').filter(|name| !name.is_empty()).map(canonical)),
-                    "softdep" => {
-                        open.extend(value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical))
+            let paths = open.drain(..).filter_map(|name| self.paths.get(&name));
+            let fresh: Vec<&String> = paths.filter(|path| closure.paths.insert((*path).clone())).collect();
+            let read = |_: &mut (), path: &&String| Ok(((*path).clone(), self.read(path)?));
+            let take = |(path, (module, info)): (String, Read)| {
+                for (key, value) in info {
+                    match key.as_str() {
+                        "depends" => open.extend(value.split(',').filter(|name| !name.is_empty()).map(canonical)),
+                        "softdep" => {
+                            open.extend(value.split_whitespace().filter(|word| !word.ends_with(':')).map(canonical));
+                        }
+                        "firmware" => drop(closure.firmware.insert(value)),
+                        _ => {}
                     }
-                    "firmware" => drop(closure.firmware.insert(value)),
-                    _ => {}
                 }
-            }
+                each(&path, &module)
+            };
+            parallel::ordered(parallel::threads(), &fresh, || Ok(()), read, take)?;
         }
         Ok(closure)
     }
@@ -128,29 +134,29 @@ impl<'a> Catalogue<'a> {
         self.paths.contains_key(name) || self.built_in.contains(name)
     }
 
-    fn info(&self, path: &str) -> Result<Vec<(String, String)>, ModuleError> {
-        let module = self.plain(path)?;
-        modinfo(&module).map_err(|problem| ModuleError::Read { path: path.into(), problem })
-    }
-
-    /// A module's bytes as the kernel runs them, its signature behind them.
-    ///
-    /// # Errors
-    /// When it isn't a file, or unpacks to nothing or to too much.
-    pub fn plain(&self, path: &str) -> Result<Vec<u8>, ModuleError> {
+    fn read(&self, path: &str) -> Result<Read, ModuleError> {
         let failed = |problem: String| ModuleError::Read { path: path.into(), problem };
         let packed = match self.tree.blob(path) {
             Some(blob) => blob.read().map_err(|error| failed(error.to_string()))?,
             None => return Err(failed("is not a file".into())),
         };
-        if plain_path(path) == path {
-            return Ok(packed);
-        }
-        let mut module = Vec::new();
-        let reader = lzma_rust2::XzReader::new(&packed[..], true);
-        reader.take(MODULE_LIMIT).read_to_end(&mut module).map_err(|error| failed(error.to_string()))?;
-        Ok(module)
+        let module = plain(path, packed).map_err(|error| failed(error.to_string()))?;
+        let info = modinfo(&module).map_err(failed)?;
+        Ok((module, info))
     }
+}
+
+/// A module's bytes as the kernel runs them, its signature behind them, from what is at a path.
+///
+/// # Errors
+/// When it is damaged.
+pub fn plain(path: &str, packed: Vec<u8>) -> io::Result<Vec<u8>> {
+    if plain_path(path) == path {
+        return Ok(packed);
+    }
+    let mut module = Vec::new();
+    xz(&packed[..])?.take(MODULE_LIMIT).read_to_end(&mut module)?;
+    Ok(module)
 }
 
 /// A module's path when it isn't packed any more.
@@ -180,30 +186,21 @@ fn name_of(path: &str) -> Option<String> {
     ["", ".xz", ".zst", ".gz"].contains(&ending).then(|| canonical(name))
 }
 
+/// Whether a path is a module's.
+pub fn is_module(path: &str) -> bool {
+    name_of(path).is_some()
+}
+
 fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kernel() -> Tree {
-        let mut tree = Tree::default();
-        let folder = "usr/lib/modules/6.12/kernel";
-        tree.file(
-            &format!("{folder}/net/wired-card.ko"),
-            0o644,
-            module("depends=phy-lib\0firmware=card/a.fw\0softdep=pre: ghost\0"),
-        );
-        tree.file(&format!("{folder}/net/phy_lib.ko"), 0o644, module("depends=\0"));
-        tree.file(&format!("{folder}/net/other.ko"), 0o644, module("depends=\0"));
-        tree.file("usr/lib/modules/6.12/modules.builtin", 0o644, b"kernel/fs/proc-fs.ko\n".to_vec());
-        tree
-    }
+pub mod testing {
+    //! A kernel module for tests.
 
     /// A minimal ELF object with just a `.modinfo` section.
-    fn module(info: &str) -> Vec<u8> {
+    pub fn module(info: &str) -> Vec<u8> {
         let names = b"\0.modinfo\0.shstrtab\0";
         let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let sections_at = 64 + info.len() + names.len();
@@ -224,13 +221,37 @@ mod tests {
         section(10, 3, 64 + info.len(), names.len());
         elf
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::module;
+    use super::*;
+
+    fn kernel() -> Tree {
+        let mut tree = Tree::default();
+        let folder = "usr/lib/modules/6.12/kernel";
+        tree.file(
+            &format!("{folder}/net/wired-card.ko"),
+            0o644,
+            module("depends=phy-lib\0firmware=card/a.fw\0softdep=pre: ghost\0"),
+        );
+        tree.file(&format!("{folder}/net/phy_lib.ko"), 0o644, module("depends=\0"));
+        tree.file(&format!("{folder}/net/other.ko"), 0o644, module("depends=\0"));
+        tree.file("usr/lib/modules/6.12/modules.builtin", 0o644, b"kernel/fs/proc-fs.ko\n".to_vec());
+        tree
+    }
+
+    fn ignored(_: &str, _: &[u8]) -> Result<(), ModuleError> {
+        Ok(())
+    }
 
     #[test]
     fn the_closure_follows_dependencies_and_collects_firmware() {
         let tree = kernel();
         let catalogue = Catalogue::new(&tree).unwrap();
         assert_eq!(catalogue.release, "6.12");
-        let closure = catalogue.closure(&["wired-card".into(), "proc_fs".into()]).unwrap();
+        let closure = catalogue.closure(&["wired-card".into(), "proc_fs".into()], &mut ignored).unwrap();
         let names: Vec<_> = closure.paths.iter().filter_map(|path| name_of(path)).collect();
         assert_eq!(names, ["phy_lib", "wired_card"]);
         assert_eq!(closure.firmware.into_iter().collect::<Vec<_>>(), ["card/a.fw"]);
@@ -239,8 +260,8 @@ mod tests {
     #[test]
     fn all_unknown_names_are_told() {
         let tree = kernel();
-        let error =
-            Catalogue::new(&tree).unwrap().closure(&["nope".into(), "other".into(), "nada".into()]).unwrap_err();
+        let catalogue = Catalogue::new(&tree).unwrap();
+        let error = catalogue.closure(&["nope".into(), "other".into(), "nada".into()], &mut ignored).unwrap_err();
         assert_eq!(error.to_string(), "the kernel 6.12 has no module nope, nada");
     }
 
@@ -248,7 +269,7 @@ mod tests {
     fn a_damaged_module_is_named() {
         let mut tree = kernel();
         tree.file("usr/lib/modules/6.12/kernel/bad.ko", 0o644, b"\x7fELF".to_vec());
-        let error = Catalogue::new(&tree).unwrap().closure(&["bad".into()]).unwrap_err();
+        let error = Catalogue::new(&tree).unwrap().closure(&["bad".into()], &mut ignored).unwrap_err();
         assert!(error.to_string().contains("kernel/bad.ko"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ use crate::decide::modules::Closure;
 use crate::tree::{Blob, Tree};
 use bakelite_spec::appliance::Payload;
 use bakelite_spec::manifest::PayloadManifest;
+use std::collections::BTreeSet;
 use std::io;
 
 /// Folders of packages that no appliance needs: documentation, locales, other inits, package management, boot files.
@@ -251,9 +252,14 @@ pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool) -> Vec<Stri
             || shared.is_some_and(|path| !DROPPED_SHARED.iter().any(|dropped| below(path, dropped)))
             || !(DROPPED.iter().any(|dropped| below(path, dropped)) || gconv(path))
     });
-    let brought: Vec<String> = tree.entries().filter_map(|(path, _)| firmware(path)).collect();
-    let missing = closure.firmware.iter().filter(|wanted| !brought.iter().any(|name| wanted_by(wanted, name)));
-    missing.cloned().collect()
+    let brought = tree.entries().filter_map(|(path, _)| path.strip_prefix("usr/lib/firmware/"));
+    missing_firmware(brought, &closure.firmware)
+}
+
+/// What of the wanted firmware isn't among what was brought.
+pub fn missing_firmware<'a>(brought: impl Iterator<Item = &'a str>, wanted: &BTreeSet<String>) -> Vec<String> {
+    let brought: Vec<&str> = brought.collect();
+    wanted.iter().filter(|wanted| !brought.iter().any(|name| wanted_by(wanted, name))).cloned().collect()
 }
 
 /// Whether a module's wish (which may end in a pattern) means a file (which may be compressed).

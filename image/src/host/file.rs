@@ -77,6 +77,11 @@ pub fn publish(temporary: NamedTempFile, path: &Path) -> Result<(), FileError> {
     sync_folder(folder_of(path))
 }
 
+/// Gives a file its name without waiting for the disk: for what can be made again and is checked whenever it is read.
+pub fn keep(temporary: NamedTempFile, path: &Path) -> Result<File, FileError> {
+    temporary.persist(path).map_err(|refused| failed("publish", path)(refused.error))
+}
+
 /// Makes a folder and those above it, as far as they are missing.
 pub fn make_folder(folder: &Path) -> Result<(), FileError> {
     std::fs::create_dir_all(folder).map_err(failed("make the folder", folder))

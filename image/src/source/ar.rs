@@ -15,6 +15,8 @@ pub struct Archive<R> {
     /// Bytes of the present member not yet read, and its padding.
     left: u64,
     padding: u64,
+    /// Bytes read so far.
+    position: u64,
 }
 
 /// The head of a member.
@@ -37,7 +39,12 @@ impl<R: Read> Archive<R> {
         if &magic != MAGIC {
             return Err(bad("it is no ar archive"));
         }
-        Ok(Self { inner, left: 0, padding: 0 })
+        Ok(Self { inner, left: 0, padding: 0, position: MAGIC.len() as u64 })
+    }
+
+    /// How many bytes of the archive have been read: right after a head, where its member begins.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
     }
 
     /// Passes over what is left of the present member and reads the next head; `None` at the end.
@@ -49,6 +56,7 @@ impl<R: Read> Archive<R> {
         if io::copy(&mut self.inner.by_ref().take(rest), &mut io::sink())? < self.left {
             return Err(bad("it ends in the middle of a member"));
         }
+        self.position += rest + HEADER as u64;
         let mut head = Vec::with_capacity(HEADER);
         self.inner.by_ref().take(HEADER as u64).read_to_end(&mut head)?;
         if head.is_empty() {
@@ -79,6 +87,7 @@ impl<R: Read> Read for Archive<R> {
             return Err(bad("it ends in the middle of a member"));
         }
         self.left -= read as u64;
+        self.position += read as u64;
         Ok(read)
     }
 }

@@ -86,6 +86,11 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Where the cache is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Sees to it that a file is in the cache and whole; gives its path.
     pub fn fetch(&self, wanted: &Wanted, listen: &dyn Listen) -> Result<PathBuf, SourceError> {
         let path = self.entry(&wanted.sha256);

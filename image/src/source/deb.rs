@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
 
-use super::ar::Archive;
+use super::ar::{Archive, Member};
 use super::deb822::{Stanza, Stanzas};
 use super::error::SourceError;
-use super::packages::{Capped, XZ_MEMORY_KIB};
+use super::packages::{Capped, xz};
 
 /// The most that one package may unpack to, in bytes, and the most its control part may have.
-const DATA_LIMIT: u64 = 8 << 30;
+pub(crate) const DATA_LIMIT: u64 = 8 << 30;
 const CONTROL_LIMIT: u64 = 32 << 20;
 
 /// The most entries that one package may bring. The kernel's headers, the largest of all, have 60 000.
@@ -58,8 +58,21 @@ pub struct Entry<'a> {
     pub gid: u64,
     /// Time of last change in seconds since 1970.
     pub mtime: u64,
+    /// Where the content begins in the unpacked archive.
+    pub offset: u64,
     /// The content of a file; empty for everything else.
     pub content: &'a mut dyn Read,
+}
+
+/// The part of a .deb that holds its files: a tar archive, compressed or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPart {
+    /// Its name, whose ending says how it is compressed.
+    pub name: String,
+    /// Where it begins in the .deb.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub size: u64,
 }
 
 /// Reads a package, calling `visit` for each entry in the order they are stored; gives its control fields.
@@ -69,14 +82,26 @@ pub fn unpack<E: From<SourceError>>(
     package: &str,
     visit: &mut dyn FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<Stanza, E> {
+    let (archive, control, data) = open(reader, package)?;
+    read_data(decompress(&data.name, archive).map_err(|error| broken(package, &error))?, package, visit)?;
+    Ok(control)
+}
+
+/// Reads a package as far as to know its control fields and where its files are.
+pub fn locate(reader: impl Read, package: &str) -> Result<(Stanza, DataPart), SourceError> {
+    let (_, control, data) = open(reader, package)?;
+    Ok((control, data))
+}
+
+fn open<R: Read>(reader: R, package: &str) -> Result<(Archive<R>, Stanza, DataPart), SourceError> {
     let fail = |reason: String| SourceError::Unpack { package: package.to_owned(), reason };
     let broken = |part: &'static str| move |error: io::Error| fail(format!("{part}: {error}"));
     let mut archive = Archive::new(reader).map_err(broken("the .deb"))?;
-    let next = |archive: &mut Archive<_>, wanted: &str| -> Result<String, SourceError> {
+    let next = |archive: &mut Archive<_>, wanted: &str| -> Result<Member, SourceError> {
         loop {
             match archive.next_member().map_err(broken("the .deb"))? {
                 Some(member) if member.name.starts_with('_') => {}
-                Some(member) if member.name.starts_with(wanted) => return Ok(member.name),
+                Some(member) if member.name.starts_with(wanted) => return Ok(member),
                 Some(member) => return Err(fail(format!("`{wanted}` was expected, found {:?}", member.name))),
                 None => return Err(fail(format!("it has no `{wanted}`"))),
             }
@@ -86,23 +111,32 @@ pub fn unpack<E: From<SourceError>>(
     let mut version = String::new();
     archive.by_ref().take(16).read_to_string(&mut version).map_err(broken("debian-binary"))?;
     if !version.starts_with("2.") {
-        return Err(fail(format!("its format {:?} is not known", version.trim_end())).into());
+        return Err(fail(format!("its format {:?} is not known", version.trim_end())));
     }
-    let name = next(&mut archive, "control.tar")?;
-    let control = decompress(&name, &mut archive, CONTROL_LIMIT).map_err(broken("control.tar"))?;
+    let member = next(&mut archive, "control.tar")?;
+    let control = decompress_to(&member.name, &mut archive, CONTROL_LIMIT).map_err(broken("control.tar"))?;
     let control = read_control(control, &fail)?;
-    let name = next(&mut archive, "data.tar")?;
-    let data = decompress(&name, &mut archive, DATA_LIMIT).map_err(broken("data.tar"))?;
-    read_data(data, &fail, visit)?;
-    Ok(control)
+    let Member { name, size } = next(&mut archive, "data.tar")?;
+    let data = DataPart { name, offset: archive.position(), size };
+    Ok((archive, control, data))
 }
 
-fn decompress<'a>(name: &str, reader: impl Read + 'a, limit: u64) -> io::Result<Box<dyn Read + 'a>> {
+/// What is wrong with a package's files.
+pub(crate) fn broken(package: &str, error: &io::Error) -> SourceError {
+    SourceError::Unpack { package: package.to_owned(), reason: format!("data.tar: {error}") }
+}
+
+/// Decompresses a package's files, whose part has this name.
+pub(crate) fn decompress<'a>(name: &str, reader: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    decompress_to(name, reader, DATA_LIMIT)
+}
+
+fn decompress_to<'a>(name: &str, reader: impl Read + 'a, limit: u64) -> io::Result<Box<dyn Read + 'a>> {
     let end = name.split_once(".tar").map_or("", |(_, end)| end);
     let inner: Box<dyn Read + 'a> = match end {
         "" => Box::new(reader),
         ".gz" => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-        ".xz" => Box::new(lzma_rust2::XzReader::new_mem_limit(BufReader::new(reader), true, XZ_MEMORY_KIB)),
+        ".xz" => Box::new(xz(BufReader::with_capacity(1 << 16, reader))?),
         ".zst" => {
             let mut decoder = zstd::Decoder::new(reader)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
@@ -131,12 +165,14 @@ fn read_control(reader: impl Read, fail: &dyn Fn(String) -> SourceError) -> Resu
     Err(fail("it has no control file".to_owned()))
 }
 
-fn read_data<E: From<SourceError>>(
+/// Reads a package's unpacked files, calling `visit` for each entry.
+pub fn read_data<E: From<SourceError>>(
     reader: impl Read,
-    fail: &dyn Fn(String) -> SourceError,
+    package: &str,
     visit: &mut dyn FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let broken = |error: io::Error| fail(format!("data.tar: {error}"));
+    let fail = |reason: String| SourceError::Unpack { package: package.to_owned(), reason };
+    let broken = |error: io::Error| broken(package, &error);
     let mut archive = tar::Archive::new(reader);
     let mut tree = Tree::default();
     for (number, entry) in archive.entries().map_err(broken)?.enumerate() {
@@ -157,6 +193,7 @@ fn read_data<E: From<SourceError>>(
         let header = entry.header();
         let (mode, uid, gid) = (header.mode(), header.uid(), header.gid());
         let mtime = header.mtime().map_err(broken)?;
+        let offset = entry.raw_file_position();
         visit(Entry {
             path,
             kind,
@@ -164,6 +201,7 @@ fn read_data<E: From<SourceError>>(
             uid: uid.map_err(broken)?,
             gid: gid.map_err(broken)?,
             mtime,
+            offset,
             content: &mut entry,
         })?;
     }

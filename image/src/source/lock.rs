@@ -419,7 +419,9 @@ impl Suite {
             },
             other => other,
         })?;
-        index.add(decompress(path, opened, *limit), place, arch).map_err(|error| unreadable(error.to_string()))?;
+        decompress(path, opened, *limit)
+            .and_then(|text| index.add(text, place, arch))
+            .map_err(|error| unreadable(error.to_string()))?;
         Ok(true)
     }
 }

@@ -25,6 +25,6 @@ pub mod zstd_frames;
 #[cfg(test)]
 mod further_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use error::SourceError;

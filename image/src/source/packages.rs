@@ -9,9 +9,11 @@ use std::io::{self, BufRead, BufReader, Read};
 use super::deb822::{Stanza, Stanzas};
 use super::digest::Sha256;
 use super::relation::{self, Relation, is_package_name, is_version};
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
 
-/// Memory that decompressing an index or package may take, in KiB; `xz -9` needs 65 MiB.
-pub(crate) const XZ_MEMORY_KIB: u32 = 128 << 10;
+/// Memory that decompressing an index or package may take, in bytes; `xz -9` needs 65 MiB.
+const XZ_MEMORY: u64 = 128 << 20;
 
 /// By how much the priority of a further repository's packages ranks lower; greater than any rank of Debian's.
 const FURTHER: u8 = 16;
@@ -119,13 +121,19 @@ impl Index {
 }
 
 /// Opens a compressed index by the end of its name; gives at most `limit` bytes, more is an error.
-pub fn decompress<'a>(name: &str, reader: impl Read + 'a, limit: u64) -> Box<dyn BufRead + 'a> {
+pub fn decompress<'a>(name: &str, reader: impl Read + 'a, limit: u64) -> io::Result<Box<dyn BufRead + 'a>> {
     let reader: Box<dyn Read + 'a> = match name.rsplit_once('.').map(|(_, end)| end) {
-        Some("xz") => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB)),
+        Some("xz") => Box::new(xz(BufReader::with_capacity(1 << 16, reader))?),
         Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(reader)),
         _ => Box::new(reader),
     };
-    Box::new(BufReader::with_capacity(1 << 16, Capped { inner: reader, left: limit }))
+    Ok(Box::new(BufReader::with_capacity(1 << 16, Capped { inner: reader, left: limit })))
+}
+
+/// Decompresses xz, one stream or several, in bounded memory.
+pub(crate) fn xz<'a>(reader: impl BufRead + 'a) -> io::Result<impl Read + 'a> {
+    let decoder = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(io::Error::from)?;
+    Ok(XzDecoder::new_stream(reader, decoder))
 }
 
 /// Gives an error instead of more than was allowed.
@@ -227,14 +235,16 @@ mod tests {
     #[test]
     fn decompression_is_capped() {
         let mut text = String::new();
-        assert!(decompress("Packages", &b"12345"[..], 4).read_to_string(&mut text).is_err());
-        assert!(decompress("Packages", &b"12345"[..], 5).read_to_string(&mut text).is_ok());
+        assert!(decompress("Packages", &b"12345"[..], 4).unwrap().read_to_string(&mut text).is_err());
+        assert!(decompress("Packages", &b"12345"[..], 5).unwrap().read_to_string(&mut text).is_ok());
         let packed = crate::source::testing::pack_xz(&[b'x'; 100_000]);
-        assert!(decompress("Packages.xz", packed.as_slice(), 99_999).read_to_string(&mut text).is_err());
-        assert!(decompress("Packages.xz", packed.as_slice(), 100_000).read_to_string(&mut text).is_ok());
-        assert!(decompress("Packages.xz", &packed[..packed.len() - 1], 100_000).read_to_string(&mut text).is_err());
-        assert!(decompress("Packages.xz", &b"no xz"[..], 100).read_to_string(&mut text).is_err());
-        assert!(decompress("Packages.gz", &b"no gz"[..], 100).read_to_string(&mut text).is_err());
+        assert!(decompress("Packages.xz", packed.as_slice(), 99_999).unwrap().read_to_string(&mut text).is_err());
+        assert!(decompress("Packages.xz", packed.as_slice(), 100_000).unwrap().read_to_string(&mut text).is_ok());
+        assert!(
+            decompress("Packages.xz", &packed[..packed.len() - 1], 100_000).unwrap().read_to_string(&mut text).is_err()
+        );
+        assert!(decompress("Packages.xz", &b"no xz"[..], 100).unwrap().read_to_string(&mut text).is_err());
+        assert!(decompress("Packages.gz", &b"no gz"[..], 100).unwrap().read_to_string(&mut text).is_err());
     }
 
     proptest! {

@@ -229,7 +229,7 @@ pub fn make_deb(name: &str, ending: &str, entries: &[RawEntry<'_>]) -> Vec<u8> {
 
 /// One xz stream with the preset of `xz -6`.
 pub fn pack_xz(bytes: &[u8]) -> Vec<u8> {
-    let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(6)).unwrap();
+    let mut writer = liblzma::write::XzEncoder::new(Vec::new(), 6);
     writer.write_all(bytes).unwrap();
     writer.finish().unwrap()
 }

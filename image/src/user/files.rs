@@ -9,7 +9,7 @@ use bakelite_spec::appliance::File;
 use bakelite_spec::finding::Finding;
 use bakelite_spec::manifest::Pass;
 use bakelite_spec::secret::{Quoting, count};
-use std::io::Read;
+use std::io::{self, Read};
 
 /// Where files with secrets in them live: in memory only.
 const RENDERED: &str = "/run/bakelite/files";
@@ -26,6 +26,7 @@ const PRIVATE: &[&str] = &[
     "-----BEGIN PGP PRIVATE KEY BLOCK-----",
     "AGE-SECRET-KEY-1",
     "ed25519-seed:",
+    "PuTTY-User-Key-File-",
 ];
 
 /// What stands in the place of a private key.
@@ -49,7 +50,10 @@ fn load_one(loading: &mut Loading<'_>, key: &str, file: &File) {
             let from = format!("{key}.from");
             let path = loading.path(name);
             match std::fs::metadata(&path) {
-                Ok(found) if found.is_file() => (Blob::File { length: found.len(), path }, from),
+                Ok(found) if found.is_file() => match Blob::file(path) {
+                    Ok(blob) => (blob, from),
+                    Err(error) => return unreadable(loading, from, &error),
+                },
                 Ok(_) => {
                     let problem = format!("{} is not a file", path.display());
                     return loading.report(Finding::error(from, problem, "one entry for each file"));
@@ -66,10 +70,7 @@ fn load_one(loading: &mut Loading<'_>, key: &str, file: &File) {
     let content = if content.length() <= LOOKED_THROUGH {
         match content.read() {
             Ok(bytes) => Blob::from(bytes),
-            Err(error) => {
-                let problem = format!("can't be read: {error}");
-                return loading.report(Finding::error(from, problem, "a file that you may read"));
-            }
+            Err(error) => return unreadable(loading, from, &error),
         }
     } else {
         content
@@ -81,7 +82,7 @@ fn load_one(loading: &mut Loading<'_>, key: &str, file: &File) {
     }
     let text = match &content {
         Blob::Bytes(bytes) => std::str::from_utf8(bytes).ok().filter(|text| count(text) > 0),
-        Blob::File { .. } => None,
+        Blob::File { .. } | Blob::Part { .. } => None,
     };
     let path = file.to.trim_start_matches('/').to_string();
     let node = match text {
@@ -105,7 +106,7 @@ fn load_one(loading: &mut Loading<'_>, key: &str, file: &File) {
 
 /// What is wrong with a file's content: the key's last name (empty for where it comes from), the problem, what to try.
 fn problem_of(loading: &Loading<'_>, file: &File, content: &Blob) -> Option<(&'static str, String, String)> {
-    let (sum, head) = match crate::payload::sum(content).and_then(|(sum, _)| Ok((sum, head_of(content)?))) {
+    let (sum, head) = match content.sum().and_then(|sum| Ok((sum, head_of(content)?))) {
         Ok(found) => found,
         Err(error) => return Some(("", format!("can't be read: {error}"), "a file that you may read".into())),
     };
@@ -130,9 +131,12 @@ fn problem_of(loading: &Loading<'_>, file: &File, content: &Blob) -> Option<(&'s
     None
 }
 
-fn head_of(content: &Blob) -> Result<Vec<u8>, crate::error::BuildError> {
+fn unreadable(loading: &mut Loading<'_>, key: String, error: &io::Error) {
+    loading.report(Finding::error(key, format!("can't be read: {error}"), "a file that you may read"));
+}
+
+fn head_of(content: &Blob) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    let read = content.open().and_then(|file| file.take(elf::HEAD as u64).read_to_end(&mut head));
-    read.map_err(crate::error::io_error("reading", "a file"))?;
+    content.open()?.take(elf::HEAD as u64).read_to_end(&mut head)?;
     Ok(head)
 }

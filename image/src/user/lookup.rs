@@ -69,7 +69,7 @@ fn archives_of(payload: &Payload) -> impl Iterator<Item = &Path> {
     let files = payload.manifest.files.iter().zip(&payload.blobs).filter(|(file, _)| file.images);
     files.filter_map(|(_, blob)| match blob {
         Blob::File { path, .. } => Some(path.as_path()),
-        Blob::Bytes(_) => None,
+        Blob::Bytes(_) | Blob::Part { .. } => None,
     })
 }
 

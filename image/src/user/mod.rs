@@ -13,6 +13,8 @@ mod programs;
 pub mod reference;
 pub mod trust;
 
+pub use files::holds_private_key;
+
 use crate::config::Config;
 use crate::error::{BuildError, io_error};
 use crate::payload::Payload;
@@ -177,7 +179,7 @@ impl User {
                 sha256: archive.sha256.to_string(),
                 images: true,
             });
-            payload.blobs.push(Blob::File { path: archive.path.clone(), length: archive.size });
+            payload.blobs.push(Blob::File { path: archive.path.clone(), length: archive.size, sha256: archive.sha256 });
         }
     }
 

@@ -221,7 +221,7 @@ fn images_of_k3s_own_archive_count_and_clash() {
     let mut payload = crate::payload::rehearsal(Blob::from("program")).unwrap();
     payload.manifest.kind = bakelite_spec::appliance::Payload::Official;
     payload.manifest.files.push(PayloadFile { path: "/x".into(), size: 1, sha256: String::new(), images: true });
-    payload.blobs.push(Blob::File { path: shop.0.path().join("k3s.tar"), length: 1 });
+    payload.blobs.push(Blob::file(shop.0.path().join("k3s.tar")).unwrap());
     let (user, config) = shop
         .load("images: [mine.tar, oci.tar]\nmanifests: [pause.yaml, other.yaml, digest.yaml]\nk3s: {airgap: false}\n");
     let found = user.look_up(&config, Some(&payload)).unwrap_err();

@@ -1,7 +1,11 @@
-//! kine's database on SQLite: which revision is on the medium, and a copy that is whole.
+//! kine's database on SQLite: which revision is on the medium, a copy that is whole, checks, and the token's proof.
 //!
 //! Never a copy of files: after a clean stop of k3s the last transactions are still in state.db-wal (k3s.md 2.7, 11.2).
 //! Nothing here writes rows, and closing leaves the -wal as it is, so that looking costs the medium nothing.
+
+pub mod check;
+pub mod set;
+pub mod token;
 
 use bakelite_sys::{SysError, durable};
 use rusqlite::backup::{Backup, StepResult};
@@ -35,7 +39,7 @@ pub enum DatastoreError {
         /// SQLite's words.
         answer: String,
     },
-    /// The copy isn't what was copied.
+    /// The copy lacks what was committed before it was begun.
     #[error("the copy has revision {copied}, and the database has {revision}")]
     Differs {
         /// The database's.
@@ -61,15 +65,25 @@ fn failed(act: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> Datasto
     move |source| DatastoreError::Sqlite { act, path: path.into(), source }
 }
 
-fn open(path: &Path) -> Result<Connection, DatastoreError> {
+/// Opens a database where k3s has it. Closing the connection leaves the -wal as it is.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let open = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        Ok(connection)
-    };
-    open().map_err(failed("opening", path))
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+fn open(path: &Path) -> Result<Connection, DatastoreError> {
+    connect(path).map_err(failed("opening", path))
+}
+
+/// Proves that a token opens the row with the cluster's keys in a database that nobody writes to, such as a copy.
+///
+/// # Errors
+/// SQLite's, outside; inside, why they don't belong together.
+pub fn prove(path: &Path, token: &str) -> Result<Result<token::Keys, token::TokenError>, DatastoreError> {
+    check::read_only(path).and_then(|connection| token::prove(&connection, token)).map_err(failed("reading", path))
 }
 
 /// Reads revision and bootstrap row and makes durable what was read: `None` where there is no database.
@@ -139,10 +153,10 @@ pub fn prepare(path: &Path, page_size: u32) -> Result<(), DatastoreError> {
     Ok(durable::publish(&half, path)?)
 }
 
-/// Copies a database by SQLite's own means, checks the copy and makes it durable; the revision of both.
+/// Copies a database by SQLite's own means, while k3s may be writing to it, checks the copy and makes it durable.
 ///
 /// # Errors
-/// When it can't be copied, or the copy isn't whole or isn't the same. Half a copy is at no name that counts.
+/// When it can't be copied, or the copy isn't whole or lacks what was there before. Half a copy is at no name that counts.
 pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
     let half = beside(to, ".half");
     for ending in ["", "-wal", "-shm", "-journal"] {
@@ -150,6 +164,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
         durable::remove_file(beside(to, ending))?;
     }
     let source = open(from)?;
+    let before = read(&source).map_err(failed("reading", from))?;
     let mut target = Connection::open(&half).map_err(failed("making", &half))?;
     let whole = {
         let backup = Backup::new(&source, &mut target).map_err(failed("copying", from))?;
@@ -164,10 +179,10 @@ pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
     if answer != "ok" {
         return Err(DatastoreError::Damaged { path: half, answer });
     }
-    let (revision, copied) =
-        (read(&source).map_err(failed("reading", from))?, read(&target).map_err(failed("reading", &half))?);
-    if revision != copied {
-        return Err(DatastoreError::Differs { revision: revision.revision, copied: copied.revision });
+    let copied = read(&target).map_err(failed("reading", &half))?;
+    // While k3s writes on, the copy may have more, and never less.
+    if copied.revision < before.revision {
+        return Err(DatastoreError::Differs { revision: before.revision, copied: copied.revision });
     }
     target.close().map_err(|(_, source)| failed("closing", &half)(source))?;
     File::open(&half)

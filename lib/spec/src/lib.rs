@@ -25,6 +25,7 @@ pub mod rules;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod secret;
+pub mod set;
 pub mod status;
 pub mod unit;
 #[cfg(feature = "yaml")]

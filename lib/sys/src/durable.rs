@@ -131,6 +131,20 @@ pub fn make_folder(path: impl AsRef<Path>) -> Result<(), SysError> {
     std::fs::create_dir_all(path).map_err(|source| SysError::Change { path: path.into(), source })
 }
 
+/// Makes a file that only its owner reads, in place of one that is there, for writing in pieces; nothing is durable yet.
+///
+/// # Errors
+/// When it can't be made.
+pub fn create_private(path: &Path) -> Result<File, SysError> {
+    remove_file(path)?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| SysError::Write { path: path.into(), source })
+}
+
 /// Sets the permission bits of a file or folder.
 ///
 /// # Errors

@@ -1,0 +1,163 @@
+//! Lint opens a finished image, trusts nobody, and proves named rules.
+//!
+//! Nothing that the workshop believes is taken over: each rule looks at the bytes. A rule ends proved, failed (with what
+//! was found) or unknown: what it needs couldn't be read, and a broken check is no failed check. docs/lint.md lists the
+//! rules from [`RULES`]. Must not change an image.
+
+mod fat;
+mod opened;
+mod rules;
+mod system;
+
+pub use opened::Opened;
+
+use crate::error::BuildError;
+use serde::Serialize;
+use std::path::Path;
+
+/// How a rule ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome", content = "found")]
+pub enum Outcome {
+    /// It holds.
+    Proved,
+    /// It doesn't; what was found.
+    Failed(Vec<String>),
+    /// It couldn't be looked at; why.
+    Unknown(String),
+}
+
+/// Whether an image may be used where a rule doesn't hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// It mustn't.
+    Error,
+    /// Somebody should know; it doesn't count as failed.
+    Warning,
+}
+
+/// What a rule's function gives: nothing found, or what was; an error where it couldn't look.
+type Found = Result<Vec<String>, String>;
+
+/// One rule.
+#[derive(Clone, Copy)]
+pub struct Rule {
+    /// Its name, which never changes.
+    pub id: &'static str,
+    /// What it proves.
+    pub proves: &'static str,
+    /// How much it weighs.
+    pub severity: Severity,
+    look: fn(&Opened) -> Found,
+}
+
+const fn rule(id: &'static str, proves: &'static str, look: fn(&Opened) -> Found) -> Rule {
+    Rule { id, proves, severity: Severity::Error, look }
+}
+
+/// All rules.
+pub const RULES: &[Rule] = &[
+    rule("gpt-whole", "both copies of the partition table are whole, equal and in their places", rules::gpt_whole),
+    rule(
+        "partition-types",
+        "each partition of Bakelite's is there once, with its fixed type and label",
+        rules::partition_types,
+    ),
+    rule("partition-places", "partitions are aligned, inside the medium, and don't overlap", rules::partition_places),
+    rule("guids", "no two GUIDs are the same, and either all are the unstamped ones or none is", rules::guids),
+    rule(
+        "fat-clean",
+        "the boot partition's FAT is clean: equal tables, no lost or shared cluster, not marked dirty",
+        rules::fat_clean,
+    ),
+    rule(
+        "fat-dates",
+        "every date on the FAT is one of the calendar; else firmware refuses to count boots",
+        rules::fat_dates,
+    ),
+    rule(
+        "loader",
+        "the boot partition has what firmware starts, and each loader entry's kernel and initramfs",
+        rules::loader,
+    ),
+    rule("boot-counter", "slot A's entry counts its tries on a medium that nobody has booted", rules::boot_counter),
+    rule("cmdline", "the kernel is told its slot and everything that the board asks for", rules::cmdline),
+    rule(
+        "cgroups",
+        "memory cgroups, without which k3s dies, aren't switched off, and are on where the board asks",
+        rules::cgroups,
+    ),
+    rule("slot-footer", "slot A ends with a whole footer", rules::slot_footer),
+    rule("slot-hash", "slot A's bytes have the hash that its footer and the manifest say", system::slot_hash),
+    rule(
+        "slot-b-empty",
+        "slot B has no footer on a medium that nobody has booted, so it is never started",
+        rules::slot_b_empty,
+    ),
+    rule(
+        "update-room",
+        "slot B is as large as slot A, and the boot partition has room for a second kernel",
+        rules::update_room,
+    ),
+    rule(
+        "payload-hashes",
+        "each file of the payload is there with the size and the hash of the manifest",
+        system::payload_hashes,
+    ),
+    rule(
+        "architecture",
+        "PID 1, firstboot and the payload's program are for the board's processor",
+        system::architecture,
+    ),
+    rule("setuid", "no file of the system has set-id bits", system::setuid),
+    rule("secrets", "no private key, Kubernetes secret or literal password is in the image", system::secrets),
+    rule(
+        "initramfs-root",
+        "the initramfs holds /init, and modules with which it can mount the system partition",
+        rules::initramfs_root,
+    ),
+    rule("modules-indexed", "each module that the system's index names is there", system::modules_indexed),
+    rule("settings", "the baked settings and units can be read, and are private", rules::settings),
+    Rule {
+        id: "firmware",
+        proves: "the firmware that the system's kernel modules ask for is there",
+        severity: Severity::Warning,
+        look: system::firmware,
+    },
+];
+
+/// One rule's result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verdict {
+    /// The rule's name.
+    pub rule: &'static str,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Looks at an image by all rules.
+///
+/// # Errors
+/// When the image itself can't be opened.
+pub fn lint(path: &Path) -> Result<Vec<Verdict>, BuildError> {
+    let opened = Opened::new(path)?;
+    let judge = |rule: &Rule| {
+        // A rule that trips over bytes that nobody thought of hasn't proved anything, and stops no other.
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (rule.look)(&opened)));
+        let outcome = match looked {
+            Ok(Ok(found)) if found.is_empty() => Outcome::Proved,
+            Ok(Ok(found)) => Outcome::Failed(found),
+            Ok(Err(why)) => Outcome::Unknown(why),
+            Err(_) => Outcome::Unknown("the check itself broke; please report it".into()),
+        };
+        Verdict { rule: rule.id, severity: rule.severity, outcome }
+    };
+    Ok(RULES.iter().map(judge).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! Rules about partition table, boot partition and initramfs.
+
+use super::Found;
+use super::opened::Opened;
+use bakelite_disk::footer::Footer;
+use bakelite_disk::gpt::Table;
+use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::layers::Effective;
+use bakelite_spec::layout::{ALIGNMENT, Role, SECTOR, UNSTAMPED_DISK};
+use bakelite_spec::unit::Unit;
+use std::collections::BTreeSet;
+
+/// The folder of loader entries on the boot partition.
+const ENTRIES: &str = "loader/entries/";
+
+fn table(image: &Opened) -> Result<&Table, String> {
+    image.table.as_ref().map_err(Clone::clone)
+}
+
+fn unstamped(table: &Table) -> bool {
+    UNSTAMPED_DISK.parse() == Ok(table.disk)
+}
+
+pub fn gpt_whole(image: &Opened) -> Found {
+    Ok(match &image.table {
+        Err(problem) => vec![problem.clone()],
+        Ok(table) if table.needs_repair => {
+            vec!["one copy is damaged, they differ, or the backup isn't at the medium's end".into()]
+        }
+        Ok(_) => Vec::new(),
+    })
+}
+
+pub fn partition_types(image: &Opened) -> Found {
+    let table = table(image)?;
+    let mut found = Vec::new();
+    for role in Role::ALL {
+        let guid = role.type_guid().parse().map_err(|_| "a type GUID of Bakelite's can't be read")?;
+        let these: Vec<_> = table.entries.values().filter(|entry| entry.type_guid == guid).collect();
+        match these[..] {
+            // The device makes it.
+            [] if role == Role::State => {}
+            [one] if one.name == role.label() => {}
+            [one] => found.push(format!("the partition {} should be called {}", one.name, role.label())),
+            [] => found.push(format!("there is no partition {} (type {})", role.label(), role.type_guid())),
+            _ => found.push(format!("there are {} partitions of the type of {}", these.len(), role.label())),
+        }
+    }
+    Ok(found)
+}
+
+pub fn partition_places(image: &Opened) -> Found {
+    let mut entries: Vec<_> = table(image)?.entries.values().collect();
+    entries.sort_by_key(|entry| entry.first);
+    let mut found = Vec::new();
+    let mut end = ALIGNMENT;
+    for entry in entries {
+        if entry.start() % ALIGNMENT != 0 {
+            found.push(format!("{} begins at byte {}, not at a multiple of 1 MiB", entry.name, entry.start()));
+        }
+        if entry.start() < end {
+            found.push(format!("{} begins before what is in front of it ends", entry.name));
+        }
+        end = entry.start() + entry.length();
+    }
+    if end + 33 * SECTOR > image.length {
+        found.push("the last partition leaves no room for the backup table".into());
+    }
+    Ok(found)
+}
+
+pub fn guids(image: &Opened) -> Found {
+    let table = table(image)?;
+    let mut seen = BTreeSet::from([table.disk]);
+    let mut found = Vec::new();
+    for (number, entry) in &table.entries {
+        if entry.guid.is_nil() || !seen.insert(entry.guid) {
+            found.push(format!("partition {number} has the GUID {}, which isn't its own", entry.guid));
+        }
+        let is_ours = Role::ALL.iter().any(|role| role.unstamped_guid().parse() == Ok(entry.guid));
+        if is_ours != unstamped(table) {
+            let what =
+                if is_ours { "still has the GUID of an image" } else { "has a GUID of its own, the disk hasn't" };
+            found.push(format!("partition {number} {what}"));
+        }
+    }
+    Ok(found)
+}
+
+pub fn fat_clean(image: &Opened) -> Found {
+    Ok(image.boot.as_ref().map_err(Clone::clone)?.problems.clone())
+}
+
+pub fn fat_dates(image: &Opened) -> Found {
+    let bad = &image.boot.as_ref().map_err(Clone::clone)?.bad_dates;
+    Ok(bad.iter().map(|path| format!("/{path} has a date without day or month")).collect())
+}
+
+/// The loader entries of slot A: file name, and lines as key and value.
+type Entries = Vec<(String, Vec<(String, String)>)>;
+
+fn entries(image: &Opened) -> Result<Entries, String> {
+    let volume = image.boot.as_ref().map_err(Clone::clone)?;
+    let paths = volume.files.keys().filter(|path| path.starts_with(ENTRIES) && path.ends_with(".conf"));
+    paths
+        .map(|path| {
+            let text = String::from_utf8_lossy(&image.on_boot(path)?).into_owned();
+            let words = |line: &str| {
+                let (key, value) = line.trim().split_once(char::is_whitespace)?;
+                Some((key.to_string(), value.trim().to_string()))
+            };
+            Ok((path[ENTRIES.len()..].to_string(), text.lines().filter_map(words).collect()))
+        })
+        .collect()
+}
+
+pub fn loader(image: &Opened) -> Found {
+    let volume = image.boot.as_ref().map_err(Clone::clone)?;
+    let mut found = Vec::new();
+    let starts = volume.files.keys().any(|path| path.to_uppercase().starts_with("EFI/BOOT/BOOT"));
+    if !starts {
+        found.push("there is no EFI/BOOT/BOOT*.EFI".into());
+    }
+    let entries = entries(image)?;
+    if entries.is_empty() {
+        found.push("there is no loader entry".into());
+    }
+    for (name, lines) in entries {
+        for wanted in ["linux", "initrd"] {
+            match lines.iter().find(|(key, _)| key == wanted) {
+                None => found.push(format!("{name} has no {wanted}")),
+                Some((_, path)) if !volume.files.contains_key(path.trim_start_matches('/')) => {
+                    found.push(format!("{name} wants {path}, which is not there"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub fn boot_counter(image: &Opened) -> Found {
+    if !unstamped(table(image)?) {
+        return Ok(Vec::new());
+    }
+    let counts = |name: &str| {
+        let tries = name.trim_end_matches(".conf").rsplit_once('+').map(|(_, tries)| tries.to_string());
+        tries.and_then(|tries| tries.parse::<u32>().ok()).is_some_and(|tries| tries > 0)
+    };
+    let without = entries(image)?.into_iter().filter(|(name, _)| !counts(name));
+    Ok(without.map(|(name, _)| format!("{name} has no counter such as +3")).collect())
+}
+
+fn command_lines(image: &Opened) -> Result<Vec<(String, Cmdline)>, String> {
+    let options = |lines: &[(String, String)]| {
+        let texts: Vec<&str> =
+            lines.iter().filter(|(key, _)| key == "options").map(|(_, text)| text.as_str()).collect();
+        Cmdline::parse(&texts.join(" "))
+    };
+    Ok(entries(image)?.into_iter().map(|(name, lines)| (name, options(&lines))).collect())
+}
+
+pub fn cmdline(image: &Opened) -> Found {
+    let board = &image.manifest.as_ref().map_err(Clone::clone)?.board;
+    let mut found = Vec::new();
+    for (name, line) in command_lines(image)? {
+        if !line.value("bakelite.slot").is_some_and(|slot| Role::of_slot(slot).is_some()) {
+            found.push(format!("{name} doesn't say bakelite.slot=a or b"));
+        }
+        for wanted in board.cmdline.iter().filter(|text| !is_cgroup(text)) {
+            if lacks(&line, wanted) {
+                found.push(format!("{name} lacks {wanted}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a line would change by adding something.
+fn lacks(line: &Cmdline, wanted: &str) -> bool {
+    let mut more = line.clone();
+    more.add(wanted);
+    more != *line
+}
+
+fn is_cgroup(text: &str) -> bool {
+    text.starts_with("cgroup") || text.starts_with("systemd.unified_cgroup_hierarchy")
+}
+
+pub fn cgroups(image: &Opened) -> Found {
+    let board = &image.manifest.as_ref().map_err(Clone::clone)?.board;
+    let mut found = Vec::new();
+    for (name, line) in command_lines(image)? {
+        let off = line.values("cgroup_disable").find(|what| what.split(',').any(|what| what == "memory"));
+        if let Some(what) = off {
+            found.push(format!("{name} says cgroup_disable={what}"));
+        }
+        for wanted in board.cmdline.iter().filter(|text| is_cgroup(text) && lacks(&line, text)) {
+            found.push(format!("{name} lacks {wanted}"));
+        }
+    }
+    Ok(found)
+}
+
+pub fn slot_footer(image: &Opened) -> Found {
+    Ok(image.footer.as_ref().err().cloned().into_iter().collect())
+}
+
+pub fn slot_b_empty(image: &Opened) -> Found {
+    if !unstamped(table(image)?) {
+        return Ok(Vec::new());
+    }
+    let slot = image.partition(Role::SystemB).ok_or("slot B wasn't found")?;
+    let footer = Footer::read(&mut &image.file, slot.start(), slot.length());
+    Ok(footer.ok().map(|_| "slot B has a footer".to_string()).into_iter().collect())
+}
+
+pub fn update_room(image: &Opened) -> Found {
+    let slot = |role: Role| image.partition(role).ok_or_else(|| format!("{} wasn't found", role.label()));
+    let (a, b) = (slot(Role::SystemA)?, slot(Role::SystemB)?);
+    let volume = image.boot.as_ref().map_err(Clone::clone)?;
+    let mut found = Vec::new();
+    if b.length() < a.length() {
+        found.push(format!("slot B has {} bytes, slot A {}", b.length(), a.length()));
+    }
+    let slot_files = volume.files.iter().filter(|(path, _)| path.starts_with("bakelite/a/"));
+    let needed: u64 = slot_files.map(|(_, file)| file.size.div_ceil(volume.cluster)).sum();
+    let has_second = volume.files.keys().any(|path| path.starts_with("bakelite/b/"));
+    if !has_second && volume.free < needed {
+        found.push(format!("the boot partition has {} free clusters, another slot needs {needed}", volume.free));
+    }
+    Ok(found)
+}
+
+pub fn initramfs_root(image: &Opened) -> Found {
+    let members = image.initramfs.as_ref().map_err(Clone::clone)?;
+    let mut found = Vec::new();
+    if !members.get("init").is_some_and(|init| init.mode & 0o111 != 0 && !init.content.is_empty()) {
+        found.push("there is no /init that can be run".into());
+    }
+    let text = |ending: &str| {
+        let found = members.iter().find(|(path, _)| path.starts_with("usr/lib/modules/") && path.ends_with(ending));
+        found.map(|(path, member)| (path.as_str(), String::from_utf8_lossy(&member.content).into_owned()))
+    };
+    let Some((path, list)) = text("/modules.dep") else {
+        found.push("it has no modules.dep".into());
+        return Ok(found);
+    };
+    let folder = path.trim_end_matches("modules.dep");
+    let missing = list
+        .split_whitespace()
+        .map(|word| word.trim_end_matches(':'))
+        .filter(|module| !members.contains_key(&format!("{folder}{module}")));
+    let missing: BTreeSet<&str> = missing.collect();
+    found.extend(missing.iter().map(|module| format!("its index names {module}, which is not there")));
+    let built_in = text("/modules.builtin").map(|(_, list)| list).unwrap_or_default();
+    for module in ["squashfs"] {
+        let names = |list: &str| list.split_whitespace().any(|word| word.contains(&format!("/{module}.ko")));
+        if !names(&list) && !names(&built_in) {
+            found.push(format!("it has no module {module}, so it can't mount the system partition"));
+        }
+    }
+    Ok(found)
+}
+
+pub fn settings(image: &Opened) -> Found {
+    let members = image.initramfs.as_ref().map_err(Clone::clone)?;
+    let mut found = Vec::new();
+    let mut check = |name: &str, reads: &dyn Fn(&[u8]) -> Result<(), serde_json::Error>| match members.get(name) {
+        None => found.push(format!("{name} is not there")),
+        Some(member) => {
+            if let Err(error) = reads(&member.content) {
+                found.push(format!("{name}: {error}"));
+            }
+            if member.mode & 0o077 != 0 {
+                found.push(format!("{name} can be read by anybody (mode {:o})", member.mode & 0o777));
+            }
+        }
+    };
+    check("bakelite/appliance.json", &|bytes| serde_json::from_slice::<Effective>(bytes).map(drop));
+    check("bakelite/units.json", &|bytes| serde_json::from_slice::<Vec<Unit>>(bytes).map(drop));
+    check("bakelite/manifest.json", &|bytes| serde_json::from_slice::<serde_json::Value>(bytes).map(drop));
+    Ok(found)
+}

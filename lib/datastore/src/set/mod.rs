@@ -1,0 +1,95 @@
+//! Sets: one archive with everything that brings a cluster back, made while k3s runs, and opened with nothing but a key.
+//!
+//! A set counts only once it was opened again: decrypted, each member compared with its hash, the database checked, and
+//! the token proved to open it. It appears under its name when all of it is durable.
+
+mod open;
+mod write;
+
+pub use open::{Opened, manifest, unpack, verify};
+pub use write::{Request, Written, write};
+
+use crate::DatastoreError;
+use crate::check::Flaw;
+use crate::token::TokenError;
+use sha2::{Digest, Sha256};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// What is wrong with a set, or stands in the way of making one.
+#[derive(Debug, thiserror::Error)]
+pub enum SetError {
+    /// A file can't be read or written.
+    #[error("{act} {}", path.display())]
+    File {
+        /// What was done.
+        act: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Not enough room on the medium.
+    #[error("{} has {free} bytes free, and a set may need {needed}", path.display())]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        free: u64,
+        /// What may be needed at most.
+        needed: u64,
+    },
+    /// None of the keys opens it.
+    #[error("no key at hand opens it")]
+    NoKey,
+    /// What comes out isn't a set.
+    #[error("it is no set: {0}")]
+    NotASet(String),
+    /// Made by a newer Bakelite.
+    #[error("it has format {0}, which a newer Bakelite reads")]
+    Newer(u32),
+    /// A member isn't what the manifest says.
+    #[error("{path} in it isn't what its manifest says: {what}")]
+    Member {
+        /// Which.
+        path: String,
+        /// How it differs.
+        what: &'static str,
+    },
+    /// The database in it, or the one that it is made from.
+    #[error("its database: {0}")]
+    Flaw(#[from] Flaw),
+    /// Token and database.
+    #[error("its token: {0}")]
+    Token(#[from] TokenError),
+    /// Anything with SQLite.
+    #[error(transparent)]
+    Datastore(#[from] DatastoreError),
+    /// Anything with the system.
+    #[error(transparent)]
+    Sys(#[from] bakelite_sys::SysError),
+    /// Encryption itself.
+    #[error("encrypting")]
+    Encrypt(#[from] age::EncryptError),
+}
+
+fn on(act: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SetError {
+    move |source| SetError::File { act, path: path.into(), source }
+}
+
+/// Copies all of a stream: how many bytes, and their SHA-256 in hexadecimal digits.
+fn pour(mut from: impl Read, mut to: impl Write) -> std::io::Result<(u64, String)> {
+    let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0u8; 1 << 16], 0);
+    loop {
+        let read = from.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((length, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()));
+        }
+        hash.update(&buffer[..read]);
+        to.write_all(&buffer[..read])?;
+        length += read as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests;

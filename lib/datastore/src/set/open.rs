@@ -1,0 +1,164 @@
+//! Opening a set: nothing in it is believed but what the manifest, the hashes, SQLite and the token agree about.
+//!
+//! A member goes nowhere but below the folder that is given, under a name that the manifest has, in its order; links,
+//! folders and devices are refused. What is read is bounded by what the manifest says, and that by the room there is.
+
+use super::{SetError, on, pour};
+use crate::check::{self, Contents, Depth};
+use bakelite_spec::set::{DATABASE, FORMAT, MANIFEST, MANIFEST_LIMIT, Manifest, Member, TOKEN, is_member_path};
+use bakelite_sys::{durable, mount};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// zstd's window, as a power of two: what our level needs, and no more memory for anybody's file.
+const WINDOW: u32 = 23;
+/// The first bytes of an age file (age-encryption.org/v1).
+const AGE: &[u8] = b"age-encryption.org/";
+const CHUNK: usize = 1 << 16;
+
+/// A set that was unpacked and proved.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// What is in it.
+    pub manifest: Manifest,
+    /// What its database holds.
+    pub contents: Contents,
+}
+
+/// The unpacked stream of a set.
+fn stream<'a>(path: &Path, identities: &'a [age::x25519::Identity]) -> Result<Box<dyn Read + 'a>, SetError> {
+    let file = File::open(path).map_err(on("reading", path))?;
+    let mut input = BufReader::with_capacity(1 << 18, file);
+    let is_encrypted = input.fill_buf().map_err(on("reading", path))?.starts_with(AGE);
+    let packed: Box<dyn BufRead + 'a> = if is_encrypted {
+        let not_a_set = |error: age::DecryptError| SetError::NotASet(error.to_string());
+        let keys = identities.iter().map(|identity| identity as &dyn age::Identity);
+        let opened = age::Decryptor::new_buffered(input).map_err(not_a_set)?.decrypt(keys);
+        Box::new(BufReader::with_capacity(
+            CHUNK,
+            opened.map_err(|error| match error {
+                age::DecryptError::NoMatchingKeys => SetError::NoKey,
+                other => not_a_set(other),
+            })?,
+        ))
+    } else {
+        Box::new(input)
+    };
+    let mut unpacked = zstd::Decoder::with_buffer(packed).map_err(on("unpacking", path))?;
+    unpacked.window_log_max(WINDOW).map_err(on("unpacking", path))?;
+    Ok(Box::new(unpacked))
+}
+
+/// Reads a set's manifest and nothing else of it: what it says, unproved.
+///
+/// # Errors
+/// When no key opens it, or it doesn't begin with a manifest that this version reads.
+pub fn manifest(path: &Path, identities: &[age::x25519::Identity]) -> Result<Manifest, SetError> {
+    let mut archive = tar::Archive::new(stream(path, identities)?);
+    let mut entries = archive.entries().map_err(on("unpacking", path))?;
+    read_manifest(entries.next(), path)
+}
+
+fn read_manifest<R: Read>(
+    first: Option<std::io::Result<tar::Entry<'_, R>>>,
+    path: &Path,
+) -> Result<Manifest, SetError> {
+    let first = first.ok_or_else(|| SetError::NotASet("it is empty".into()))?.map_err(on("unpacking", path))?;
+    let is_manifest = first.path_bytes() == MANIFEST.as_bytes() && first.header().entry_type().is_file();
+    if !is_manifest || first.size() > MANIFEST_LIMIT {
+        return Err(SetError::NotASet("it doesn't begin with a manifest".into()));
+    }
+    let mut text = Vec::new();
+    first.take(MANIFEST_LIMIT).read_to_end(&mut text).map_err(on("unpacking", path))?;
+    /// So that a later format is named as such, whatever else it has.
+    #[derive(serde::Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let parse = |error: serde_json::Error| SetError::NotASet(format!("its manifest can't be read: {error}"));
+    let version: Version = serde_json::from_slice(&text).map_err(parse)?;
+    if version.format > FORMAT {
+        return Err(SetError::Newer(version.format));
+    }
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(parse)?;
+    let mut paths: Vec<&str> = manifest.members.iter().map(|member| member.path.as_str()).collect();
+    if let Some(path) = paths.iter().find(|path| !is_member_path(path)) {
+        return Err(SetError::Member { path: path.to_string(), what: "no set holds a file of this name" });
+    }
+    paths.sort_unstable();
+    if let Some(pair) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(SetError::Member { path: pair[0].into(), what: "it is listed twice" });
+    }
+    Ok(manifest)
+}
+
+/// Unpacks a set into an empty folder, durably, and proves it.
+///
+/// # Errors
+/// When no key opens it or anything in it isn't as it has to be. What was unpacked by then stays in the folder, and is
+/// the caller's to remove.
+pub fn unpack(path: &Path, identities: &[age::x25519::Identity], into: &Path) -> Result<Opened, SetError> {
+    let mut archive = tar::Archive::new(stream(path, identities)?);
+    let mut entries = archive.entries().map_err(on("unpacking", path))?;
+    let manifest = read_manifest(entries.next(), path)?;
+    let needed = manifest.members.iter().fold(0u64, |sum, member| sum.saturating_add(member.size));
+    let free = mount::free(into);
+    if needed > free {
+        return Err(SetError::NoRoom { path: into.into(), free, needed });
+    }
+    for member in &manifest.members {
+        let refuse = |what| SetError::Member { path: member.path.clone(), what };
+        let entry = entries.next().ok_or_else(|| refuse("it is missing"))?.map_err(on("unpacking", path))?;
+        if entry.path_bytes() != member.path.as_bytes() {
+            return Err(refuse("another file is in its place"));
+        }
+        if !entry.header().entry_type().is_file() {
+            return Err(refuse("it is no file"));
+        }
+        if entry.size() != member.size {
+            return Err(refuse("its length"));
+        }
+        if store(entry, member, into)? != member.sha256 {
+            return Err(refuse("its hash"));
+        }
+    }
+    if entries.next().is_some() {
+        return Err(SetError::NotASet("there is more in it than its manifest says".into()));
+    }
+    durable::sync_file_system(into)?;
+    prove(manifest, into)
+}
+
+/// Unpacks one member; its hash.
+fn store(entry: impl Read, member: &Member, into: &Path) -> Result<String, SetError> {
+    let to = into.join(&member.path);
+    durable::make_folder(to.parent().unwrap_or(into))?;
+    let mut file = durable::create_private(&to)?;
+    let (_, sha256) = pour(entry.take(member.size), &mut file).map_err(on("unpacking", &to))?;
+    Ok(sha256)
+}
+
+fn prove(manifest: Manifest, into: &Path) -> Result<Opened, SetError> {
+    let database = into.join(DATABASE);
+    if !database.is_file() {
+        return Err(SetError::NotASet("it has no database".into()));
+    }
+    let contents = check::copy(&database, Depth::Full, manifest.revision)??;
+    if contents.revision > manifest.revision {
+        return Err(SetError::Member { path: DATABASE.into(), what: "its revision" });
+    }
+    let token = std::fs::read_to_string(into.join(TOKEN)).map_err(on("reading", &into.join(TOKEN)))?;
+    crate::prove(&database, &token)??;
+    Ok(Opened { manifest, contents })
+}
+
+/// Opens a set in a scratch folder, proves it, and leaves nothing behind.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn verify(path: &Path, identities: &[age::x25519::Identity], scratch: &Path) -> Result<Opened, SetError> {
+    let folder =
+        tempfile::Builder::new().prefix("verify-").tempdir_in(scratch).map_err(on("making a folder in", scratch))?;
+    unpack(path, identities, folder.path())
+}

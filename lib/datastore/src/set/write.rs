@@ -1,0 +1,164 @@
+//! Making a set: the database by one read transaction, checked and proved; then the archive, opened again before it counts.
+
+use super::{SetError, on, pour};
+use crate::check::{self, Depth};
+use crate::{copy, token};
+use bakelite_spec::set::{self, DATABASE, Manifest, Member, TOKEN};
+use bakelite_sys::{durable, mount};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// zstd's level: higher ones cost a small machine minutes and save a few percent of a database.
+const LEVEL: i32 = 3;
+/// What stays free besides the set.
+const SPARE: u64 = 16 << 20;
+
+/// What a set is made from.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// k3s's database, which k3s may be writing to.
+    pub database: &'a Path,
+    /// The cluster's token.
+    pub token: &'a str,
+    /// Further files by their paths in the set; one that isn't there is left out.
+    pub files: &'a [(String, PathBuf)],
+    /// What is known without looking: revision, counts, row and members are filled in.
+    pub about: &'a Manifest,
+    /// A revision that the database has at least.
+    pub known: u64,
+    /// Who can open it; nobody in particular for a plain set.
+    pub recipients: &'a [age::x25519::Recipient],
+    /// The device's own key, with which the set is opened again; one of the recipients.
+    pub identity: Option<&'a age::x25519::Identity>,
+    /// The set's number on this machine.
+    pub number: u64,
+    /// Where the set goes.
+    pub folder: &'a Path,
+    /// Where the copy of the database is made: fast and local, as a long copy keeps k3s's -wal from being folded.
+    pub scratch: &'a Path,
+}
+
+/// A set that counts.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// What is in it.
+    pub manifest: Manifest,
+}
+
+/// Makes a set and opens it again.
+///
+/// # Errors
+/// When there is no room, the database is damaged or older than known, the token doesn't open it, or the set that was
+/// written isn't whole. Nothing is then left at a name of a set's.
+pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
+    let database = std::fs::metadata(request.database).map_err(on("reading", request.database))?.len();
+    durable::make_folder(request.folder)?;
+    durable::make_folder(request.scratch)?;
+    // Twice: what can't be packed stays as long as it is, and the copy for opening it again is the second one.
+    for folder in [request.folder, request.scratch] {
+        let (free, needed) = (mount::free(folder), 2 * database + SPARE);
+        if free < needed {
+            return Err(SetError::NoRoom { path: folder.into(), free, needed });
+        }
+    }
+    let scratch = tempfile::Builder::new()
+        .prefix("set-")
+        .tempdir_in(request.scratch)
+        .map_err(on("making a folder in", request.scratch))?;
+    let copied = scratch.path().join("state.db");
+    copy(request.database, &copied)?;
+    let contents = check::copy(&copied, Depth::Quick, request.known)??;
+    crate::prove(&copied, request.token)??;
+
+    let mut members = vec![(DATABASE.to_string(), copied.clone())];
+    let token = scratch.path().join("token");
+    durable::write_durable(&token, token::password(request.token).as_bytes(), 0o600)?;
+    members.push((TOKEN.into(), token));
+    members.extend(request.files.iter().filter(|(_, from)| from.is_file()).cloned());
+    let mut manifest = Manifest {
+        format: set::FORMAT,
+        revision: contents.revision,
+        compacted: contents.compacted,
+        live: contents.live,
+        row: contents.row,
+        members: Vec::new(),
+        ..request.about.clone()
+    };
+    for (path, from) in &members {
+        manifest.members.push(described(path, from)?);
+    }
+
+    let ending = if request.recipients.is_empty() { set::PLAIN } else { set::ENCRYPTED };
+    let name = set::name(request.number, manifest.made) + ending;
+    let path = request.folder.join(&name);
+    let half = request.folder.join(format!(".{name}.half"));
+    let written = archive(request, &half, &manifest, &members).and_then(|()| {
+        let identities = request.identity.map_or(&[][..], std::slice::from_ref);
+        super::verify(&half, identities, scratch.path())?;
+        Ok(std::fs::metadata(&half).map_err(on("reading", &half))?.len())
+    });
+    match written {
+        Ok(bytes) => {
+            durable::publish(&half, &path)?;
+            Ok(Written { path, bytes, manifest })
+        }
+        Err(error) => {
+            durable::remove_file(&half)?;
+            Err(error)
+        }
+    }
+}
+
+fn described(path: &str, from: &Path) -> Result<Member, SetError> {
+    let (size, sha256) = File::open(from).and_then(|file| pour(file, io::sink())).map_err(on("reading", from))?;
+    Ok(Member { path: path.into(), size, sha256 })
+}
+
+fn archive(
+    request: &Request<'_>,
+    half: &Path,
+    manifest: &Manifest,
+    members: &[(String, PathBuf)],
+) -> Result<(), SetError> {
+    let writing = || on("writing", half);
+    let file = durable::create_private(half)?;
+    let output = BufWriter::with_capacity(1 << 18, &file);
+    if request.recipients.is_empty() {
+        pack(output, manifest, members)?.into_inner().map_err(|error| writing()(error.into_error()))?;
+    } else {
+        let recipients = request.recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
+        let encrypted = age::Encryptor::with_recipients(recipients)?.wrap_output(output).map_err(writing())?;
+        let output = pack(encrypted, manifest, members)?.finish().map_err(writing())?;
+        output.into_inner().map_err(|error| writing()(error.into_error()))?;
+    }
+    file.sync_all().map_err(writing())
+}
+
+/// The tar, packed.
+fn pack<W: Write>(output: W, manifest: &Manifest, members: &[(String, PathBuf)]) -> Result<W, SetError> {
+    let packing = || on("packing into", Path::new("the set"));
+    let mut packed = zstd::Encoder::new(output, LEVEL).map_err(packing())?;
+    packed.include_checksum(true).map_err(packing())?;
+    let mut tar = tar::Builder::new(packed);
+    let text = serde_json::to_vec(manifest).map_err(|error| packing()(error.into()))?;
+    append(&mut tar, set::MANIFEST, text.len() as u64, &text[..], manifest.made).map_err(packing())?;
+    for (member, (_, from)) in manifest.members.iter().zip(members) {
+        let file = File::open(from).map_err(on("reading", from))?;
+        append(&mut tar, &member.path, member.size, file.take(member.size), manifest.made)
+            .map_err(on("packing", from))?;
+    }
+    tar.into_inner().and_then(zstd::Encoder::finish).map_err(packing())
+}
+
+fn append(tar: &mut tar::Builder<impl Write>, path: &str, size: u64, content: impl Read, made: i64) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o600);
+    header.set_mtime(u64::try_from(made).unwrap_or(0));
+    tar.append_data(&mut header, path, content)
+}
