@@ -5,6 +5,7 @@
 
 mod disks;
 mod error;
+mod latency;
 mod layers;
 mod moving;
 mod pass;

@@ -3,7 +3,7 @@
 use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
-use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, payload, settings};
+use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, latency, payload, settings};
 use bakelite_spec::records::Place;
 use bakelite_spec::status::paths;
 use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
@@ -20,6 +20,7 @@ const FILES: &[&str] = &[
     cluster::ON_STATE,
     cluster::ON_DISK,
     data_disk::DEVICES,
+    latency::RECORD,
     address::LAST,
     k3s_config::CONFIG,
     k3s_config::KUBELET,

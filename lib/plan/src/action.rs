@@ -138,6 +138,13 @@ pub enum Action {
         /// How much it is about.
         amount: crate::facts::Amount,
     },
+    /// Measures how long a medium of our own takes to make 4 KiB durable, and writes it down beside what is known.
+    MeasureLatency {
+        /// The disk's key.
+        disk: String,
+        /// Whether it is the data disk, else the card.
+        data_disk: bool,
+    },
     /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
     Place(PlacedFile),
     /// Waits until there is a default address.

@@ -60,8 +60,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return Decision::Refuse(Fault::new(Code::IdentityConflict, text));
     }
     if facts.vanished {
-        let text = "the data disk was pulled out while it was in use".to_string();
-        return Decision::Reboot(Fault::new(Code::DataDiskMissing, text));
+        return data_disk::vanished();
     }
     let Some((disk, data)) = facts.attached() else { return without(facts, settings) };
     let Some(node) = identity::of(facts).map(|identity| identity.node) else {

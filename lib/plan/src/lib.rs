@@ -17,6 +17,7 @@ pub mod home;
 pub mod hostname;
 pub mod identity;
 pub mod k3s_config;
+pub mod latency;
 pub mod payload;
 pub mod placed;
 pub mod seal;

@@ -160,7 +160,10 @@ impl<'a> Copier<'a> {
             while at < end {
                 let chunk = self.sums.read(&mut source, end - at).map_err(read(from))?;
                 let there = &mut there[..chunk.length];
-                if chunk.length == 0 || target.read_exact_at(there, at).is_err() || *there != chunk.buffer[..chunk.length] {
+                if chunk.length == 0
+                    || target.read_exact_at(there, at).is_err()
+                    || *there != chunk.buffer[..chunk.length]
+                {
                     return Ok(false);
                 }
                 at += chunk.length as u64;

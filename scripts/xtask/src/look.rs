@@ -151,7 +151,8 @@ impl Volume {
         let connection = Connection::open(&path)?;
         connection.execute_batch("PRAGMA synchronous = OFF")?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        let insert = "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value, old_value)
+        let insert =
+            "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value, old_value)
             VALUES ('/registry/rehearsal/grown-' || ?1, 1, 0, 0, 0, 0, randomblob(262144), NULL)";
         let mut number = 0;
         while std::fs::metadata(&path)?.len() < size {

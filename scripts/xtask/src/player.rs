@@ -180,14 +180,24 @@ impl<'a> Player<'a> {
         let outcome = replay::replay(&self.media, &wanted.disk, &record.log, wanted, self.random.u64(..))?;
         println!(
             "     {}: {} writes and flushes, {} moments good, {} of {} broken ones found, {} to be booted",
-            self.scenario.name, outcome.entries, outcome.moments, outcome.control.1, outcome.control.0, outcome.samples.len()
+            self.scenario.name,
+            outcome.entries,
+            outcome.moments,
+            outcome.control.1,
+            outcome.control.0,
+            outcome.samples.len()
         );
         let hardware = Hardware { record: Some(false), ..self.scenario.machine.clone() };
         for [boot, disk] in outcome.samples {
             self.media.boot = boot;
             media::copy_sparse(&disk, &self.media.disk(&wanted.disk), 0)?;
             self.boot(&hardware)?;
-            self.expect(&Watch { event: "ready".into(), with: Default::default(), containing: Default::default(), within: 300.0 })?;
+            self.expect(&Watch {
+                event: "ready".into(),
+                with: Default::default(),
+                containing: Default::default(),
+                within: 300.0,
+            })?;
             self.switch_off()?;
         }
         Ok(())

@@ -19,7 +19,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MAGIC: u64 = 0x6a_7366_7368_7273;
+const MAGIC: u64 = 0x6a_7366_7773_6872;
 const SECTOR: u64 = 512;
 const FLUSH: u64 = 1;
 const FUA: u64 = 2;
@@ -63,8 +63,11 @@ impl Log {
     fn write(&self, entry: &Entry, media: &Copy) -> Result<()> {
         let mut bytes = vec![0; usize::try_from(entry.length)?];
         self.file.read_exact_at(&mut bytes, entry.bytes)?;
-        let (file, at) =
-            if entry.at < media.boot_length { (&media.boot, entry.at) } else { (&media.disk, entry.at - media.boot_length) };
+        let (file, at) = if entry.at < media.boot_length {
+            (&media.boot, entry.at)
+        } else {
+            (&media.disk, entry.at - media.boot_length)
+        };
         // Zeros where there were zeros stay holes: a copy of the media then stays cheap.
         const PIECE: usize = 4096;
         for (number, piece) in bytes.chunks(PIECE).enumerate() {

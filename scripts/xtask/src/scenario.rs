@@ -296,7 +296,8 @@ mod tests {
 
     #[test]
     fn one_scenario_stands_for_several() {
-        let text = "- name: cut\n  each: {claim: 'becomes \"it\"', seal: sealed}\n  shows: x\n  appliance: rehearsal\n  steps:
+        let text =
+            "- name: cut\n  each: {claim: 'becomes \"it\"', seal: sealed}\n  shows: x\n  appliance: rehearsal\n  steps:
   - boot: {disks: ['ssd=nvme:1G']}\n  - cut-power: {soon-after: [{event: $words, within: 5}, 1]}\n";
         let found = read("x.yaml", text).unwrap();
         assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["cut-claim", "cut-seal"]);
