@@ -76,6 +76,24 @@ pub enum Command {
     },
     /// Bake an image
     Build(Build),
+    /// What a build would put where, and who set what; writes no image
+    Plan {
+        #[command(flatten)]
+        inputs: Inputs,
+        /// The lock to obey [default: beside the configuration, else made for this alone]
+        #[arg(long)]
+        lock: Option<PathBuf>,
+    },
+    /// What is in an image: partitions, versions, settings, files; exit status 1: something can't be read
+    Inspect {
+        /// The image, its .zst, or a device
+        image: PathBuf,
+        /// Look at this path: /usr/bin of slot A's system, boot:/loader, initramfs:/bakelite
+        path: Option<String>,
+        /// Write the file's content to standard output
+        #[arg(long, requires = "path", conflicts_with = "json")]
+        content: bool,
+    },
     /// Prove an image by named rules; exit status 1: one failed, 3: a check could not be made
     Lint {
         /// The image, its .zst, or a device
@@ -110,7 +128,8 @@ pub struct Inputs {
 pub struct Build {
     #[command(flatten)]
     pub inputs: Inputs,
-    /// The image to write
+    /// The image to write, compressed if the name ends in .zst. Beside it come OUTPUT.bmap (what bmaptool has to write)
+    /// and OUTPUT.spdx.json (each part with version and licence)
     #[arg(short, long)]
     pub output: PathBuf,
     /// The lock to obey [default: beside the configuration, else beside the output, else made anew]

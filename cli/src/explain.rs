@@ -52,6 +52,7 @@ fn type_of(kind: Kind) -> String {
         Kind::List(of) => format!("list of: {}", type_of(*of)),
         Kind::Number(low, high) => format!("number, from {low} to {high}"),
         Kind::Secret => "{secret: NAME} | {seed: NAME}".into(),
+        Kind::SecretOr(_) => "text | {secret: NAME} | {seed: NAME}".into(),
         Kind::Map(of) => format!("mapping of names to: {}", type_of(*of)),
         Kind::Records => "list of sections".into(),
         Kind::Named => "mapping of names to sections".into(),

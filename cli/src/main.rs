@@ -5,7 +5,9 @@
 
 mod arguments;
 mod explain;
+mod inspect;
 mod lint;
+mod plan;
 mod progress;
 mod run;
 mod simulate;
@@ -104,6 +106,14 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
             screen.line(&format!("{}: {files} files, {}, are in the cache", path.display(), Size(bytes).human()));
         }
         Command::Build(build) => build_image(build, screen)?,
+        Command::Plan { inputs, lock } => {
+            let plan = workshop::plan(&Options { lock, ..options(inputs) }, screen)?;
+            screen.finish();
+            plan::show(&plan, screen);
+        }
+        Command::Inspect { image, path, content } => {
+            return Ok(inspect::inspect(&image, path.as_deref(), content, screen)?);
+        }
         Command::Lint { image } => return Ok(lint::lint(&image, screen)),
         Command::Run(arguments) => {
             let happened = run::run(&arguments, screen)?;

@@ -67,14 +67,19 @@ impl Screen {
         }
     }
 
-    /// An error with its causes.
-    pub fn error(&self, error: &dyn Error) {
+    /// Something that couldn't be had.
+    pub fn problem(&self, text: &str) {
         self.finish();
         if self.json {
-            self.value(&serde_json::json!({ "event": "error", "text": chain(error) }));
+            self.value(&serde_json::json!({ "event": "error", "text": text }));
         } else {
-            eprintln!("error: {}", chain(error));
+            eprintln!("error: {text}");
         }
+    }
+
+    /// An error with its causes.
+    pub fn error(&self, error: &dyn Error) {
+        self.problem(&chain(error));
     }
 
     /// Takes the bar off the screen.

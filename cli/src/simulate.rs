@@ -2,7 +2,7 @@
 
 use bakelite_image::{BuildError, config};
 use bakelite_plan::facts::Facts;
-use bakelite_plan::{Settings, forecast};
+use bakelite_plan::{Local, Settings, forecast};
 use bakelite_spec::finding::Finding;
 use bakelite_spec::manifest::{FORMAT, Manifest, PayloadManifest, System, UserManifest};
 use std::path::Path;
@@ -44,5 +44,5 @@ fn settings(config: config::Config) -> Settings {
         },
         user: UserManifest::default(),
     };
-    Settings { appliance: config.appliance, manifest }
+    Settings { appliance: config.appliance, manifest, local: Local::default() }
 }

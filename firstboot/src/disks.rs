@@ -28,6 +28,8 @@ pub struct Looked {
     pub damaged: BTreeMap<String, String>,
     /// The first of the payload's files that is damaged, once they were looked at; empty if none is.
     pub payload: Option<String>,
+    /// What is wrong with the database, once it was checked; empty if nothing is.
+    pub database: Option<String>,
 }
 
 impl Looked {
@@ -56,7 +58,7 @@ pub fn has_vanished(disks: &[Disk]) -> bool {
 }
 
 /// The name of the disk that this machine was booted from.
-fn boot_disk(root: &Path) -> String {
+pub fn boot_disk(root: &Path) -> String {
     let text = read_text(root.join(paths::MEDIUM.trim_start_matches('/'))).unwrap_or_default();
     let medium: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     medium["disk"].as_str().unwrap_or_default().into()

@@ -1,5 +1,6 @@
 //! What firstboot can't do.
 
+use bakelite_spec::finding::Finding;
 use bakelite_sys::SysError;
 
 /// What stopped a pass. init then goes on with the last accepted settings and tries again.
@@ -8,6 +9,17 @@ pub enum FirstbootError {
     /// The argument is none of the passes.
     #[error("`{0}` is not a pass; try early, settle, born, facts or plan")]
     UnknownPass(String),
+    /// The operator's words mean nothing.
+    #[error(
+        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, or bakelite facts | plan"
+    )]
+    UnknownWords(String),
+    /// There are no settings on trial.
+    #[error("no settings are being tried; they may have been undone already. Try bakelite config apply FILE")]
+    NothingTried,
+    /// Settings that a person gave aren't right.
+    #[error("{}", lines(.0))]
+    Settings(Vec<Finding>),
     /// The baked settings aren't there, or aren't JSON.
     #[error("reading the baked settings from {path}")]
     ReadBaked {
@@ -50,4 +62,8 @@ pub enum FirstbootError {
     /// Anything with the system.
     #[error(transparent)]
     Sys(#[from] SysError),
+}
+
+fn lines(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

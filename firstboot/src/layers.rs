@@ -1,77 +1,201 @@
-//! The settings of this machine: what was baked, and on top of it what a person wrote onto the kernel command line.
+//! The settings of this machine: what was baked, and on top of it what a person wrote for it or at it.
 //!
-//! A key that isn't known or has a bad value is left out with a word in the log: the baked value stands.
+//! The order is fixed: baked < overlay (bakelite.yaml on the boot partition) < applied (`bakelite config`) < kernel
+//! command line. A layer that is wrong counts as it was last accepted, as a whole; on the command line, a word that is wrong
+//! is left out.
 
 use crate::error::FirstbootError;
-use bakelite_plan::Settings;
+use crate::overlay::{self, Seen};
+use bakelite_plan::settings::OVERLAY_SEEN;
+use bakelite_plan::{Local, Overlay, Settings};
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::check::{check, expand, is_known};
 use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::finding::{Finding, Severity};
 use bakelite_spec::keys::APPLIANCE;
-use bakelite_spec::layers::{Effective, Layer};
+use bakelite_spec::layers::{Effective, Layer, fixed};
 use bakelite_spec::manifest::Manifest;
+use bakelite_spec::rules;
 use bakelite_spec::status::paths;
+use bakelite_spec::yaml::Document;
 use bakelite_sys::read_text;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Keys that nobody sets at the machine: they decide who may.
-const FIXED: &[&str] = &[
-    "board",
-    "charts",
-    "debug",
-    "files",
-    "image",
-    "images",
-    "manifests",
-    "mirror",
-    "modules",
-    "owner",
-    "packages",
-    "registries",
-    "repositories",
-    "ssh",
-    "trust",
-    "units",
-    "without",
-];
+/// All layers, merged.
+pub struct Layers {
+    /// What counts, as types.
+    pub settings: Settings,
+    /// What counts, with who set it.
+    pub effective: Effective,
+}
+
+/// Everything below the settings that are applied on the device.
+pub struct Below {
+    manifest: Manifest,
+    effective: Effective,
+    local: Local,
+    cmdline: Cmdline,
+}
 
 /// Reads and merges.
 ///
 /// # Errors
 /// When the baked settings can't be read.
-pub fn settings(root: &Path) -> Result<Settings, FirstbootError> {
-    let baked = |name: &str| root.join(paths::BAKED.trim_start_matches('/')).join(name);
-    let manifest: Manifest = read(&baked("manifest.json"))?;
-    let effective: Effective = read(&baked("appliance.json"))?;
-    let cmdline = Cmdline::parse(&read_text(root.join("proc/cmdline")).unwrap_or_default());
-    let with_words = effective.clone().with(Layer::CommandLine, &from_cmdline(&cmdline, &effective.values));
-    let appliance = Appliance::from_values(&with_words.values)
-        .or_else(|error| {
-            log::warn!("the kernel command line's settings don't fit: {error}");
-            Appliance::from_values(&effective.values)
-        })
-        .map_err(|source| FirstbootError::ReadBaked { path: baked("appliance.json").display().to_string(), source })?;
-    Ok(Settings { appliance, manifest })
+pub fn read(root: &Path) -> Result<Layers, FirstbootError> {
+    let mut below = below(root)?;
+    let text = |path: &str| std::fs::read_to_string(at(root, path)).ok();
+    // What is tried and what was confirmed stand in for each other; a trial was checked before it began.
+    for (path, text) in [paths::TRIAL, paths::APPLIED].into_iter().filter_map(|path| Some((path, text(path)?))) {
+        match lay(&below.effective, &below.manifest, Layer::Applied, path, &text) {
+            Ok(with) => {
+                below.effective = with;
+                break;
+            }
+            Err(findings) => below.local.refused.push(lines(&findings)),
+        }
+    }
+    below.finish(&at(root, paths::BAKED).join("appliance.json"))
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, FirstbootError> {
+/// The settings of this machine, as decisions need them.
+///
+/// # Errors
+/// As [`read`].
+pub fn settings(root: &Path) -> Result<Settings, FirstbootError> {
+    read(root).map(|layers| layers.settings)
+}
+
+/// Reads and merges everything below the settings that are applied on the device.
+///
+/// # Errors
+/// When the baked settings can't be read.
+pub fn below(root: &Path) -> Result<Below, FirstbootError> {
+    let baked = |name: &str| at(root, paths::BAKED).join(name);
+    let manifest: Manifest = baked_file(&baked("manifest.json"))?;
+    let mut effective: Effective = baked_file(&baked("appliance.json"))?;
+    let mut local = Local::default();
+    let seen = overlay::seen(root);
+    let kept = std::fs::read_to_string(at(root, paths::OVERLAY)).ok();
+    if let Some(Seen::Unreadable(why)) = &seen {
+        local.refused.push(why.clone());
+    }
+    if let Some(Seen::Text(text)) = &seen {
+        match lay(&effective, &manifest, Layer::Overlay, overlay::NAME, text) {
+            Ok(with) => {
+                effective = with;
+                local.overlay = Overlay::Accepted(text.clone());
+            }
+            Err(findings) => local.refused.push(lines(&findings)),
+        }
+    }
+    if seen == Some(Seen::Absent) {
+        local.overlay = Overlay::Absent;
+    }
+    // Taken away by a person, it no longer counts; on a card that never had one, it came by another card's seal.
+    let taken_away = local.overlay == Overlay::Absent && at(root, OVERLAY_SEEN).exists();
+    let is_open = !matches!(local.overlay, Overlay::Accepted(_)) && !taken_away;
+    if let Some(kept) = kept.filter(|_| is_open) {
+        match lay(&effective, &manifest, Layer::Overlay, paths::OVERLAY, &kept) {
+            Ok(with) => effective = with,
+            Err(findings) => local.refused.push(lines(&findings)),
+        }
+    }
+    let cmdline = Cmdline::parse(&read_text(root.join("proc/cmdline")).unwrap_or_default());
+    Ok(Below { manifest, effective, local, cmdline })
+}
+
+impl Below {
+    /// Lays the settings of a file on top, and what is above it.
+    ///
+    /// # Errors
+    /// All findings in the file, or what it comes to with the layers below.
+    pub fn with(mut self, file: &str, text: &str) -> Result<Layers, Vec<Finding>> {
+        self.effective = lay(&self.effective, &self.manifest, Layer::Applied, file, text)?;
+        self.finish(Path::new(file)).map_err(|error| vec![Finding::error("", bakelite_sys::words(&error), "")])
+    }
+
+    /// The command line on top; what makes no appliance is left out.
+    fn finish(self, baked: &Path) -> Result<Layers, FirstbootError> {
+        let words = from_cmdline(&self.cmdline, &self.effective.values);
+        let with_words = self.effective.clone().with(Layer::CommandLine, &words);
+        let (appliance, effective) = match Appliance::from_values(&with_words.values) {
+            Ok(appliance) => (appliance, with_words),
+            Err(error) => {
+                log::warn!("the kernel command line's settings don't fit: {error}");
+                let appliance = Appliance::from_values(&self.effective.values)
+                    .map_err(|source| FirstbootError::ReadBaked { path: baked.display().to_string(), source })?;
+                (appliance, self.effective)
+            }
+        };
+        Ok(Layers { settings: Settings { appliance, manifest: self.manifest, local: self.local }, effective })
+    }
+}
+
+fn at(root: &Path, path: &str) -> std::path::PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn baked_file<T: DeserializeOwned>(path: &Path) -> Result<T, FirstbootError> {
     let text = read_text(path)?;
     serde_json::from_str(&text).map_err(|source| FirstbootError::ReadBaked { path: path.display().to_string(), source })
+}
+
+/// One line for a fault: the first finding, and how many there are besides.
+fn lines(findings: &[Finding]) -> String {
+    let first = findings.first().map(ToString::to_string).unwrap_or_default();
+    match findings.len() {
+        0 | 1 => first,
+        count => format!("{first} (and {} more)", count - 1),
+    }
+}
+
+/// Checks a layer like a build does, and lays it on top.
+fn lay(
+    below: &Effective,
+    manifest: &Manifest,
+    layer: Layer,
+    file: &str,
+    text: &str,
+) -> Result<Effective, Vec<Finding>> {
+    let document = Document::read_layer(file, text, APPLIANCE)?;
+    let with = below.clone().with(layer, &document.value);
+    // What was wrong before isn't this file's fault.
+    let before = errors(below, manifest);
+    let mut findings = fixed(&document.value);
+    findings.extend(errors(&with, manifest).into_iter().filter(|finding| !before.contains(finding)));
+    let placed = |finding: Finding| {
+        let place = document.place_of(&finding.key);
+        Finding { file: file.into(), place, ..finding }
+    };
+    if findings.is_empty() { Ok(with) } else { Err(findings.into_iter().map(placed).collect()) }
+}
+
+/// What the rules across keys say of an appliance.
+fn errors(effective: &Effective, manifest: &Manifest) -> Vec<Finding> {
+    let appliance = match Appliance::from_values(&effective.values) {
+        Ok(appliance) => appliance,
+        Err(error) => return vec![Finding::error("", error.to_string(), "")],
+    };
+    let across = rules::findings(&appliance, &manifest.board).into_iter().map(|(_, finding)| finding);
+    let all = across.chain(rules::user::findings(&appliance)).chain(rules::k3s::findings(&appliance));
+    all.filter(|finding| finding.severity == Severity::Error).collect()
 }
 
 /// `bakelite.network.wait=5` as a tree; only keys that are known, allowed and well-formed.
 fn from_cmdline(cmdline: &Cmdline, baked: &Value) -> Value {
     let mut tree = json!({});
     for (key, text) in cmdline.with_prefix("bakelite.") {
-        let top = key.split('.').next().unwrap_or(key);
-        if key == "slot" || FIXED.contains(&top) || !is_known(APPLIANCE, key) {
+        if key == "slot" || !is_known(APPLIANCE, key) {
             continue;
         }
         let value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
         let mut one = key.rsplit('.').fold(value, |inner, name| json!({ name: inner }));
         expand(&mut one);
+        if !fixed(&one).is_empty() {
+            continue;
+        }
         one["board"] = baked["board"].clone();
         match check(&one, APPLIANCE).first() {
             Some(located) => log::warn!("kernel command line: {}", located.finding),
@@ -82,17 +206,6 @@ fn from_cmdline(cmdline: &Cmdline, baked: &Value) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_person_at_the_boot_menu_sets_what_is_allowed_and_well_formed() {
-        let line = "bakelite.slot=a bakelite.network.wait=5 bakelite.debug=true bakelite.k3s=rehearsal bakelite.nope=1 \
-                    bakelite.memory.zram=maybe quiet";
-        let tree = from_cmdline(&Cmdline::parse(line), &json!({ "board": { "name": "x" } }));
-        assert_eq!(
-            tree,
-            json!({ "board": { "name": "x" }, "network": { "wait": 5 }, "k3s": { "payload": "rehearsal" } })
-        );
-    }
-}
+pub mod testing;
+#[cfg(test)]
+mod tests;

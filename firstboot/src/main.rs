@@ -1,13 +1,16 @@
-//! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`.
+//! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`, and by
+//! the operator as `bakelite …`.
 //!
 //! `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
+mod config;
 mod disks;
 mod error;
 mod latency;
 mod layers;
 mod moving;
+mod overlay;
 mod pass;
 mod payload;
 mod placed;
@@ -25,10 +28,24 @@ use std::path::Path;
 use std::process::ExitCode;
 use world::Machine;
 
+/// The name under which this program is the operator's command.
+const OPERATOR: &str = "bakelite";
+
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if words.first().is_some_and(|program| Path::new(program).file_name().is_some_and(|name| name == OPERATOR)) {
+        return match operate(&words[1..]) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}", bakelite_sys::words(&error));
+                ExitCode::FAILURE
+            }
+        };
+    }
     bakelite_sys::kmsg::start();
-    let command = std::env::args().nth(1).unwrap_or_default();
-    match run(&command) {
+    let command = words.get(1).copied().unwrap_or_default();
+    match run(command) {
         Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),
         Err(error) => {
             log::error!("{command}: {}", bakelite_sys::words(&error));
@@ -38,16 +55,35 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs early, and once more where a seal brought settings along: the machine has to be reachable as before.
+fn early(root: &Path) -> Result<Outcome, FirstbootError> {
+    overlay::look()?;
+    let settings = layers::settings(root)?;
+    let mut machine = Machine::new(root, Looked::default());
+    let mut outcome = pass::run("early", EARLY, &mut machine, &settings)?;
+    let again = layers::settings(root)?;
+    if again.appliance != settings.appliance {
+        machine = Machine::new(root, Looked::default());
+        outcome = pass::run("early", EARLY, &mut machine, &again)?;
+    }
+    machine.leave_looks()?;
+    Ok(outcome)
+}
+
+/// What the operator types on the machine.
+fn operate(words: &[&str]) -> Result<(), FirstbootError> {
+    match words {
+        ["config", rest @ ..] => config::run(rest),
+        ["facts" | "plan"] => run(words[0]).map(drop),
+        _ => Err(FirstbootError::UnknownWords(words.join(" "))),
+    }
+}
+
 fn run(command: &str) -> Result<Outcome, FirstbootError> {
     let root = Path::new("/");
     let after_early = || Machine::new(root, Looked::by_early(root));
     match command {
-        "early" => {
-            let mut machine = Machine::new(root, Looked::default());
-            let outcome = pass::run("early", EARLY, &mut machine, &layers::settings(root)?)?;
-            machine.leave_looks()?;
-            Ok(outcome)
-        }
+        "early" => early(root),
         "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
         "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
         "facts" => {

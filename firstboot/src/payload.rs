@@ -2,9 +2,10 @@
 
 use crate::error::FirstbootError;
 use crate::world::Changed;
+use bakelite_datastore::check::{self, Depth, Flaw};
 use bakelite_plan::facts::Store;
 use bakelite_spec::manifest::PayloadFile;
-use bakelite_sys::{durable, names_in, read_text};
+use bakelite_sys::{durable, names_in, read_text, words};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
@@ -111,6 +112,16 @@ fn is_meta(page: &[u8]) -> bool {
 /// FNV-1a, 64 bits (IETF draft-eastlake-fnv).
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3))
+}
+
+/// What SQLite says is wrong with the database; empty if nothing is. That kine's rows are all there is another question,
+/// which its revision answers.
+pub fn damage(path: &Path) -> String {
+    match check::live(path, Depth::Quick, 0) {
+        Ok(Err(flaw @ (Flaw::NotSqlite | Flaw::CutOff { .. } | Flaw::Damaged(_)))) => flaw.to_string(),
+        Ok(_) => String::new(),
+        Err(error) => words(&error),
+    }
 }
 
 /// Makes an empty database where k3s looks for its own.

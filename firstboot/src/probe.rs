@@ -3,8 +3,12 @@
 use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
-use bakelite_plan::{address, cluster, data_disk, debris, home, identity, k3s_config, latency, payload, settings};
+use bakelite_plan::{
+    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
+};
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
+use bakelite_spec::secret;
 use bakelite_spec::status::paths;
 use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
 use std::collections::BTreeMap;
@@ -19,6 +23,7 @@ const FILES: &[&str] = &[
     home::COPIED,
     cluster::ON_STATE,
     cluster::ON_DISK,
+    cluster::CHECKED,
     data_disk::DEVICES,
     latency::RECORD,
     address::LAST,
@@ -29,12 +34,19 @@ const FILES: &[&str] = &[
     k3s_config::quiet::REFUSED,
     paths::LAST_START,
     debris::VERIFIED,
+    certificates::RENEWED,
     payload::CACHE,
     payload::VERIFIED,
     payload::WRITTEN,
     k3s_config::CONTAINERD,
     paths::PAYLOAD_ENVIRONMENT,
+    paths::PROXY_ENVIRONMENT,
     bakelite_plan::placed::RECORD,
+    firewall::REFUSED,
+    firewall::ACCEPTED,
+    RULES,
+    paths::OVERLAY,
+    settings::OVERLAY_SEEN,
     paths::HOSTNAME,
     paths::AUTHORIZED_KEYS,
     "/run/bakelite/hosts",
@@ -65,11 +77,18 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
             .map(|link| Link { name: link.name, mac: link.mac, path: link.path, carrier: link.carrier })
             .collect(),
         address: link::default_address(),
+        networks: link::networks(root),
         default_route: link::default_link(root).is_some(),
         dummy,
         state_is_durable: !mount::is_volatile(&at(paths::STATE)),
         files,
-        present: PRESENT.iter().filter(|path| is_there(&at(path))).map(ToString::to_string).chain(recorded).collect(),
+        present: PRESENT
+            .iter()
+            .map(ToString::to_string)
+            .chain(names_in(at(secret::FOLDER)).into_iter().map(|name| format!("{}/{name}", secret::FOLDER)))
+            .filter(|path| is_there(&at(path)))
+            .chain(recorded)
+            .collect(),
         image_links: names_in(&images)
             .into_iter()
             .filter_map(|name| {
@@ -93,7 +112,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         payload_ran: at("/run/k3s").exists() || at(paths::LAST_START).exists(),
         ..Facts::default()
     };
-    look_at_home(&mut facts);
+    look_at_home(&mut facts, looked);
     facts
 }
 
@@ -111,7 +130,7 @@ fn shown() -> BTreeMap<String, String> {
 }
 
 /// What takes a look at the media themselves, and only as far as it is needed: the old copy on a card is left alone.
-fn look_at_home(facts: &mut Facts) {
+fn look_at_home(facts: &mut Facts, looked: &Looked) {
     let on_disk = home::of(facts).is_some_and(|home| home.moving.is_none() && matches!(home.place, Place::Disk(_)));
     if facts.attached().is_some() && !on_disk {
         facts.on_card = Some(moving::amount()).filter(|amount| *amount != Amount::default());
@@ -122,15 +141,15 @@ fn look_at_home(facts: &mut Facts) {
     if on_disk && !shown_from_disk {
         return;
     }
-    match bakelite_datastore::state(Path::new(cluster::DATABASE)) {
-        Ok(state) => {
-            facts.database = state.map(|state| Database { revision: state.revision, row: state.row });
-        }
-        // For the decision a damaged database is an empty one: k3s isn't started upon it where there was a cluster.
-        Err(error) => {
-            log::warn!("{}", words(&error));
-            facts.database = Some(Database::default());
-        }
+    let checked = looked.database.is_some();
+    facts.database = match bakelite_datastore::state(Path::new(cluster::DATABASE)) {
+        Ok(state) => state.map(|state| Database {
+            revision: state.revision,
+            row: state.row,
+            damage: looked.database.clone().unwrap_or_default(),
+            checked,
+        }),
+        Err(error) => Some(Database { damage: words(&error), checked, ..Database::default() }),
     }
 }
 

@@ -6,9 +6,12 @@ use crate::{latency, moving, payload, placed, probe, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
+use bakelite_plan::firewall::REFUSED;
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::status::{Report, paths};
 use bakelite_sys::link::STAND_IN;
-use bakelite_sys::{SysError, durable, machine, notify, tool};
+use bakelite_sys::{SysError, durable, machine, notify, read_text, tool, words};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -69,6 +72,25 @@ impl Machine {
 
     fn parent(&self, path: &Path) -> Result<(), FirstbootError> {
         Ok(path.parent().map_or(Ok(()), durable::make_folder)?)
+    }
+
+    /// nft takes a file whole or not at all.
+    fn load_rules(&self, rules: &str) -> Result<(), FirstbootError> {
+        let (path, refused) = (self.at(RULES), self.at(REFUSED));
+        let candidate = path.with_extension("new");
+        self.parent(&path)?;
+        durable::replace(&candidate, rules.as_bytes(), 0o600)?;
+        match tool::must("nft", &["-f", &candidate.to_string_lossy()], TOOL_LIMIT) {
+            Ok(_) => Ok(durable::publish(&candidate, &path)?),
+            Err(error) => {
+                let noted = read_text(&refused).unwrap_or_default();
+                let mut noted: BTreeMap<String, String> = serde_json::from_str(&noted).unwrap_or_default();
+                noted.insert(rules.into(), words(&error));
+                let text = serde_json::to_vec(&noted).map_err(FirstbootError::WriteReport)?;
+                durable::replace(&refused, &text, 0o600)?;
+                Ok(durable::remove_file(&candidate)?)
+            }
+        }
     }
 
     fn await_address(&mut self, seconds: u64, or_carrier: bool) -> Changed {
@@ -136,6 +158,7 @@ impl World for Machine {
             Action::VerifyPayload { files } => {
                 self.looked.payload = Some(payload::first_damaged(&self.root, files));
             }
+            Action::CheckDatabase { path } => self.looked.database = Some(payload::damage(&self.at(path))),
             Action::PrepareDatabase { path, page_size } => {
                 return payload::prepare_database(&self.at(path), *page_size);
             }
@@ -156,6 +179,13 @@ impl World for Machine {
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
             Action::CopyHome { amount } => return moving::copy(*amount),
             Action::MeasureLatency { disk, data_disk } => latency::measure(&self.root, disk, *data_disk)?,
+            Action::LoadRules { rules } => self.load_rules(rules)?,
+            Action::ForgetAddresses { links } => {
+                for link in links {
+                    ip(&["route", "flush", "dev", link])?;
+                    ip(&["address", "flush", "dev", link, "scope", "global"])?;
+                }
+            }
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),
             Action::MakeDummy { addresses } => make_dummy(addresses)?,
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,

@@ -1,20 +1,23 @@
 //! From a checked configuration to an image: what `decide` says is done here, in order, and the last act is the rename.
 //!
-//! The image is written as `<output>.partial`, sparse, and gets its name when all of it is durable. Nothing is stamped
-//! with the hour of the build: the image's time is the newest Release date in its lock.
+//! The image is written as `<output>.partial`, sparse, proved by lint's rules, and gets its name when all of it is
+//! durable. Nothing is stamped with the hour of the build: the image's time is the newest Release date in its lock.
 
 use crate::config::Config;
 use crate::decide::{boot, units};
 use crate::derived::{Derived, Work};
 use crate::error::{BuildError, io_error};
-use crate::host::file;
+use crate::lint::{self, Outcome, Severity, Verdict};
+use crate::opened::Opened;
+use crate::outputs::{self, Outputs};
 use crate::parallel;
 use crate::prepare::{Inputs, Prepared, add_index};
 use crate::progress::{BuildEvent, Listen};
-use crate::source::digest::Hashing;
+use crate::sbom;
+use crate::source::digest::{Hashing, Sha256 as Sha256Sum};
 use crate::tree::{Blob, Tree};
 use crate::unpack::xz::Span;
-use crate::write::{cpio, fat, squashfs};
+use crate::write::{bmap, cpio, fat, squashfs};
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
 
@@ -24,7 +27,6 @@ use bakelite_spec::quantity::Size;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// What a build works with.
@@ -51,40 +53,23 @@ pub struct Built {
     pub missing_firmware: Vec<String>,
 }
 
-/// Refuses an output that mustn't be written, before any work is done.
-///
-/// # Errors
-/// When it is a device or a folder, or is there already and `force` isn't given.
-pub fn check_output(output: &Path, force: bool) -> Result<(), BuildError> {
-    match std::fs::metadata(output) {
-        Ok(found) if found.file_type().is_block_device() || found.file_type().is_char_device() => {
-            Err(BuildError::OutputIsDevice(output.into()))
-        }
-        Ok(found) if !found.is_file() => Err(BuildError::OutputIsNoFile(output.into())),
-        Ok(_) if !force => Err(BuildError::OutputExists(output.into())),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_error("looking at", output)(error)),
-    }
-}
-
 /// Builds the image.
 ///
 /// # Errors
 /// Whatever stopped it; then there is no image, and an older one is as it was.
 pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildError> {
-    check_output(request.output, request.force)?;
-    let mut partial = file::begin_as(request.output)?;
+    outputs::check(request.output, request.force)?;
     let Inputs { config, lock, cache, .. } = request.inputs;
     let derived = Derived::open(cache.folder())?;
     let work = derived.work()?;
+    let mut outputs = Outputs::begin(request.output, &work)?;
     let time = u32::try_from(lock.time).unwrap_or(u32::MAX);
     let mut prepared = Prepared::new(&request.inputs, &derived, &work, listen)?;
 
     let items = prepared.root.entries().count() as u64;
     let root_bytes = prepared.root.size();
     listen.event(&BuildEvent::PhaseStarted { phase: "squashfs", items: Some(items), bytes: Some(root_bytes) });
-    let image = partial.as_file_mut();
+    let image = outputs.image();
     let writing = || io_error("writing", request.output);
     // Where slot A begins doesn't depend on how large it will be.
     let start = layout::layout(Size(0)).partition(Role::SystemA).map_or(0, |slot| slot.start);
@@ -112,10 +97,52 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     write_boot(image, &layout, &boot, lock.time, &manifest.image).map_err(writing())?;
     write_footer(image, &layout, Footer { length, sha256 }).map_err(writing())?;
     table(&layout).write(image)?;
-    file::publish(partial, request.output)?;
     listen.event(&BuildEvent::PhaseFinished { phase: "image", items: 1, bytes: layout.length });
+
+    let rules = lint::RULES.len() as u64;
+    listen.event(&BuildEvent::PhaseStarted { phase: "lint", items: Some(rules), bytes: None });
+    let opened = Opened::of(image.try_clone().map_err(writing())?).map_err(writing())?;
+    proved(&lint::prove(&opened))?;
+    listen.event(&BuildEvent::PhaseFinished { phase: "lint", items: rules, bytes: layout.length });
+
+    listen.event(&BuildEvent::PhaseStarted { phase: "publish", items: None, bytes: Some(layout.length) });
+    let map = map(&opened, &layout, Footer { length, sha256 }).map_err(writing())?;
+    let parts = sbom::text(&request.inputs, &prepared, &manifest)?;
+    outputs.publish(layout.length, &map, &parts)?;
+    listen.event(&BuildEvent::PhaseFinished { phase: "publish", items: 3, bytes: layout.length });
     derived.trim();
     Ok(Built { manifest, layout, root_bytes, missing_firmware: prepared.missing_firmware })
+}
+
+/// An image with a rule that isn't proved isn't published, whatever the reason.
+fn proved(verdicts: &[Verdict]) -> Result<(), BuildError> {
+    let broken = verdicts.iter().filter(|verdict| verdict.severity == Severity::Error).filter_map(|verdict| {
+        match &verdict.outcome {
+            Outcome::Proved => None,
+            Outcome::Failed(found) => Some(format!("{}: {}", verdict.rule, found.join(", "))),
+            Outcome::Unknown(why) => Some(format!("{}: {why}", verdict.rule)),
+        }
+    });
+    let broken: Vec<String> = broken.collect();
+    if broken.is_empty() { Ok(()) } else { Err(BuildError::Unproved(broken)) }
+}
+
+/// The image's block map. The system's sum is known, and is most of the work.
+fn map(image: &Opened, layout: &Layout, system: Footer) -> io::Result<String> {
+    let used = image.boot.as_ref().map_or(layout::BOOT_SIZE.0, |volume| volume.used_to);
+    let ranges = bmap::ranges(layout, used, system.length);
+    let start = layout.partition(Role::SystemA).map(|slot| slot.start);
+    let sum = |_: &mut (), (at, length): &(u64, u64)| {
+        let known = Some(*at) == start && *length == system.length;
+        Ok::<_, io::Error>(if known { system.sha256 } else { hash(&image.file, *at, *length)? })
+    };
+    let mut sums = Vec::new();
+    let take = |sum: [u8; 32]| {
+        sums.push(Sha256Sum::from(sum));
+        Ok(())
+    };
+    parallel::ordered(parallel::threads(), &ranges, || Ok(()), sum, take)?;
+    Ok(bmap::text(layout.length, &ranges.into_iter().zip(sums).collect::<Vec<_>>()))
 }
 
 /// Writes the system partition while depmod looks at the modules: its index is the last that is written.

@@ -1,6 +1,6 @@
 //! The boards that Bakelite knows: the files of board-configs/, taken in when the workshop is compiled.
 
-use bakelite_spec::appliance::Appliance;
+use bakelite_spec::appliance::{Appliance, Input};
 use bakelite_spec::board::Board;
 use bakelite_spec::finding::{Finding, nearest};
 use bakelite_spec::keys::{BOARD, defaults};
@@ -91,6 +91,9 @@ pub fn attach(board: &mut Board, appliance: &Appliance) -> Result<(), Vec<Findin
         if let Some(Set::WithFirmware { packages, .. }) = known.get(name) {
             board.packages.extend(packages.iter().cloned());
         }
+    }
+    if appliance.firewall.input == Input::Closed {
+        board.modules.root.push("firewall".into());
     }
     Ok(())
 }

@@ -64,6 +64,9 @@ pub enum BuildError {
         /// Its name.
         name: String,
     },
+    /// The finished image isn't what it has to be.
+    #[error("the finished image is not published, as lint finds it wrong: {}; please report this", .0.join("; "))]
+    Unproved(Vec<String>),
     /// A file that goes into the image was changed meanwhile.
     #[error("{} was changed while the image was built; build again", .0.display())]
     FileChanged(PathBuf),

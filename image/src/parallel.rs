@@ -106,7 +106,7 @@ mod tests {
             let mut taken = Vec::new();
             let work = |_: &mut (), item: &usize| {
                 most.fetch_max(ahead.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                if item % 7 == 0 {
+                if item.is_multiple_of(7) {
                     std::thread::yield_now();
                 }
                 Ok::<_, ()>(*item)

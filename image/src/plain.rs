@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(unpack(&packages), (tree.clone(), closure.clone()));
         let mut bytes = std::fs::read(entry()).unwrap();
         bytes[100] ^= 1;
-        std::fs::write(entry(), &bytes).unwrap();
+        file::write(&entry(), &bytes).unwrap();
         let (again, _) = unpack(&packages);
         assert_eq!(again.blob("usr/lib/modules/6.12/kernel/a.ko").unwrap().read().unwrap(), one);
         assert!(std::fs::metadata(entry()).unwrap().modified().unwrap() > made);

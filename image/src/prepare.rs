@@ -10,11 +10,12 @@ use crate::decide::{boot, root};
 use crate::depmod;
 use crate::derived::{Derived, Work};
 use crate::error::{BuildError, io_error};
+use crate::inspect::{PACKAGES, Package};
 use crate::payload::Payload;
 use crate::plain;
 use crate::progress::{BuildEvent, Listen};
 use crate::source::cache::Cache;
-use crate::source::lock::Lock;
+use crate::source::lock::{Lock, LockedPackage};
 use crate::source::mirror::Mirrors;
 use crate::tree::{Blob, Node, Tree};
 use crate::unpack::Unpacking;
@@ -90,7 +91,7 @@ impl Prepared {
         derived: &Derived,
         work: &Work,
     ) -> Result<Self, BuildError> {
-        let Inputs { config, payload, user, binaries, .. } = *inputs;
+        let Inputs { config, lock, payload, user, binaries, .. } = *inputs;
         let board = &config.board;
         let sets = |sets: &[String]| boards::modules_of(sets).map_err(|findings| BuildError::Config { findings });
         let (early, all) = (sets(&board.modules.initramfs)?, sets(&board.modules.root)?);
@@ -109,6 +110,7 @@ impl Prepared {
         root.file("usr/lib/bakelite/init", 0o755, binaries.init.clone());
         root.file("usr/lib/bakelite/firstboot", 0o755, binaries.firstboot.clone());
         root::add_payload(&mut root, &payload.manifest, &payload.blobs);
+        root.file(PACKAGES, 0o644, packages_of(lock)?);
         user.add_to(&mut root, config)?;
 
         let mut initramfs = packages.clone();
@@ -148,6 +150,17 @@ impl Prepared {
         }
         groups.into_values().collect()
     }
+}
+
+/// The packages of an image, for whoever asks the image itself: it has no dpkg.
+fn packages_of(lock: &Lock) -> Result<Vec<u8>, BuildError> {
+    let package = |package: &LockedPackage| Package {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        architecture: package.architecture.clone(),
+    };
+    let packages: Vec<Package> = lock.packages.iter().map(package).collect();
+    serde_json::to_vec(&packages).map_err(|error| io_error("writing", PACKAGES)(error.into()))
 }
 
 /// Puts an index into a tree.

@@ -11,6 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+/// More links in a row than any path needs (the kernel's own limit is 40).
+const LINKS: usize = 16;
+
 /// A file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blob {
@@ -174,6 +177,33 @@ impl Tree {
             Node::File(blob) => Some(blob),
             _ => None,
         }
+    }
+
+    /// The path that a path leads to through links, as the device goes it; `None` where it leads nowhere.
+    pub fn resolve(&self, path: &str) -> Option<String> {
+        let (mut done, mut links) = (Vec::<String>::new(), 0);
+        let mut open: Vec<String> = path.split('/').rev().map(String::from).collect();
+        while let Some(part) = open.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." => {
+                    done.pop();
+                    continue;
+                }
+                _ => done.push(part),
+            }
+            if let Node::Link(target) = &self.get(&done.join("/"))?.node {
+                links += 1;
+                (links <= LINKS).then_some(())?;
+                if target.starts_with('/') {
+                    done.clear();
+                } else {
+                    done.pop();
+                }
+                open.extend(target.split('/').rev().map(String::from));
+            }
+        }
+        Some(done.join("/"))
     }
 
     /// Puts an entry at a path, in place of what was there, with the folders above it.

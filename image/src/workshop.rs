@@ -8,10 +8,13 @@ use crate::apply::{self, Built};
 use crate::binaries::Binaries;
 use crate::config::{self, Config};
 use crate::decide::packages;
+use crate::derived::Derived;
 use crate::error::{BuildError, io_error};
 use crate::host::file;
+use crate::outputs;
 use crate::payload::{self, Payload};
-use crate::prepare::Inputs;
+use crate::plan::{self, Plan};
+use crate::prepare::{Inputs, Prepared, add_index};
 use crate::progress::{BuildEvent, Listen};
 use crate::source::cache::{Cache, default_folder};
 use crate::source::http::Fetcher;
@@ -19,6 +22,7 @@ use crate::source::k3s;
 use crate::source::lock::{Lock, LockRequest, make_lock};
 use crate::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, choose};
 use crate::source::trust::TrustedKeys;
+use crate::user::User;
 use crate::{repositories, user};
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::board::Arch;
@@ -145,11 +149,8 @@ impl Workshop {
         lock.matches(&self.request()) && payload_fits
     }
 
-    /// The lock of a build, and whether it had to be made.
-    fn lock_for(&self, options: &Options, output: &Path, listen: &dyn Listen) -> Result<Lock, BuildError> {
-        let mut beside = output.as_os_str().to_owned();
-        beside.push(".lock");
-        let beside = PathBuf::from(beside);
+    /// The lock of a build; one that had to be made is written beside the output, if there is to be one.
+    fn lock_for(&self, options: &Options, output: Option<&Path>, listen: &dyn Listen) -> Result<Lock, BuildError> {
         let fitting = |path: &Path, lock: Lock| {
             if self.fits(&lock) { Ok(lock) } else { Err(BuildError::LockIsStale(path.into())) }
         };
@@ -158,6 +159,7 @@ impl Workshop {
                 return fitting(&path, read_lock(&path)?);
             }
         }
+        let Some(beside) = output.map(|output| outputs::beside(output, "lock")) else { return self.make_lock(listen) };
         if beside.exists() {
             // Nobody asked for this one by name: made by an earlier build, and made anew when it no longer fits.
             if let Ok(lock) = read_lock(&beside).and_then(|lock| fitting(&beside, lock)) {
@@ -237,38 +239,69 @@ pub fn fetch(options: &Options, listen: &dyn Listen) -> Result<(PathBuf, Lock), 
     Ok((path, lock))
 }
 
+/// A build with all that it is made from.
+struct Ready {
+    workshop: Workshop,
+    user: User,
+    binaries: Binaries,
+    lock: Lock,
+    payload: Payload,
+    mirrors: Option<Mirrors>,
+}
+
+impl Ready {
+    fn new(options: &Options, output: Option<&Path>, listen: &dyn Listen) -> Result<Self, BuildError> {
+        let workshop = Workshop::open(options)?;
+        let user = user::load(&workshop.config).map_err(|findings| BuildError::Config { findings })?;
+        let note = |warning: &Finding| listen.event(&BuildEvent::Note { text: warning.to_string() });
+        workshop.config.warnings.iter().chain(&user.warnings).for_each(note);
+        let binaries = Binaries::find(workshop.config.board.arch)?;
+        let lock = workshop.lock_for(options, output, listen)?;
+        let mut payload = workshop.payload(&lock, &binaries, listen)?;
+        let looked_up = user.look_up(&workshop.config, Some(&payload));
+        looked_up.map_err(|findings| BuildError::Config { findings })?.iter().for_each(note);
+        user.add_images(&mut payload);
+        let mirrors = workshop.mirrors().ok();
+        lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
+        Ok(Self { workshop, user, binaries, lock, payload, mirrors })
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            config: &self.workshop.config,
+            binaries: &self.binaries,
+            lock: &self.lock,
+            mirrors: self.mirrors.as_ref(),
+            cache: &self.workshop.cache,
+            payload: &self.payload,
+            user: &self.user,
+        }
+    }
+}
+
 /// Builds an image.
 ///
 /// # Errors
 /// Whatever stopped it; then there is no image, and an older one is as it was.
 pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Built, BuildError> {
-    apply::check_output(output, options.force)?;
-    let workshop = Workshop::open(options)?;
-    let user = user::load(&workshop.config).map_err(|findings| BuildError::Config { findings })?;
-    for warning in workshop.config.warnings.iter().chain(&user.warnings) {
-        listen.event(&BuildEvent::Note { text: warning.to_string() });
-    }
-    let binaries = Binaries::find(workshop.config.board.arch)?;
-    let lock = workshop.lock_for(options, output, listen)?;
-    let mut payload = workshop.payload(&lock, &binaries, listen)?;
-    let warnings =
-        user.look_up(&workshop.config, Some(&payload)).map_err(|findings| BuildError::Config { findings })?;
-    for warning in warnings {
-        listen.event(&BuildEvent::Note { text: warning.to_string() });
-    }
-    user.add_images(&mut payload);
-    let mirrors = workshop.mirrors().ok();
-    lock.fetch(mirrors.as_ref(), &workshop.cache, listen)?;
-    let inputs = Inputs {
-        config: &workshop.config,
-        binaries: &binaries,
-        lock: &lock,
-        mirrors: mirrors.as_ref(),
-        cache: &workshop.cache,
-        payload: &payload,
-        user: &user,
-    };
-    apply::build(&apply::Request { inputs, output, force: options.force }, listen)
+    outputs::check(output, options.force)?;
+    let ready = Ready::new(options, Some(output), listen)?;
+    apply::build(&apply::Request { inputs: ready.inputs(), output, force: options.force }, listen)
+}
+
+/// What a build would write, decided in the same way; only the cache is written.
+///
+/// # Errors
+/// Whatever would stop the build.
+pub fn plan(options: &Options, listen: &dyn Listen) -> Result<Plan, BuildError> {
+    let ready = Ready::new(options, None, listen)?;
+    let derived = Derived::open(ready.workshop.cache.folder())?;
+    let work = derived.work()?;
+    let mut prepared = Prepared::new(&ready.inputs(), &derived, &work, listen)?;
+    let (root, initramfs) = prepared.indices(&derived, &work)?;
+    add_index(&mut prepared.root, root);
+    add_index(&mut prepared.initramfs, initramfs);
+    Ok(plan::plan(&ready.inputs(), &prepared))
 }
 
 fn read_lock(path: &Path) -> Result<Lock, BuildError> {

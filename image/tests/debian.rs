@@ -17,8 +17,8 @@ use bakelite_image::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, cho
 use bakelite_image::source::trust::TrustedKeys;
 
 /// On every board. liblzma5 is only opened at run time (by kmod, for modules compressed with xz): nothing depends on it.
-const PACKAGES: &str =
-    "e2fsprogs busybox-static kmod liblzma5 dhcpcd-base chrony dropbear-bin ca-certificates netbase tzdata";
+const PACKAGES: &str = "e2fsprogs busybox-static kmod liblzma5 dhcpcd-base chrony dropbear-bin ca-certificates netbase nftables \
+     tzdata";
 
 /// On x86_64 besides.
 const PACKAGES_AMD64: &str = "linux-image-amd64 shim-signed systemd-boot-efi-amd64-signed";
@@ -100,6 +100,7 @@ fn x86_64_is_locked_fetched_and_unpacked() {
         "usr/sbin/mke2fs",
         "usr/sbin/chronyd",
         "usr/sbin/dropbear",
+        "usr/sbin/nft",
         "usr/sbin/dhcpcd",
         "usr/bin/kmod",
         "usr/lib/x86_64-linux-gnu/liblzma.so.5",

@@ -1,6 +1,6 @@
 //! What root can ask of PID 1: one message a call on the control socket, one answer.
 //!
-//! Messages are words: `start NAME`, `stop NAME`, `restart NAME`, `refit`, `stop-workloads`, `reboot`, `poweroff`.
+//! Messages are words: `start NAME`, `stop NAME`, `restart NAME`, `refit`, `try`, `stop-workloads`, `reboot`, `poweroff`.
 
 use crate::shutdown::Action;
 use crate::supervise::Ask;
@@ -43,6 +43,7 @@ fn parse(text: &str) -> Result<Wish, String> {
         ["start", name] => Ok(Wish::Units(Ask::Start(name.into()))),
         ["stop", name] => Ok(Wish::Units(Ask::Stop(name.into()))),
         ["restart", name] => Ok(Wish::Units(Ask::Restart(name.into()))),
+        ["try"] => Ok(Wish::Units(Ask::Try)),
         ["refit"] => Ok(Wish::Units(Ask::Refit)),
         ["stop-workloads"] => Ok(Wish::StopWorkloads),
         ["reboot"] => Ok(Wish::Down(Action::Reboot)),
@@ -58,6 +59,7 @@ mod tests {
     #[test]
     fn words_are_wishes() {
         assert_eq!(parse("restart k3s\n"), Ok(Wish::Units(Ask::Restart("k3s".into()))));
+        assert_eq!(parse("try"), Ok(Wish::Units(Ask::Try)));
         assert_eq!(parse("poweroff"), Ok(Wish::Down(Action::PowerOff)));
         for text in ["", "restart", "restart a b", "reboot now", "\u{fffd}"] {
             assert!(parse(text).is_err(), "{text}");

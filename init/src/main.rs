@@ -10,6 +10,7 @@ mod boot_good;
 mod cgroups;
 mod console;
 mod control;
+mod environment;
 mod error;
 mod events;
 mod fallback;

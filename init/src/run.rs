@@ -13,7 +13,7 @@ use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, boot_good, cgroups, fallback, machine, mounts, places};
+use crate::{attach, boot_good, cgroups, environment, fallback, machine, mounts, places};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -21,7 +21,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{LastStart, Report, Status, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, machine as facts, read_text, tool, words};
+use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -73,6 +73,10 @@ struct Running {
     page: String,
     clock_at: Moment,
     network_changed: bool,
+    /// When the payload's words are looked at next.
+    listen_at: Moment,
+    /// What units found in the files that they read at their start, by the unit's number.
+    read: BTreeMap<usize, Vec<Vec<u8>>>,
 }
 
 /// Runs the machine.
@@ -118,10 +122,17 @@ pub fn run() -> Result<Infallible, InitError> {
         page: String::new(),
         clock_at: now() + CLOCK_EACH,
         network_changed: true,
+        listen_at: 0,
+        read: BTreeMap::new(),
         baked,
         found,
     };
     running.run_for_ever()
+}
+
+/// What is in some files; an absent one is empty.
+fn contents(paths: &[String]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| std::fs::read(path).unwrap_or_default()).collect()
 }
 
 /// Starts this program once more for a part of the work; its number, to wait for it.
@@ -176,6 +187,7 @@ impl Running {
         self.feed(Event::Tick);
         loop {
             self.look_at_network();
+            self.listen();
             self.publish();
             let limit = self.limit();
             let inputs = self.pump.wait(limit);
@@ -289,12 +301,28 @@ impl Running {
             self.take_report(&unit.name);
         }
         if unit.role == Role::Early {
-            if status == Some(0) {
+            // What is only tried must not be what a later boot falls back to.
+            if status == Some(0) && !is_there(paths::TRIAL) {
                 self.tell(fallback::accept().map(|()| None));
             }
             self.status.hostname = machine::take_hostname().unwrap_or_default();
         }
         self.feed(Event::Ended(number, status, signal, words));
+        if unit.role == Role::Early {
+            self.restart_readers();
+        }
+    }
+
+    /// Starts units again that read a file at their start which is another one by now.
+    fn restart_readers(&mut self) {
+        let stale = |(number, read): (&usize, &Vec<Vec<u8>>)| {
+            let live = &self.state.units[*number];
+            (live.pid.is_some() && *read != contents(&live.unit.reads)).then(|| live.unit.name.clone())
+        };
+        let names: Vec<String> = self.read.iter().filter_map(stale).collect();
+        for name in names {
+            self.feed(Event::Ask(Ask::Restart(name)));
+        }
     }
 
     /// Tells what a pass of firstboot has decided.
@@ -393,12 +421,12 @@ impl Running {
 
     fn start(&mut self, number: usize) -> Result<u32, SysError> {
         let output = self.pump.begin_output(number)?;
+        if !self.state.units[number].unit.reads.is_empty() {
+            self.read.insert(number, contents(&self.state.units[number].unit.reads));
+        }
         let unit = &self.state.units[number].unit;
         let mut environment = unit.environment.clone();
-        let file = unit.environment_file.as_ref().and_then(|path| read_text(path).ok()).unwrap_or_default();
-        environment.extend(
-            file.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())),
-        );
+        environment.extend(environment::read(&unit.environment_files));
         // One-shots say what they are doing, too.
         if unit.readiness == Readiness::Notify || unit.kind == Kind::Oneshot {
             environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());

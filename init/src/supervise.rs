@@ -27,6 +27,12 @@ const JUST_NOW: Moment = 1_000;
 const PORT_EACH: Moment = 40_000;
 const PORT_FAILS: u32 = 5;
 const PORT_FOR: Moment = 180_000;
+/// How long a payload that isn't ready may repeat one complaint before it is ended.
+const DEAF_FOR: Moment = 60_000;
+/// Between two starts of a payload that ends again and again for something that a person has to mend.
+const LONG_PAUSE: Moment = 600_000;
+/// How long settings are tried before they are undone.
+const TRIAL: Moment = 300_000;
 /// Failures in a row before they become a fault.
 const FAILING: usize = 3;
 /// What settle leaves when it changed a file that the payload reads.
@@ -49,6 +55,8 @@ pub enum Event {
     Says(usize, String),
     /// Whether a unit's port accepts connections.
     Port(usize, bool),
+    /// What the payload, which isn't ready, says over and over again and nothing else; `None` where it does not.
+    Deaf(usize, Option<Fault>),
     /// A block device came or went.
     Devices,
     /// The default address is another one.
@@ -68,6 +76,8 @@ pub enum Ask {
     Restart(String),
     /// Settings and settle again; the payload restarts only if a file it reads has changed.
     Refit,
+    /// The same with settings that are undone unless somebody confirms them: takes the file of the trial away.
+    Try,
 }
 
 /// What is to be done. Units by their number.
@@ -130,6 +140,7 @@ pub struct Live {
     unspent: bool,
     port_at: Moment,
     port_closed: Option<(Moment, u32)>,
+    deaf_since: Option<Moment>,
 }
 
 /// All units, and what is waited for.
@@ -145,6 +156,7 @@ pub struct State {
     settled_address: Option<String>,
     refit_at: Option<Moment>,
     refitting: bool,
+    trial_until: Option<Moment>,
     well_since: Option<Moment>,
     /// Whether this boot counts as good.
     pub good: bool,
@@ -177,6 +189,7 @@ impl State {
                 unspent: false,
                 port_at: 0,
                 port_closed: None,
+                deaf_since: None,
                 unit,
             })
             .collect();
@@ -189,6 +202,7 @@ impl State {
             settled_address: None,
             refit_at: None,
             refitting: false,
+            trial_until: None,
             well_since: None,
             good: false,
             ready_at: None,
@@ -229,6 +243,7 @@ impl State {
                 effects.push(said(live));
             }
             Event::Port(number, open) => self.port(now, number, open, &mut effects),
+            Event::Deaf(number, fault) => self.deaf(now, number, fault, &mut effects),
             Event::Devices => self.devices_at = Some(now + DEVICES),
             Event::Address(address) => {
                 self.address = address;
@@ -239,7 +254,7 @@ impl State {
             }
             Event::Ask(ask) => self.ask(now, &ask, &mut effects),
         }
-        self.time_passes(now, &mut effects);
+        self.time_passes(now, is_there, &mut effects);
         self.start_what_may(now, is_there, &mut effects);
         self.judge(now, is_there, &mut effects);
         effects
@@ -258,7 +273,7 @@ impl State {
             ]
         });
         let well = self.well_since.filter(|_| !self.good).map(|since| since + GOOD);
-        units.chain([self.devices_at, self.refit_at, well]).flatten().filter(|at| *at > now).min()
+        units.chain([self.devices_at, self.refit_at, self.trial_until, well]).flatten().filter(|at| *at > now).min()
     }
 
     fn started(&mut self, now: Moment, number: usize, pid: u32, effects: &mut Vec<Effect>) {
@@ -311,6 +326,21 @@ impl State {
         }
     }
 
+    /// Ends a payload that will never be ready: what it says decides what comes next.
+    fn deaf(&mut self, now: Moment, number: usize, fault: Option<Fault>, effects: &mut Vec<Effect>) {
+        let live = &mut self.units[number];
+        let Some(fault) = fault.filter(|_| live.state == UnitState::Starting && live.pid.is_some()) else {
+            live.deaf_since = None;
+            return;
+        };
+        let since = *live.deaf_since.get_or_insert(now);
+        if now - since >= DEAF_FOR {
+            live.deaf_since = None;
+            live.detail = format!("says nothing else but {}", fault.text);
+            self.stop(now, number, false, effects);
+        }
+    }
+
     /// Asks a unit's process to end, once.
     fn stop(&mut self, now: Moment, number: usize, asked: bool, effects: &mut Vec<Effect>) {
         let live = &mut self.units[number];
@@ -329,6 +359,10 @@ impl State {
         let withheld = self.withheld.is_some();
         match ask {
             Ask::Refit => self.refit_at = Some(now),
+            Ask::Try => {
+                self.refit_at = Some(now);
+                self.trial_until = Some(now + TRIAL);
+            }
             Ask::Start(name) | Ask::Stop(name) | Ask::Restart(name) => {
                 let Some(number) = self.named(name) else { return };
                 let live = &mut self.units[number];

@@ -24,7 +24,12 @@ pub struct Bakery {
     pub lock: String,
     /// The sum of the image of [`PLAIN`].
     pub image: String,
-    cache: PathBuf,
+    /// That image, which nobody may change.
+    pub path: PathBuf,
+    /// Its configuration, with the lock beside it.
+    pub config: PathBuf,
+    /// The cache, with all that was made for the image.
+    pub cache: PathBuf,
 }
 
 /// The bakery, made once; `None`, with the reason on standard error, where this host has none.
@@ -86,10 +91,14 @@ pub fn sum(bytes: &[u8]) -> String {
 
 /// The sum of a file, as text.
 pub fn sum_of(path: &Path) -> String {
-    let mut file = fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    sum_read(fs::File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// The sum of all that a reader gives, as text.
+pub fn sum_read(mut reader: impl Read) -> String {
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
-        match file.read(&mut buffer).unwrap() {
+        match reader.read(&mut buffer).unwrap() {
             0 => return hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             count => hasher.update(&buffer[..count]),
         }
@@ -131,7 +140,7 @@ fn open() -> Result<Bakery, String> {
     // Past this point nothing may fail: it would be a fault of the builder, and is no reason to skip.
     run(&["build", "--force", "--output", image.to_str().unwrap()]).unwrap();
     let lock = fs::read_to_string(config.with_extension("lock")).unwrap();
-    Ok(Bakery { program, lock, image: sum_of(&image), cache })
+    Ok(Bakery { program, lock, image: sum_of(&image), path: image, config, cache })
 }
 
 /// One test's place to work.
@@ -212,6 +221,18 @@ impl Bench {
     pub fn arguments(&self, build: &mut Command) {
         build.arg("build").arg(&self.config).arg("--output").arg(&self.output).arg("--cache").arg(&self.cache);
         build.env("TMPDIR", &self.temporary).env_remove("BAKELITE_MIRROR").env_remove("BAKELITE_K3S_SITE");
+    }
+
+    /// Takes the image away, with what came beside it.
+    pub fn take_away(&self) {
+        for path in [&self.output, &self.beside("bmap"), &self.beside("spdx.json")] {
+            fs::remove_file(path).unwrap();
+        }
+    }
+
+    /// A file beside the image.
+    pub fn beside(&self, ending: &str) -> PathBuf {
+        self.output.with_extension(format!("img.{ending}"))
     }
 
     /// After a failure: there is no image, nothing half-made, nothing temporary, and the cache is whole.

@@ -29,7 +29,9 @@ impl Moments {
 
 /// Kills one build at a moment. Afterwards there is no image, or all of it, and no entry of the cache is half.
 fn kill(bakery: &Bakery, bench: &Bench, mirror: &str, moment: Duration) {
-    let _ = fs::remove_file(&bench.output);
+    for path in [&bench.output, &bench.beside("bmap"), &bench.beside("spdx.json")] {
+        let _ = fs::remove_file(path);
+    }
     let mut child = bench.build(bakery).args(["--mirror", mirror]).spawn().unwrap();
     sleep(moment);
     child.kill().unwrap();
@@ -38,6 +40,7 @@ fn kill(bakery: &Bakery, bench: &Bench, mirror: &str, moment: Duration) {
     println!("killed after {moment:?}: {status}, image {}", if done { "whole" } else { "absent" });
     if done {
         assert_eq!(sum_of(&bench.output), bakery.image, "killed after {moment:?}");
+        assert!(bench.beside("bmap").exists() && bench.beside("spdx.json").exists(), "half a set");
     }
     // What was on its way into the cache is never read again; a later build removes it.
     let partial = bench.cache.join("partial");
@@ -51,7 +54,9 @@ fn good_again(bakery: &Bakery, bench: &Bench, mirror: &str) {
     let _ = fs::remove_file(&bench.output);
     good(bench.build(bakery).args(["--mirror", mirror]));
     assert_eq!(sum_of(&bench.output), bakery.image);
-    assert!(!bench.at("out/shop.img.partial").exists());
+    let left = fs::read_dir(bench.at("out")).unwrap().map(|entry| entry.unwrap().path());
+    let partial: Vec<_> = left.filter(|path| path.extension().is_some_and(|ending| ending == "partial")).collect();
+    assert!(partial.is_empty(), "{partial:?}");
     assert_eq!(
         fs::read_dir(bench.cache.join("work")).unwrap().count(),
         0,

@@ -9,8 +9,10 @@
 mod bakery;
 mod disk_full;
 mod interrupted;
+mod looked_at;
 mod mirrors;
 mod output;
+mod outputs;
 mod own;
 mod payloads;
 mod same_bytes;

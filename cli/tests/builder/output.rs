@@ -38,9 +38,14 @@ fn an_output_that_is_there_is_replaced_only_by_force() {
     failing.args(["build", "--force", "--offline", "--cache"]).arg(&bench.cache).arg(&small);
     refused(failing.arg("--output").arg(&bench.output), 1, &["nowhere"]);
     assert_eq!(fs::read(&bench.output).unwrap(), b"precious");
+    // A folder where the map goes is in the way of the whole set.
+    fs::create_dir(bench.beside("bmap")).unwrap();
+    refused(bench.build(bakery).args(["--force", "--offline"]), 1, &["shop.img.bmap is not a file"]);
+    assert_eq!(fs::read(&bench.output).unwrap(), b"precious");
+    fs::remove_dir(bench.beside("bmap")).unwrap();
     good(bench.build(bakery).args(["--force", "--offline"]));
     assert_eq!(sum_of(&bench.output), bakery.image);
-    fs::remove_file(&bench.output).unwrap();
+    bench.take_away();
     bench.nothing_left();
 }
 

@@ -67,7 +67,7 @@ fn a_release_from_the_site() {
     let binary = fs::read(folder.join("k3s")).unwrap();
     fs::remove_file(bench.entry(&sum(&binary))).unwrap();
     put(&folder.join("k3s"), [&binary[..], b"more"].concat());
-    fs::remove_file(&bench.output).unwrap();
+    bench.take_away();
     refused(&mut build(bakery, &bench, &site), 1, &["k3s: ", "wrong size"]);
     let mut changed = binary.clone();
     changed[99] ^= 1;

@@ -33,6 +33,13 @@ pub struct Loader {
     tree: Tree,
 }
 
+impl Loader {
+    /// Its files.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+}
+
 /// Takes the loader's files out of the packages' tree.
 ///
 /// # Errors

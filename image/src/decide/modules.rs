@@ -98,7 +98,7 @@ impl<'a> Catalogue<'a> {
     pub fn closure<E: From<ModuleError> + Send>(
         &self,
         names: &[String],
-        each: &mut dyn FnMut(&str, &[u8]) -> Result<(), E>,
+        each: &mut impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<Closure, E> {
         let names: Vec<String> = names.iter().map(|name| canonical(name)).collect();
         let unknown: Vec<String> = names.iter().filter(|name| !self.knows(name)).cloned().collect();
@@ -180,15 +180,10 @@ pub fn modinfo(module: &[u8]) -> Result<Vec<(String, String)>, String> {
 }
 
 /// The module's name from its path: without folders and endings, dashes as underscores (as the kernel shows it).
-fn name_of(path: &str) -> Option<String> {
+pub fn name_of(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let (name, ending) = file.split_once(".ko")?;
     ["", ".xz", ".zst", ".gz"].contains(&ending).then(|| canonical(name))
-}
-
-/// Whether a path is a module's.
-pub fn is_module(path: &str) -> bool {
-    name_of(path).is_some()
 }
 
 fn canonical(name: &str) -> String {

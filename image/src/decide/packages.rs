@@ -3,7 +3,7 @@
 //! Asked for: what the device's own programs call. Left out although something depends on it: what only serves
 //! installing and configuring a Debian system (maintainer scripts are never run here), or another init.
 
-use bakelite_spec::appliance::Appliance;
+use bakelite_spec::appliance::{Appliance, Input};
 use bakelite_spec::board::{Board, Flow};
 
 /// What every appliance has. DHCP, NTP, ssh and the making and checking of file systems are Debian's. kmod opens
@@ -64,6 +64,9 @@ pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
     let mut names: Vec<String> = COMMON.iter().chain(boot).map(ToString::to_string).collect();
     names.push(boot_loader);
     names.push(board.kernel.package.clone());
+    if appliance.firewall.input == Input::Closed {
+        names.push("nftables".into());
+    }
     names.extend(board.packages.iter().chain(&appliance.packages).cloned());
     names.sort();
     names.dedup();

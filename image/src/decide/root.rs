@@ -198,6 +198,7 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/mtab", "/proc/self/mounts"),
     ("etc/resolv.conf", "/run/bakelite/resolv.conf"),
     ("etc/dropbear", "/var/lib/dropbear"),
+    ("usr/bin/bakelite", "/usr/lib/bakelite/firstboot"),
     ("root/.ssh/authorized_keys", "/run/bakelite/authorized_keys"),
 ];
 

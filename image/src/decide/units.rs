@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 const K3S_OPEN_FILES: u64 = 1_048_576;
 /// The first start imports images from an SD card: minutes are normal (k3s.md 2.6).
 const K3S_START_SECONDS: u64 = 1800;
-const K3S_PORT: u16 = 6443;
 
 /// Settle may have to move everything from an SD card to a data disk, and compare it.
 const SETTLE_SECONDS: u64 = 6 * 3600;
@@ -26,9 +25,13 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
     };
     let mut units = vec![
         oneshot("early", Role::Early, &[]),
-        unit("network", Role::Access, &["/usr/sbin/dhcpcd", "-B", "-f", "/run/bakelite/dhcpcd.conf"], &["early"]),
+        Unit {
+            reads: vec!["/run/bakelite/dhcpcd.conf".into()],
+            ..unit("network", Role::Access, &["/usr/sbin/dhcpcd", "-B", "-f", "/run/bakelite/dhcpcd.conf"], &["early"])
+        },
         Unit {
             needs_file: Some("/run/bakelite/chrony.conf".into()),
+            reads: vec!["/run/bakelite/chrony.conf".into()],
             ..unit(
                 "time",
                 Role::Access,
@@ -63,16 +66,14 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
     units.push(Unit { start_seconds: Some(SETTLE_SECONDS), ..oneshot("settle", Role::Settle, &["early"]) });
     if payload.kind != Payload::None {
         let k3s = &appliance.k3s;
-        let port = k3s.config.get("https-listen-port").and_then(serde_json::Value::as_u64);
-        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(K3S_PORT);
         units.push(Unit {
             // containerd's own log is not rotated small enough for flash; k3s's log says what matters.
             environment: BTreeMap::from([("CONTAINERD_LOG_LEVEL".into(), "warn".into())]),
-            environment_file: Some(paths::PAYLOAD_ENVIRONMENT.into()),
+            environment_files: [paths::PAYLOAD_ENVIRONMENT, paths::PROXY_ENVIRONMENT].map(String::from).into(),
             readiness: Readiness::Notify,
             stop_seconds: 60,
             start_seconds: Some(K3S_START_SECONDS),
-            alive_port: (k3s.role == K3sRole::Server).then_some(port),
+            alive_port: (k3s.role == K3sRole::Server).then(|| k3s.api_port()),
             open_files: Some(K3S_OPEN_FILES),
             ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, k3s.role.name()], &["settle"])
         });
@@ -118,7 +119,8 @@ fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
         role,
         command: command.iter().map(ToString::to_string).collect(),
         environment: BTreeMap::new(),
-        environment_file: None,
+        environment_files: Vec::new(),
+        reads: Vec::new(),
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind: Kind::Service,

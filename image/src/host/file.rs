@@ -77,6 +77,19 @@ pub fn publish(temporary: NamedTempFile, path: &Path) -> Result<(), FileError> {
     sync_folder(folder_of(path))
 }
 
+/// Syncs some files, then gives them their names in this order, then syncs their folder, which is one for all.
+pub fn publish_together<const COUNT: usize>(files: [(NamedTempFile, PathBuf); COUNT]) -> Result<(), FileError> {
+    for (temporary, path) in &files {
+        temporary.as_file().sync_all().map_err(failed("sync", path))?;
+    }
+    let mut folder = PathBuf::new();
+    for (temporary, path) in files {
+        temporary.persist(&path).map_err(|refused| failed("publish", &path)(refused.error))?;
+        folder = folder_of(&path).into();
+    }
+    sync_folder(&folder)
+}
+
 /// Gives a file its name without waiting for the disk: for what can be made again and is checked whenever it is read.
 pub fn keep(temporary: NamedTempFile, path: &Path) -> Result<File, FileError> {
     temporary.persist(path).map_err(|refused| failed("publish", path)(refused.error))

@@ -1,7 +1,7 @@
 //! Rules about partition table, boot partition and initramfs.
 
 use super::Found;
-use super::opened::Opened;
+use crate::opened::Opened;
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::Table;
 use bakelite_spec::cmdline::Cmdline;
@@ -164,7 +164,7 @@ pub fn cmdline(image: &Opened) -> Found {
     let board = &image.manifest.as_ref().map_err(Clone::clone)?.board;
     let mut found = Vec::new();
     for (name, line) in command_lines(image)? {
-        if !line.value("bakelite.slot").is_some_and(|slot| Role::of_slot(slot).is_some()) {
+        if line.value("bakelite.slot").is_none_or(|slot| Role::of_slot(slot).is_none()) {
             found.push(format!("{name} doesn't say bakelite.slot=a or b"));
         }
         for wanted in board.cmdline.iter().filter(|text| !is_cgroup(text)) {
@@ -254,11 +254,9 @@ pub fn initramfs_root(image: &Opened) -> Found {
     let missing: BTreeSet<&str> = missing.collect();
     found.extend(missing.iter().map(|module| format!("its index names {module}, which is not there")));
     let built_in = text("/modules.builtin").map(|(_, list)| list).unwrap_or_default();
-    for module in ["squashfs"] {
-        let names = |list: &str| list.split_whitespace().any(|word| word.contains(&format!("/{module}.ko")));
-        if !names(&list) && !names(&built_in) {
-            found.push(format!("it has no module {module}, so it can't mount the system partition"));
-        }
+    let names = |list: &str| list.split_whitespace().any(|word| word.contains("/squashfs.ko"));
+    if !names(&list) && !names(&built_in) {
+        found.push("it has no module squashfs, so it can't mount the system partition".into());
     }
     Ok(found)
 }

@@ -1,9 +1,9 @@
 //! Rules about the system partition: its bytes, its files, what runs on which processor, and what mustn't be there.
 
 use super::Found;
-use super::opened::Opened;
 use crate::decide::modules;
 use crate::decide::root::missing_firmware;
+use crate::opened::Opened;
 use crate::source::digest::Hashing;
 use crate::user::holds_private_key;
 use backhand::InnerNode;
@@ -210,7 +210,7 @@ pub fn firmware(image: &Opened) -> Found {
             brought.push(name.to_string());
         }
         let InnerNode::File(file) = &node.inner else { continue };
-        if path.starts_with("/usr/lib/modules/") && modules::is_module(&path) {
+        if path.starts_with("/usr/lib/modules/") && modules::name_of(&path).is_some() {
             let problem = |why: String| format!("{path}: {why}");
             let mut bytes = Vec::new();
             let opened = system.file(file).reader_checked().map_err(|error| problem(error.to_string()))?;

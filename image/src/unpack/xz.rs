@@ -36,7 +36,7 @@ pub fn blocks(file: &File, start: u64, length: u64) -> io::Result<Vec<Block>> {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         file.read_exact_at(&mut bytes, start + at).map(|()| bytes)
     };
-    if length < HEAD + FOOT || length % 4 != 0 {
+    if length < HEAD + FOOT || !length.is_multiple_of(4) {
         return Ok(Vec::new());
     }
     let (head, foot) = (part(0, HEAD)?, part(length - FOOT, FOOT)?);
@@ -55,7 +55,9 @@ pub fn blocks(file: &File, start: u64, length: u64) -> io::Result<Vec<Block>> {
     Ok(read_index(&index, [head[6], head[7]], start, end).unwrap_or_default())
 }
 
-fn read_index(index: &[u8], flags: [u8; 2], start: u64, end: u64) -> Option<Vec<Block>> {
+/// The blocks that an index lists, for a stream that begins at `start` and whose index begins `end` bytes later;
+/// `None` for an index that makes no sense.
+pub fn read_index(index: &[u8], flags: [u8; 2], start: u64, end: u64) -> Option<Vec<Block>> {
     let (records, crc) = index.split_at_checked(index.len().checked_sub(4)?)?;
     if crc32fast::hash(records) != u32_at(crc, 0) {
         return None;

@@ -20,7 +20,7 @@ use crate::error::{BuildError, io_error};
 use crate::payload::Payload;
 use crate::tree::{Blob, Entry, Node, Tree};
 use archive::Archive;
-use bakelite_spec::appliance::{K3s, Registries};
+use bakelite_spec::appliance::{K3s, Proxy, ProxyAddress, Registries};
 use bakelite_spec::finding::{Finding, stops};
 use bakelite_spec::manifest::{Pass, PayloadFile, PlacedFile, UserManifest};
 use bakelite_spec::secret::{self, Quoting, SecretRef};
@@ -68,6 +68,7 @@ pub fn load(config: &Config) -> Result<User, Vec<Finding>> {
     chart::load(&mut loading);
     loading.registries(&config.appliance.registries);
     loading.secret_config(&config.appliance.k3s);
+    loading.proxy(&config.appliance.proxy);
     let Loading { mut user, findings, .. } = loading;
     user.manifest.secrets.sort();
     user.manifest.secrets.dedup();
@@ -145,6 +146,15 @@ impl Loading<'_> {
             self.place_values("secrets.yaml", SECRET_CONFIG, "k3s.config", &Value::Object(secrets));
         }
         self.user.manifest.secrets.extend(k3s.token.clone());
+    }
+
+    /// A proxy's address stays a reference up to the start of k3s.
+    fn proxy(&mut self, proxy: &Proxy) {
+        for address in [&proxy.http, &proxy.https].into_iter().flatten() {
+            if let ProxyAddress::Secret(reference) = address {
+                self.user.manifest.secrets.push(reference.clone());
+            }
+        }
     }
 
     /// A file for k3s: JSON, which is YAML, with a reference wherever a secret goes.

@@ -6,9 +6,6 @@ use crate::tree::{Node, Tree};
 use bakelite_spec::finding::Finding;
 use std::io::Read;
 
-/// More links in a row than any path needs (the kernel's own limit is 40).
-const LINKS: usize = 16;
-
 /// What is wrong with the programs.
 pub(super) fn findings(root: &Tree, config: &Config) -> Vec<Finding> {
     let units = config.appliance.units.iter().enumerate();
@@ -44,7 +41,7 @@ fn look(root: &Tree, program: &str, arch: &str) -> Result<(), (String, &'static 
 
 /// The beginning of an executable file at a path, links followed; else what is there instead.
 fn head_of(root: &Tree, path: &str) -> Result<Vec<u8>, String> {
-    let resolved = resolve(root, path).ok_or("is not in the image")?;
+    let resolved = root.resolve(path).ok_or("is not in the image")?;
     let entry = root.get(&resolved).ok_or("is not in the image")?;
     let Node::File(blob) = &entry.node else { return Err("is a folder".into()) };
     if entry.mode & 0o111 == 0 {
@@ -54,33 +51,6 @@ fn head_of(root: &Tree, path: &str) -> Result<Vec<u8>, String> {
     let read = blob.open().and_then(|file| file.take(256).read_to_end(&mut head));
     read.map_err(|error| format!("can't be read: {error}"))?;
     Ok(head)
-}
-
-/// The path, relative to the root, that a path leads to through links.
-fn resolve(root: &Tree, path: &str) -> Option<String> {
-    let (mut done, mut links) = (Vec::<String>::new(), 0);
-    let mut open: Vec<String> = path.split('/').rev().map(String::from).collect();
-    while let Some(part) = open.pop() {
-        match part.as_str() {
-            "" | "." => continue,
-            ".." => {
-                done.pop();
-                continue;
-            }
-            _ => done.push(part),
-        }
-        if let Node::Link(target) = &root.get(&done.join("/"))?.node {
-            links += 1;
-            (links <= LINKS).then_some(())?;
-            if target.starts_with('/') {
-                done.clear();
-            } else {
-                done.pop();
-            }
-            open.extend(target.split('/').rev().map(String::from));
-        }
-    }
-    Some(done.join("/"))
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! What PID 1 sees and tells beside its units: addresses, room on the state partition, status.json, the status page.
 
 use super::{CLOCK_EACH, Running};
-use crate::supervise::Event;
+use crate::supervise::{Event, Moment};
 use crate::{machine, now, screen};
-use bakelite_spec::event::What;
+use bakelite_spec::event::{UnitState, What};
 use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::k3s;
 use bakelite_spec::status::{Status, UnitStatus, paths};
 use bakelite_spec::unit::Role;
 use bakelite_sys::{durable, link, words};
 use std::path::Path;
 
+/// Between two looks at what the payload says before it is ready.
+const LISTEN_EACH: Moment = 15_000;
 /// Less free space than this on the state partition is a fault.
 const STATE_ROOM: u64 = 16 << 20;
 
@@ -32,6 +35,16 @@ impl Running {
             self.journal.say(What::Address { link, address: text });
             self.address.clone_from(&address);
             self.feed(Event::Address(address.map(|(_, address)| address)));
+        }
+    }
+
+    /// Reads what the payload says while it isn't ready: some of its complaints it repeats for ever.
+    pub(super) fn listen(&mut self) {
+        let Some(number) = self.state.of_role(Role::Payload).filter(|_| now() >= self.listen_at) else { return };
+        self.listen_at = now() + LISTEN_EACH;
+        if self.state.units[number].state == UnitState::Starting {
+            let fault = k3s::deaf(&self.pump.outputs[number].last_words());
+            self.feed(Event::Deaf(number, fault));
         }
     }
 

@@ -1,10 +1,11 @@
 //! What the end of a unit's process means: a one-shot's outcome, a service's failure.
 
 use super::{
-    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, Live, Moment, PAYLOAD_CHANGED, STEADY, State, said, seconds,
+    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, LONG_PAUSE, Live, Moment, PAYLOAD_CHANGED, STEADY, State, said,
+    seconds,
 };
 use bakelite_spec::event::{Outcome, UnitState, What};
-use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::fault::{Code, Fault, Who};
 use bakelite_spec::status::LastStart;
 use bakelite_spec::unit::{Kind, Role};
 
@@ -145,6 +146,9 @@ impl State {
             live.detail = format!("{}, {}", live.detail, fault.code.name());
             if fault.code.is_final_for_k3s() {
                 live.state = UnitState::GivenUp;
+            } else if fault.who != Who::Wait && live.failures >= FAILING {
+                // It may come right by itself, as a disk that gets room; but nobody is helped by a start each minute.
+                live.not_before = now + LONG_PAUSE;
             }
         }
         live.fault.clone_from(&fault);

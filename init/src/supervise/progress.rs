@@ -1,11 +1,12 @@
 //! What the passing of time brings: deadlines that come, units that may start, a boot that proves good.
 
 use super::{Effect, GOOD, Moment, PAYLOAD_CHANGED, PORT_EACH, State, live_name};
-use bakelite_spec::event::{Outcome, UnitState};
+use bakelite_spec::event::{Outcome, UnitState, What};
+use bakelite_spec::status::paths;
 use bakelite_spec::unit::{Kind, Role};
 
 impl State {
-    pub(super) fn time_passes(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+    pub(super) fn time_passes(&mut self, now: Moment, is_there: &dyn Fn(&str) -> bool, effects: &mut Vec<Effect>) {
         for number in 0..self.units.len() {
             let live = &mut self.units[number];
             if live.kill_at.is_some_and(|at| at <= now) {
@@ -37,6 +38,14 @@ impl State {
             if waits(Role::Early) || waits(Role::Settle) {
                 self.run_again(now, Role::Early);
                 self.run_again(now, Role::Settle);
+            }
+        }
+        if self.trial_until.is_some_and(|at| at <= now) {
+            self.trial_until = None;
+            if is_there(paths::TRIAL) {
+                let text = "the settings that were tried were not confirmed, and are undone".into();
+                effects.extend([Effect::Remove(paths::TRIAL), Effect::Say(What::Effect { text })]);
+                self.refit_at = Some(now);
             }
         }
         if self.refit_at.is_some_and(|at| at <= now) {

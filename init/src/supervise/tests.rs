@@ -11,7 +11,8 @@ fn unit(name: &str, role: Role, kind: Kind, after: &[&str]) -> Unit {
         role,
         command: vec!["/x".into()],
         environment: BTreeMap::new(),
-        environment_file: None,
+        environment_files: Vec::new(),
+        reads: Vec::new(),
         after: after.iter().map(ToString::to_string).collect(),
         needs_file: None,
         kind,
@@ -356,4 +357,59 @@ fn a_users_program_fails_for_itself_alone() {
     assert_eq!(state.units[2].fault.as_ref().map(|fault| fault.code), Some(Code::UserUnitFailing));
     give(&mut state, now + GOOD, Event::Tick);
     assert!(state.good, "the boot is good all the same");
+}
+
+#[test]
+fn settings_that_nobody_confirms_are_undone_after_five_minutes() {
+    for (confirmed, earlies) in [(false, 3), (true, 2)] {
+        let mut rig = Rig::new(table(), None);
+        rig.up();
+        rig.advance(1_000);
+        rig.feed(Event::Ask(Ask::Try));
+        rig.end(EARLY, 0);
+        rig.end(SETTLE, 0);
+        rig.advance(299_000);
+        assert_eq!((rig.started(EARLY), rig.started(K3S)), (2, 1), "k3s is restarted only for a file of its own");
+        rig.files = !confirmed;
+        rig.others.clear();
+        rig.advance(2_000);
+        let undone = rig.others.contains(&Effect::Remove(bakelite_spec::status::paths::TRIAL));
+        assert_eq!((undone, rig.started(EARLY)), (!confirmed, earlies));
+    }
+}
+
+#[test]
+fn a_payload_that_only_repeats_one_complaint_is_ended_and_soon_left_in_peace() {
+    let mut rig = Rig::new(table(), None);
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 0);
+    rig.end(SETTLE, 0);
+    let full = || Some(Fault::new(Code::K3sDiskFull, "disk I/O error: no space left on device"));
+    rig.feed(Event::Deaf(K3S, full()));
+    rig.advance(59_000);
+    rig.feed(Event::Deaf(K3S, None));
+    rig.feed(Event::Deaf(K3S, full()));
+    rig.advance(59_000);
+    assert!(rig.terms.is_empty(), "it said something else in between");
+    rig.advance(1_000);
+    rig.feed(Event::Deaf(K3S, full()));
+    assert_eq!(rig.terms.len(), 1);
+    // It doesn't listen to SIGTERM either.
+    rig.advance(10_000);
+    assert_eq!(rig.kills, [K3S]);
+    for failures in 1..=4 {
+        rig.feed(Event::Ended(K3S, None, Some(9), full()));
+        let (starts, pause) = (rig.started(K3S), if failures < FAILING { 60_000 } else { LONG_PAUSE });
+        rig.advance(pause - 30_000);
+        rig.end(SETTLE, 0);
+        rig.advance(31_000);
+        rig.end(SETTLE, 0);
+        assert_eq!(rig.started(K3S), starts + 1, "after failure {failures}");
+    }
+    // A complaint of a payload that is ready is no reason.
+    rig.feed(Event::Ready(K3S));
+    rig.feed(Event::Deaf(K3S, full()));
+    rig.advance(70_000);
+    rig.feed(Event::Deaf(K3S, full()));
+    assert_eq!(rig.terms.len(), 1);
 }

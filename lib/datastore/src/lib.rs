@@ -4,6 +4,7 @@
 //! Nothing here writes rows, and closing leaves the -wal as it is, so that looking costs the medium nothing.
 
 pub mod check;
+#[cfg(feature = "sets")]
 pub mod set;
 pub mod token;
 

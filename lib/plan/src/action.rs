@@ -68,6 +68,11 @@ pub enum Action {
         /// The files.
         files: Vec<PayloadFile>,
     },
+    /// Has SQLite check the database where k3s reads it, its -wal included; nothing of it is changed.
+    CheckDatabase {
+        /// The file.
+        path: String,
+    },
     /// Makes a database for a k3s that has none yet: empty, in WAL mode, with pages of so many bytes; durably.
     PrepareDatabase {
         /// The file; one that is there stays.
@@ -147,6 +152,16 @@ pub enum Action {
     },
     /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
     Place(PlacedFile),
+    /// Replaces the firewall's rules, all at once. What nft refuses is noted with its words, and changes nothing.
+    LoadRules {
+        /// The rules, as nft reads them.
+        rules: String,
+    },
+    /// Takes addresses and routes off links whose settings have changed; dhcpcd, started again, gives them new ones.
+    ForgetAddresses {
+        /// The links' names.
+        links: Vec<String>,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

@@ -22,6 +22,10 @@ pub const ON_STATE: &str = "/var/lib/bakelite/cluster.json";
 pub const ON_DISK: &str = "/disk/bakelite/cluster.json";
 /// k3s's database.
 pub const DATABASE: &str = "/var/lib/rancher/k3s/server/db/state.db";
+/// That the database was checked in this boot.
+pub const CHECKED: &str = "/run/bakelite/database-checked";
+/// The folder of k3s's database.
+const FOLDER: &str = "/var/lib/rancher/k3s/server/db";
 /// The record is written again when the database is so many revisions ahead: about an hour of an idle node.
 const REFRESH: u64 = 1_500;
 
@@ -69,7 +73,13 @@ pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
     if payload.kind == Kind::None {
         return Decision::Skip("this image has no payload".into());
     }
-    let Some(born) = of(facts) else {
+    let born = of(facts);
+    if datastore(settings) == Datastore::Sqlite
+        && let Some(decision) = facts.database.as_ref().and_then(|database| whole(facts, database, born.as_ref()))
+    {
+        return decision;
+    }
+    let Some(born) = born else {
         return Decision::Done("this machine has had no cluster yet".into());
     };
     let node = identity::of(facts).map(|identity| identity.node);
@@ -114,6 +124,29 @@ pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
     }
     let known = format!("the database has revision {}, and {} is known", database.revision, born.revision);
     Decision::of(record(facts, settings, Some(&born), &database), known.clone(), known)
+}
+
+/// Whether the database can be read at all. After a boot that was not ended in order SQLite checks all of it: k3s itself
+/// starts upon a destroyed page, and says that it is ready (k3s.md 11.1).
+fn whole(facts: &Facts, database: &Database, born: Option<&ClusterBorn>) -> Option<Decision> {
+    if database.damage.is_empty() {
+        if !facts.unclean || facts.has(CHECKED) {
+            return None;
+        }
+        let why = "the last boot was not ended in order: the database is checked";
+        let checked = Action::Tell { path: CHECKED.into(), text: String::new(), mode: 0o644 };
+        let action = if database.checked { checked } else { Action::CheckDatabase { path: DATABASE.into() } };
+        return Some(Decision::Run(why.into(), vec![action]));
+    }
+    let text = format!("k3s's database can't be used: {}", database.damage);
+    if born.is_some() {
+        return Some(Decision::Refuse(Fault::new(Code::K3sDatabaseDamaged, text)));
+    }
+    // A first start that was cut: no cluster was ever ready in it. It is kept all the same.
+    Some(Decision::Run(
+        format!("{text}; it is set aside, as there was no cluster yet"),
+        vec![Action::SetAside { path: FOLDER.into() }],
+    ))
 }
 
 /// Decides about the record once the payload is ready.

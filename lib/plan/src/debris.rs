@@ -14,8 +14,10 @@ use crate::facts::Facts;
 use crate::step::Decision;
 use bakelite_spec::appliance::Payload as Kind;
 
-const TLS: &str = "/var/lib/rancher/k3s/server/tls";
-const CRED: &str = "/var/lib/rancher/k3s/server/cred";
+/// Certificates and keys, which k3s makes again from the database.
+pub const TLS: &str = "/var/lib/rancher/k3s/server/tls";
+/// Passwords and kubeconfigs; k3s makes them again only together with the certificates.
+pub const CRED: &str = "/var/lib/rancher/k3s/server/cred";
 const UNPACKED: &str = "/var/lib/rancher/k3s/data";
 
 /// The folders to look through for empty files, with all that is below them.

@@ -1,6 +1,7 @@
 //! Facts: what the machine is, as far as decisions need it. Plain data, so that a file can hold a machine.
 
 use crate::disk::{Data, Disk};
+use bakelite_spec::status::{LastStart, paths};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,6 +18,8 @@ pub struct Facts {
     pub links: Vec<Link>,
     /// The default address and its link, the stand-in's own apart.
     pub address: Option<(String, IpAddr)>,
+    /// The networks that its wired links are in.
+    pub networks: Vec<String>,
     /// Whether there is a default route, the stand-in's own apart. A network without a gateway has none.
     pub default_route: bool,
     /// Whether the stand-in for a network is up.
@@ -93,9 +96,17 @@ pub struct Amount {
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// Its revision; 0 for an empty one.
+    #[serde(default)]
     pub revision: u64,
     /// The name of its bootstrap row.
+    #[serde(default)]
     pub row: String,
+    /// Why it can't be used, as far as was looked; empty where nothing is known against it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub damage: String,
+    /// Whether SQLite has checked all of it in this pass.
+    #[serde(default)]
+    pub checked: bool,
 }
 
 /// The state of a placed file. A secret's value is no fact.
@@ -133,6 +144,11 @@ pub struct Dummy {
 }
 
 impl Facts {
+    /// How the payload's last start went, if there was one in this boot.
+    pub fn last_start(&self) -> Option<LastStart> {
+        serde_json::from_str(self.file(paths::LAST_START)?).ok()
+    }
+
     /// The data disk in use.
     pub fn attached(&self) -> Option<(&Disk, &Data)> {
         self.data_partitions().find(|(_, data)| data.attached)

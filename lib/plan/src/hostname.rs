@@ -7,7 +7,34 @@ const JUNK: &[&str] = &[
     "none",
     "default string",
     "to be filled by o.e.m.",
+    "to be filled by o.e.m",
+    "filled by o.e.m.",
+    "o.e.m.",
     "system serial number",
+    "sys-1234567890",
+    "system version",
+    "system product name",
+    "base board serial number",
+    "empty",
+    "not applicable",
+    "not available",
+    "no serial number",
+    "default",
+    "default_string",
+    "undefined",
+    "null",
+    "1234567890",
+    "123456789012",
+    "12345678",
+    "0123456789abcdef",
+    "xxxx-xxxx-xxxx",
+    "n.a.",
+    "tbd",
+    // Numbers of whole machines (UUIDs) that boards come with by the thousand.
+    "00020003-0004-0005-0006-000700080009",
+    "03000200-0400-0500-0006-000700080009",
+    "12345678-1234-5678-90ab-cddeefaabbcc",
+    "fefefefe-fefe-fefe-fefe-fefefefefefe",
     "123456789",
     "0123456789",
     "not specified",
@@ -67,7 +94,17 @@ mod tests {
         let name = |serial: &str| expand("shop-{serial}", &machine(serial), "rpi4");
         assert_eq!(name("10000000a3b4c5d6"), "shop-10000000a3b4c5d6");
         assert_eq!(name("ABC 12/3"), "shop-abc-12-3");
-        for junk in ["", "None", "To Be Filled By O.E.M.", "0000000000000000", "Default string", "123456789"] {
+        for junk in [
+            "",
+            "None",
+            "To Be Filled By O.E.M.",
+            "0000000000000000",
+            "Default string",
+            "123456789",
+            "XXXXXXXX",
+            "Not Applicable",
+            " EMPTY ",
+        ] {
             assert_eq!(name(junk), "shop-52540 0abcd01".replace(' ', ""), "{junk}");
         }
         let bare = Facts { machine_id: "0123456789abcdef0123456789abcdef".into(), ..Facts::default() };

@@ -6,12 +6,14 @@
 
 pub mod action;
 pub mod address;
+pub mod certificates;
 pub mod cluster;
 pub mod data_disk;
 pub mod database;
 pub mod debris;
 pub mod disk;
 pub mod facts;
+pub mod firewall;
 pub mod forecast;
 pub mod home;
 pub mod hostname;
@@ -20,9 +22,12 @@ pub mod k3s_config;
 pub mod latency;
 pub mod payload;
 pub mod placed;
+pub mod proxy;
 pub mod seal;
 pub mod settings;
 pub mod step;
+#[cfg(test)]
+mod testing;
 
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::manifest::Manifest;
@@ -34,4 +39,27 @@ pub struct Settings {
     pub appliance: Appliance,
     /// What is in the image.
     pub manifest: Manifest,
+    /// What became of the settings that were written at the machine.
+    pub local: Local,
+}
+
+/// What became of the settings that were written at the machine; the appliance has what counts of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Local {
+    /// Files that aren't taken as they are, and why.
+    pub refused: Vec<String>,
+    /// What the boot partition's overlay is.
+    pub overlay: Overlay,
+}
+
+/// The overlay on the boot partition.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Overlay {
+    /// It couldn't be read or isn't right: the last accepted one counts.
+    #[default]
+    Unknown,
+    /// It isn't there.
+    Absent,
+    /// This text counts.
+    Accepted(String),
 }

@@ -6,11 +6,21 @@ use crate::facts::Facts;
 use crate::identity::{self, PASSWORD, RECORD, TOKEN};
 use crate::settings::HOST_KEY;
 use crate::step::Decision;
+use bakelite_spec::status::paths;
 
 /// The seal's file on the data disk.
 pub const SEAL: &str = "/disk/bakelite/seal";
 /// Files that are sealed, and folders with all files in them; the record is taken out last.
-pub const SEALED: &[&str] = &[TOKEN, PASSWORD, HOST_KEY, crate::address::LAST, "/var/lib/bakelite/accepted", RECORD];
+pub const SEALED: &[&str] = &[
+    TOKEN,
+    PASSWORD,
+    HOST_KEY,
+    crate::address::LAST,
+    paths::APPLIED,
+    paths::OVERLAY,
+    "/var/lib/bakelite/accepted",
+    RECORD,
+];
 
 /// Decides about the seal.
 pub fn decide(facts: &Facts, _: &Settings) -> Decision {

@@ -3,8 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, cluster, data_disk, database, debris, home, identity, k3s_config, latency, payload, placed,
-    seal, settings,
+    Settings, address, certificates, cluster, data_disk, database, debris, firewall, home, identity, k3s_config, latency,
+    payload, placed, proxy, seal, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -87,6 +87,7 @@ pub const EARLY: &[Step] = &[
     Step { name: "data-disk", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: data_disk::decide },
     Step { name: "identity", ends_the_pass: false, fails_as: None, decide: identity::decide },
     Step { name: "settings", ends_the_pass: false, fails_as: None, decide: settings::decide },
+    Step { name: "firewall", ends_the_pass: false, fails_as: Some(Code::FirewallRefused), decide: firewall::decide },
     Step { name: "files", ends_the_pass: false, fails_as: None, decide: placed::decide_early },
     Step { name: "seal", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: seal::decide },
 ];
@@ -98,9 +99,11 @@ pub const SETTLE: &[Step] = &[
     Step { name: "integrity", ends_the_pass: true, fails_as: None, decide: cluster::integrity },
     Step { name: "database", ends_the_pass: true, fails_as: None, decide: database::decide },
     Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },
+    Step { name: "tls", ends_the_pass: true, fails_as: None, decide: certificates::decide },
     Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
     Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
     Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },
+    Step { name: "proxy", ends_the_pass: true, fails_as: None, decide: proxy::decide },
     Step { name: "k3s-config", ends_the_pass: true, fails_as: None, decide: k3s_config::decide },
 ];
 

@@ -10,6 +10,7 @@ mod common;
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::address::{DUMMY, LAST};
+use bakelite_plan::cluster::CHECKED as DATABASE_CHECKED;
 use bakelite_plan::data_disk::DEVICES;
 use bakelite_plan::debris::VERIFIED;
 use bakelite_plan::facts::{Database, Dummy, Facts, Link, PlacedState};
@@ -17,6 +18,7 @@ use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
 use bakelite_plan::k3s_config::{CHANGED, CONFIG};
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{Decision, EARLY, SETTLE, Step};
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::manifest::{Pass, PlacedFile};
 use common::settings;
 use serde_json::json;
@@ -45,6 +47,7 @@ struct Machine {
     secrets: usize,
     payload_checked: Option<String>,
     has_database: bool,
+    database_checked: bool,
     unclean: bool,
     /// The power goes after so many actions.
     fuse: Option<usize>,
@@ -75,7 +78,7 @@ impl Machine {
             hollow: self.hollow.clone(),
             waited: self.waited,
             payload_checked: self.payload_checked.clone(),
-            database: self.has_database.then(Database::default),
+            database: self.has_database.then(|| Database { checked: self.database_checked, ..Database::default() }),
             unclean: self.unclean,
             ..Facts::default()
         }
@@ -89,6 +92,7 @@ impl Machine {
         match action.clone() {
             Action::Publish { path, text, .. } => drop(self.kept.insert(path, text)),
             Action::Tell { path, text, .. } => drop(self.run.insert(path, text)),
+            Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules)),
             Action::MakeSecret { path } | Action::MakeHostKey { path } => {
                 self.secrets += 1;
                 assert!(self.kept.insert(path.clone(), format!("secret {path}")).is_none(), "{path} was made twice");
@@ -107,6 +111,7 @@ impl Machine {
             Action::RemoveDummy => self.dummy = None,
             Action::VerifyPayload { .. } => self.payload_checked = Some(String::new()),
             Action::PrepareDatabase { .. } => self.has_database = true,
+            Action::CheckDatabase { .. } => self.database_checked = true,
             Action::VerifyUnpacked { .. } | Action::Sync { .. } => {}
             other => panic!("{other:?} on a machine without a data disk"),
         }
@@ -115,6 +120,7 @@ impl Machine {
 
     fn power_cut(&mut self) {
         self.payload_checked = None;
+        self.database_checked = false;
         self.unclean = true;
         self.run.clear();
         self.placed.retain(|path, _| !path.starts_with("/run/"));
@@ -186,6 +192,7 @@ fn every_cut_ends_in_the_same_machine() {
                 machine.run.remove(CHANGED);
                 // A boot without a cut before it has nothing to verify.
                 machine.run.remove(VERIFIED);
+                machine.run.remove(DATABASE_CHECKED);
                 assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
                 assert_eq!(machine.placed, whole.placed);
                 assert_eq!(machine.secrets, 3, "cut at {first} and {second}");

@@ -6,11 +6,12 @@ use crate::check::expand;
 use crate::quantity::{Seconds, Size};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::net::IpAddr;
 
 mod k3s;
+mod network;
 mod user;
 pub use k3s::{K3s, K3sRole, Payload, Quiet, Tier};
+pub use network::{Firewall, Input, Link, Network, Proxy, ProxyAddress};
 pub use user::{
     File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady,
     UserUnit,
@@ -40,6 +41,8 @@ pub struct Appliance {
     pub k3s: K3s,
     pub ssh: Ssh,
     pub network: Network,
+    pub firewall: Firewall,
+    pub proxy: Proxy,
     pub time: Time,
     pub memory: Memory,
     pub storage: Storage,
@@ -64,39 +67,6 @@ pub struct BoardChoice {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Ssh {
     pub keys: Vec<String>,
-}
-
-/// Wired links and name servers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the table of keys documents each field")]
-pub struct Network {
-    pub wait: Seconds,
-    pub dns: Vec<IpAddr>,
-    pub links: Vec<Link>,
-}
-
-/// A link with settings of its own, named by MAC address or device path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the table of keys documents each field")]
-pub struct Link {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    #[serde(default = "yes")]
-    pub dhcp: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<IpAddr>,
-    #[serde(default)]
-    pub dns: Vec<IpAddr>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The clock.
@@ -274,6 +244,8 @@ mod tests {
             "k3s.files",
             "k3s.server",
             "k3s.token",
+            "proxy.http",
+            "proxy.https",
             "image.slot-size",
             "storage.serial",
             "storage.without-disk",

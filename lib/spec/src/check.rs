@@ -92,6 +92,14 @@ pub fn check(value: &Value, table: &[Key]) -> Vec<Located> {
     checker.found
 }
 
+/// Checks a layer, which may leave out at the top what a whole file must have.
+pub fn check_layer(value: &Value, table: &[Key]) -> Vec<Located> {
+    let mut found = check(value, table);
+    let required = |key: &str| find(table, key).is_some_and(|entry| entry.required);
+    found.retain(|located| !(located.path.0.is_empty() && required(&located.finding.key)));
+    found
+}
+
 /// Replaces the short forms by what they stand for.
 pub fn expand(value: &mut Value) {
     for (section, key_for) in SHORT_FORMS {
@@ -183,6 +191,8 @@ impl Checker<'_> {
                     self.report(path, false, problem, hint);
                 }
             }
+            (Kind::SecretOr(form), Value::String(_)) => self.value(value, path, Kind::Text(form)),
+            (Kind::SecretOr(_), _) => self.value(value, path, Kind::Secret),
             (Kind::Number(low, high), Value::Number(number)) => {
                 if !number.as_u64().is_some_and(|number| (low..=high).contains(&number)) {
                     let hint = format!("a whole number from {low} to {high}");
@@ -263,7 +273,7 @@ fn name_of(kind: Kind) -> &'static str {
         Kind::Section | Kind::Free | Kind::Map(_) | Kind::Named => "a mapping",
         Kind::Number(..) => "a number",
         Kind::Secret => "a reference to a secret",
-        Kind::Text(_) | Kind::Choice(_) => "a text",
+        Kind::Text(_) | Kind::SecretOr(_) | Kind::Choice(_) => "a text",
         Kind::Flag => "true or false",
         Kind::Size(..) => "a size",
         Kind::Duration(..) => "a duration",

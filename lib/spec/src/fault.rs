@@ -91,6 +91,7 @@ codes! {
     StateFull, "state-full", You, "Make room on the state partition, or use a bigger card.";
     StateUnavailable, "state-unavailable", Hardware, "The card has no room for a state partition, or can't be written; use another card.";
     SettingsInvalid, "settings-invalid", Us, "The settings in the image can't be read; bake the image again.";
+    SettingsRefused, "settings-refused", You, "Correct the file; until then the last accepted settings of that kind count.";
     EarlyFailed, "early-failed", Us, "The settings could not be prepared; the last accepted ones are in use.";
     IdentityConflict, "identity-conflict", You, "Use the card that belongs to this machine, or flash this one again.";
     DataDiskRefused, "data-disk-refused", You, "Allow it in the YAML with `storage.serial` or `storage.claim`, or take the disk out; until then k3s runs on the card.";
@@ -102,6 +103,7 @@ codes! {
     DatabaseMissing, "database-missing", Backup, "k3s would start as a new, empty cluster. Bring the data disk or a backup of this machine.";
     DatabaseOlder, "database-older", Backup, "Bring the disk or backup with the newer database.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
+    FirewallRefused, "firewall-refused", Us, "The machine can be reached by ssh; `firewall: open` turns the firewall off until it is mended.";
     K3sKeyChanged, "k3s-key-changed", You, "Set the key back in the YAML: it can't be changed once a cluster is born.";
     NoNetwork, "no-network", Wait, "No cable, or nothing answers at the other end; k3s runs on this machine alone.";
     UnitFailing, "unit-failing", Us, "The service ends again and again; its last words are in /var/lib/bakelite/last-words.";
@@ -111,7 +113,8 @@ codes! {
     K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";
     K3sClock, "k3s-clock", You, "The clock is wrong; give the machine a network or set the clock.";
     K3sWrongToken, "k3s-wrong-token", Backup, "The token doesn't open this cluster's database; bring the token, or restore a backup.";
-    K3sStaleCertificates, "k3s-stale-certificates", Us, "Certificates on disk are newer than the database.";
+    K3sStaleCertificates, "k3s-stale-certificates", Wait, "Certificates on disk don't fit the database; k3s makes them anew from it.";
+    K3sFutureCertificates, "k3s-future-certificates", Wait, "Certificates were made while the clock was ahead; k3s makes them anew from its database.";
     K3sMalformedToken, "k3s-malformed-token", You, "The token has the wrong form; give the whole token.";
     K3sDatabaseDamaged, "k3s-database-damaged", Backup, "k3s's database is damaged; a backup is needed.";
     K3sDiskFull, "k3s-disk-full", You, "The disk that holds k3s's state is full; make room.";
@@ -131,7 +134,6 @@ impl Code {
         matches!(
             self,
             Self::K3sWrongToken
-                | Self::K3sStaleCertificates
                 | Self::K3sMalformedToken
                 | Self::K3sDatabaseDamaged
                 | Self::K3sRefusedSetting

@@ -49,9 +49,30 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "not a host name or address",
             "`pool.ntp.org` or `192.168.1.1`",
         ),
+        Form::Network => (
+            is_cidr(text) || text.parse::<IpAddr>().is_ok(),
+            "not an address or a network",
+            "`192.168.1.0/24` or `192.168.1.7`",
+        ),
+        Form::Port => (is_port(text), "not a port with its protocol", "`80/tcp` or `5000-5100/udp`"),
         Form::Package => {
             (text.len() >= 2 && is_word(text, "+.-"), "not a package name", "the name that `apt-cache policy` knows")
         }
+        Form::Proxy if has_password(text) => {
+            let problem = "holds a user's name and password, which would be in the image";
+            return Err((problem.into(), "`{secret: NAME}`, a secret that holds all of the address".into()));
+        }
+        Form::Proxy => {
+            let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or_default();
+            let host = host.trim_end_matches('/');
+            let good = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
+            (good, "not the address of a proxy", "`http://proxy.shop.lan:3128`")
+        }
+        Form::NoProxy => (
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:/*".contains(&b)),
+            "not a host, domain or network",
+            "`.shop.lan` or `10.0.0.0/8`",
+        ),
         Form::Mirror if has_password(text) => {
             // The text itself must not stand in a message: it holds the password.
             let hint = "the address alone; a mirror that asks for a password isn't supported";
@@ -133,6 +154,15 @@ fn is_cidr(text: &str) -> bool {
     }
 }
 
+fn is_port(text: &str) -> bool {
+    let Some((ports, "tcp" | "udp")) = text.split_once('/') else { return false };
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0 && port.to_string() == text);
+    match ports.split_once('-') {
+        Some((low, high)) => number(low).zip(number(high)).is_some_and(|(low, high)| low < high),
+        None => number(ports).is_some(),
+    }
+}
+
 fn has_password(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
 }
@@ -203,6 +233,11 @@ mod tests {
         assert!(!good(Form::K3sServer, "http://shop-1:6443") && !good(Form::K3sServer, "https://a/b"));
         assert!(good(Form::Cidr, "10.0.0.1/8") && !good(Form::Cidr, "10.0.0.1/33") && !good(Form::Cidr, "10.0.0.1"));
         assert!(!good(Form::SshKey, "ssh-ed25519 AAAA\ncommand"));
+        assert!(good(Form::Network, "10.0.0.0/8") && good(Form::Network, "fd00::1") && !good(Form::Network, "shop"));
+        assert!(good(Form::Port, "80/tcp") && good(Form::Port, "5000-5100/udp"));
+        for bad in ["80", "0/tcp", "80/icmp", "5100-5000/udp", "80/tcp; accept", "080/tcp", "+80/tcp", "65536/tcp"] {
+            assert!(!good(Form::Port, bad), "{bad}");
+        }
     }
 
     #[test]
@@ -226,5 +261,9 @@ mod tests {
         let (problem, hint) = form_of(Form::Mirror, "https://me:hunter2@mirror.example/debian").unwrap_err();
         assert!(problem.contains("password") && !format!("{problem}{hint}").contains("hunter2"));
         assert!(form_of(Form::Mirror, "https://mirror.example/a@b").is_ok());
+        let (problem, hint) = form_of(Form::Proxy, "http://me:hunter2@proxy:3128").unwrap_err();
+        assert!(hint.contains("{secret: NAME}") && !format!("{problem}{hint}").contains("hunter2"));
+        assert!(form_of(Form::Proxy, "http://[fd00::1]:3128/").is_ok() && form_of(Form::Proxy, "proxy:3128").is_err());
+        assert!(form_of(Form::NoProxy, ".shop.lan").is_ok() && form_of(Form::NoProxy, "a,b").is_err());
     }
 }

@@ -5,8 +5,10 @@
 
 use crate::fault::{Code, Fault};
 
-/// A text that k3s logs, and what it means. The first entry that matches a line decides for this line.
+/// A text that k3s logs, and what it means; `…` stands for anything. The first entry that matches a line decides for it.
 const LAST_WORDS: &[(&str, Code)] = &[
+    // The clock is never set back below what was seen last, so it is the certificate that is ahead (k3s.md 11.1).
+    ("x509: certificate has expired or is not yet valid: current time…is before", Code::K3sFutureCertificates),
     ("bootstrap data already found and encrypted with different token", Code::K3sWrongToken),
     ("newer than datastore and could cause a cluster outage", Code::K3sStaleCertificates),
     ("failed to normalize server token", Code::K3sMalformedToken),
@@ -48,9 +50,28 @@ const LAST_WORDS: &[(&str, Code)] = &[
 /// What the last lines of k3s's log say, the newest line first; `None` where no line is known.
 pub fn classify(last_lines: &str) -> Option<Fault> {
     last_lines.lines().rev().find_map(|line| {
-        let (_, code) = LAST_WORDS.iter().find(|(words, _)| line.contains(words))?;
+        let (_, code) = LAST_WORDS.iter().find(|(words, _)| holds(line, words))?;
         Some(Fault::new(*code, line.trim().chars().take(400).collect::<String>()))
     })
+}
+
+fn holds(line: &str, words: &str) -> bool {
+    let mut rest = line;
+    words.split('…').all(|part| {
+        let found = rest.find(part).map(|at| at + part.len());
+        rest = &rest[found.unwrap_or(0)..];
+        found.is_some()
+    })
+}
+
+/// What k3s says again and again while it neither ends nor becomes ready, and doesn't listen to SIGTERM (k3s.md 11.1).
+const DEAF: [&str; 2] = ["Failed to ping database connection", "CA cert validation failed"];
+
+/// Whether k3s, which isn't ready yet, says nothing else any more: its newest lines are such, and what they mean.
+pub fn deaf(last_lines: &str) -> Option<Fault> {
+    let mut newest = last_lines.lines().rev().filter(|line| !line.trim().is_empty()).take(3).peekable();
+    newest.peek()?;
+    newest.all(|line| DEAF.iter().any(|words| line.contains(words))).then(|| classify(last_lines)).flatten()
 }
 
 #[cfg(test)]
@@ -64,24 +85,76 @@ mod tests {
         assert_eq!(classify("level=info msg=\"Starting k3s\""), None);
     }
 
-    /// Each way to die that was logged from k3s itself is recognised, or listed here as one without words of its own.
+    /// What each way to die comes to, by the beginning of its title in the file; `None` for such as are no deaths, or acts of
+    /// cluster-init and cluster-reset, which nothing starts yet.
+    const DEATHS: &[(&str, Option<Code>)] = &[
+        ("wrong token", Some(Code::K3sWrongToken)),
+        ("no token", Some(Code::K3sWrongToken)),
+        ("right token after that", Some(Code::K3sStaleCertificates)),
+        ("newer file", Some(Code::K3sStaleCertificates)),
+        ("older file", None),
+        ("server/cred removed alone", Some(Code::K3sStaleCertificates)),
+        ("bootstrap value damaged", Some(Code::K3sDatabaseDamaged)),
+        ("stale -wal", Some(Code::K3sDatabaseDamaged)),
+        ("garbage header", Some(Code::K3sDatabaseDamaged)),
+        ("truncated db", Some(Code::K3sDatabaseDamaged)),
+        ("one page zeroed", Some(Code::K3sDatabaseDamaged)),
+        ("index root zeroed", Some(Code::K3sDatabaseDamaged)),
+        ("read-only data dir, existing", Some(Code::K3sDiskUnwritable)),
+        ("read-only data dir, first start", Some(Code::K3sDiskUnwritable)),
+        ("disk full at start", Some(Code::K3sDiskFull)),
+        ("disk full while running", Some(Code::K3sDiskFull)),
+        ("data dir is a file", Some(Code::K3sDiskUnwritable)),
+        ("https port in use", Some(Code::K3sPortTaken)),
+        ("malformed token", Some(Code::K3sMalformedToken)),
+        ("second k3s", Some(Code::K3sPortTaken)),
+        ("unknown config key (server)", None),
+        ("unknown config key (agent)", Some(Code::K3sRefusedSetting)),
+        ("bad bool", Some(Code::K3sRefusedSetting)),
+        ("invalid YAML", Some(Code::K3sRefusedSetting)),
+        ("bad kube-apiserver-arg", Some(Code::K3sRefusedSetting)),
+        ("bad kube-controller-manager-arg", Some(Code::K3sRefusedSetting)),
+        ("APIServerIdentity=false alone", Some(Code::K3sRefusedSetting)),
+        ("host-local missing", Some(Code::PayloadDamaged)),
+        ("clock < 1980", Some(Code::K3sClock)),
+        ("CA expired", Some(Code::K3sClock)),
+        ("interrupted cluster-init", None),
+        ("etcd, wrong token", Some(Code::K3sWrongToken)),
+        ("cluster-reset", None),
+        ("ready", None),
+        ("SIGTERM", None),
+    ];
+
     #[test]
-    fn the_logged_ways_to_die_are_recognised() {
+    fn each_logged_way_to_die_leads_to_its_fault() {
         let Some(folder) = std::env::var_os("BAKELITE_FIXTURES") else {
             eprintln!("SKIPPED: BAKELITE_FIXTURES is not set, k3s's own last words are not compared");
             return;
         };
         let text = std::fs::read_to_string(std::path::Path::new(&folder).join("last-words.txt")).unwrap();
-        // No deaths at all, or acts of cluster-init and cluster-reset, which nothing starts yet.
-        let wordless =
-            ["older file", "unknown config key (server)", "interrupted", "cluster-reset", "ready", "SIGTERM"];
         let mut seen = 0;
         for section in text.split("### ").filter(|section| !section.trim().is_empty()) {
             let (title, words) = section.split_once('\n').unwrap();
-            let expected = !wordless.iter().any(|start| title.starts_with(start));
-            assert_eq!(classify(words).is_some(), expected, "{title}: {words}");
+            let expected = DEATHS.iter().find(|(start, _)| title.starts_with(start));
+            let (_, expected) = expected.unwrap_or_else(|| panic!("{title} is a new way to die"));
+            assert_eq!(classify(words).map(|fault| fault.code), *expected, "{title}: {words}");
+            // Such as neither end nor become ready are ended, but for one that says its word only once.
+            let repeats = title.contains("repeats each");
+            assert_eq!(deaf(words).is_some(), repeats, "{title}");
             seen += 1;
         }
         assert!(seen > 30, "only {seen} ways to die in the file");
+    }
+
+    #[test]
+    fn a_certificate_from_the_future_is_told_from_one_that_has_expired() {
+        let x509 = "level=error msg=\"Failed to validate connection to cluster at https://127.0.0.1:6443: CA cert validation \
+                    failed: tls: failed to verify certificate: x509: certificate has expired or is not yet valid: current time";
+        let code = |end: &str| classify(&format!("{x509} 2026-11-21T00:00:04Z {end}")).map(|fault| fault.code);
+        assert_eq!(code("is before 2040-01-01T00:00:00Z\""), Some(Code::K3sFutureCertificates));
+        assert_eq!(code("is after 2020-01-01T00:00:00Z\""), Some(Code::K3sClock));
+        assert!(deaf(&format!("a\n{x509} 1\n{x509} 2\n\n{x509} 3\n")).is_some());
+        assert!(deaf(&format!("{x509} 1\n{x509} 2\nlevel=info msg=\"Importing images\"\n")).is_none());
+        assert!(deaf("").is_none());
     }
 }

@@ -7,92 +7,19 @@ use crate::quantity::{Seconds, Size};
 use serde_json::Value;
 
 mod board;
+mod kind;
 pub use board::BOARD;
-
-/// What a scalar text has to look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// Anything but an empty text.
-    Any,
-    /// The name of a board: lower-case letters, digits, `-` and `_`.
-    BoardName,
-    /// A host name with placeholders such as `{serial}`; RFC 1123 letters else.
-    HostnamePattern,
-    /// An official k3s release, such as `v1.36.2+k3s1`.
-    K3sVersion,
-    /// The address of a k3s server, `https://HOST:PORT`.
-    K3sServer,
-    /// One line of an `authorized_keys` file.
-    SshKey,
-    /// `ed25519:` and 43 letters of unpadded base64 (32 bytes).
-    OwnerKey,
-    /// An age recipient, `age1…`.
-    AgeRecipient,
-    /// A MAC address, six pairs of hexadecimal digits with colons.
-    Mac,
-    /// An address with its prefix length, such as `192.168.1.10/24`.
-    Cidr,
-    /// An IPv4 or IPv6 address.
-    Address,
-    /// A host name or an address, as time servers are given.
-    Host,
-    /// A Debian package name.
-    Package,
-    /// An `http://`, `https://` or `file://` address, or a folder; without a password.
-    Mirror,
-    /// An absolute path on the device, without `.`, `..` and a slash at its end.
-    DevicePath,
-    /// Permission bits as four octal digits, such as `0644`.
-    Mode,
-    /// A SHA-256 sum, 64 hexadecimal digits.
-    Sum,
-    /// The fingerprint of an OpenPGP key, 40 or 64 hexadecimal digits; spaces are allowed.
-    Fingerprint,
-    /// A short name: lower-case letters, digits and `-`.
-    Name,
-    /// A module's or a set's name: letters, digits, `-` and `_`.
-    Module,
-    /// The name of an environment variable's value or of an argument: anything, also empty, but no zero byte.
-    Argument,
-}
-
-/// The type of a key's value.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    /// A mapping whose keys are in this table.
-    Section,
-    /// A text of the given form.
-    Text(Form),
-    /// `true` or `false`.
-    Flag,
-    /// A number of bytes between two bounds, both included.
-    Size(Size, Size),
-    /// A duration between two bounds, both included.
-    Duration(Seconds, Seconds),
-    /// One of some words.
-    Choice(&'static [&'static str]),
-    /// A whole number between two bounds, both included.
-    Number(u64, u64),
-    /// A reference `{secret: name}` or `{seed: name}`; a literal is a finding.
-    Secret,
-    /// A list of scalars.
-    List(&'static Kind),
-    /// A mapping from names of the person's choosing to scalars.
-    Map(&'static Kind),
-    /// A list of sections; their keys stand in the table as `path[].key`.
-    Records,
-    /// A mapping from names of the person's choosing to sections; their keys stand in the table as `path{}.key`.
-    Named,
-    /// A mapping that is handed on as it is.
-    Free,
-}
+pub use kind::{Form, Kind};
 
 /// A section for which a text may stand, and the key that the text is then meant for.
 pub type ShortForm = (&'static str, fn(&str) -> &'static str);
 
 /// All sections that have a short form.
-pub const SHORT_FORMS: &[ShortForm] =
-    &[("board", |_| "name"), ("k3s", |text| if matches!(text, "rehearsal" | "none") { "payload" } else { "version" })];
+pub const SHORT_FORMS: &[ShortForm] = &[
+    ("board", |_| "name"),
+    ("firewall", |_| "input"),
+    ("k3s", |text| if matches!(text, "rehearsal" | "none") { "payload" } else { "version" }),
+];
 
 /// What a board may be used with: sets of modules with their firmware, by their names in module-sets.yaml.
 pub const EXTRAS: &[&str] = &["audio", "display", "touch", "usb-serial", "wifi"];
@@ -411,6 +338,12 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "Name servers, in place of those that DHCP gives.",
     ),
+    key(
+        "network.hosts",
+        Kind::Map(&Kind::Text(Form::Address)),
+        "{}",
+        "Names that no name server knows, with their addresses, such as `registry.shop.lan: 192.168.1.5`; for the machine and k3s, not for pods.",
+    ),
     key("network.links", Kind::Records, "[]", "Links with settings of their own; every other link asks by DHCP."),
     key("network.links[].mac", Kind::Text(Form::Mac), "", "The link, by its MAC address."),
     key(
@@ -433,6 +366,61 @@ pub const APPLIANCE: &[Key] = &[
     ),
     key("network.links[].gateway", Kind::Text(Form::Address), "", "The default gateway of a static link."),
     key("network.links[].dns", Kind::List(&Kind::Text(Form::Address)), "[]", "Name servers of a static link."),
+    key(
+        "firewall",
+        Kind::Section,
+        "",
+        "Who may reach the machine itself. What pods publish (NodePorts, host ports, load balancers) is reachable as Kubernetes says. `firewall: open` is short for `firewall.input: open`.",
+    ),
+    key(
+        "firewall.input",
+        Kind::Choice(&["closed", "open"]),
+        "\"closed\"",
+        "`closed`: only what the keys beside it name comes in. `open`: there is no firewall.",
+    ),
+    key(
+        "firewall.ssh",
+        Kind::List(&Kind::Text(Form::Network)),
+        "[\"0.0.0.0/0\", \"::/0\"]",
+        "Where ssh may come from; by default from anywhere, as it takes keys only and a machine that nobody reaches can't be helped.",
+    ),
+    key(
+        "firewall.api",
+        Kind::List(&Kind::Text(Form::Network)),
+        "[\"10.0.0.0/8\", \"100.64.0.0/10\", \"172.16.0.0/12\", \"192.168.0.0/16\", \"fc00::/7\", \"fe80::/10\"]",
+        "Where kubectl and others may reach a server's API (6443) from; by default from private networks.",
+    ),
+    key(
+        "firewall.open",
+        Kind::List(&Kind::Text(Form::Port)),
+        "[]",
+        "Ports of programs of your own, and of pods with `hostNetwork`, such as `8080/tcp` or `5000-5100/udp`; from anywhere.",
+    ),
+    key(
+        "firewall.peers",
+        Kind::List(&Kind::Text(Form::Network)),
+        "[]",
+        "The other machines of the cluster: only they reach the pods' network (VXLAN, WireGuard), the kubelet, etcd and the embedded registry.",
+    ),
+    key(
+        "proxy",
+        Kind::Section,
+        "",
+        "The way to the world for k3s and containerd. The cluster and the machine's own networks are left out by themselves.",
+    ),
+    key(
+        "proxy.http",
+        Kind::SecretOr(Form::Proxy),
+        "",
+        "For `http://`: an address, or `{secret: name}` where it has a password in it.",
+    ),
+    key("proxy.https", Kind::SecretOr(Form::Proxy), "", "For `https://`, images of containers among it."),
+    key(
+        "proxy.no-proxy",
+        Kind::List(&Kind::Text(Form::NoProxy)),
+        "[]",
+        "What else is reached without it: hosts, domains such as `.shop.lan`, addresses and networks.",
+    ),
     key("time", Kind::Section, "", "The clock."),
     key(
         "time.servers",

@@ -2,6 +2,9 @@
 //!
 //! The order is fixed (DESIGN.md, Layers): defaults < board < appliance < seed < overlay < applied < command line.
 
+use crate::check::value_at;
+use crate::finding::Finding;
+use crate::secret::SecretRef;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -16,6 +19,10 @@ pub enum Layer {
     Board,
     /// The appliance's YAML.
     Appliance,
+    /// `bakelite.yaml` on the boot partition, by a person.
+    Overlay,
+    /// Settings applied on the device.
+    Applied,
     /// `bakelite.*` on the kernel command line, by a person.
     CommandLine,
 }
@@ -27,9 +34,51 @@ impl Layer {
             Self::Defaults => "default",
             Self::Board => "board",
             Self::Appliance => "appliance",
+            Self::Overlay => "bakelite.yaml on the boot partition",
+            Self::Applied => "bakelite config",
             Self::CommandLine => "kernel command line",
         }
     }
+}
+
+/// Keys that nobody sets at the machine, sections with all below them: they decide who may, or what is in the image.
+const FIXED: &[&str] = &[
+    "board",
+    "charts",
+    "debug",
+    "files",
+    "image",
+    "images",
+    "k3s.airgap",
+    "k3s.files",
+    "k3s.payload",
+    "k3s.version",
+    "manifests",
+    "mirror",
+    "modules",
+    "owner",
+    "packages",
+    "registries",
+    "repositories",
+    "ssh",
+    "trust",
+    "units",
+    "without",
+];
+
+/// What a layer that was written at the machine sets and must not, short forms expanded.
+pub fn fixed(values: &Value) -> Vec<Finding> {
+    let set = FIXED.iter().filter(|key| value_at(values, key).is_some());
+    let mut found: Vec<Finding> = set
+        .map(|key| Finding::error(*key, "can't be set at the machine", "the appliance's YAML, and baking again"))
+        .collect();
+    let config = value_at(values, "k3s.config").and_then(Value::as_object);
+    let secrets = config.into_iter().flatten().filter(|(_, value)| SecretRef::of(value).is_some());
+    found.extend(secrets.map(|(key, _)| {
+        let problem = "is a secret, and its file is made by the workshop";
+        Finding::error(format!("k3s.config.{key}"), problem, "the appliance's YAML, and baking again")
+    }));
+    found
 }
 
 /// The merged tree with the layer that set each of its leaves.
@@ -86,5 +135,17 @@ mod tests {
         assert_eq!(effective.set_by["k3s.version"], Layer::Appliance);
         assert_eq!(effective.set_by["k3s.payload"], Layer::Defaults);
         assert_eq!(effective.set_by["ssh.keys"], Layer::Appliance);
+    }
+
+    #[test]
+    fn who_may_and_what_is_in_the_image_is_not_set_at_the_machine() {
+        let values =
+            json!({"ssh": {"keys": []}, "k3s": {"version": "v1", "tier": "1G", "config": {"x": {"secret": "y"}}}});
+        let keys: Vec<String> = fixed(&values).into_iter().map(|finding| finding.key).collect();
+        assert_eq!(keys, ["k3s.version", "ssh", "k3s.config.x"]);
+        assert_eq!(fixed(&json!({"firewall": {"ssh": []}, "network": {}})), []);
+        for key in FIXED {
+            assert!(crate::check::is_known(crate::keys::APPLIANCE, key), "{key}");
+        }
     }
 }

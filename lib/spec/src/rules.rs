@@ -1,8 +1,9 @@
 //! Rules across keys: what the check of single keys can't see. Data, so that they can be listed and documented.
 
-use crate::appliance::{Appliance, K3sRole, Payload};
+use crate::appliance::{Appliance, Input, K3sRole, Payload};
 use crate::board::Board;
 use crate::finding::Finding;
+use std::net::IpAddr;
 
 pub mod k3s;
 pub mod user;
@@ -56,6 +57,21 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "peers-named",
+        meaning: "Behind a closed firewall the machines of a cluster reach each other only where they are named.",
+        key: "firewall.peers",
+        check: |appliance, _| {
+            let is_closed = appliance.firewall.input == Input::Closed && appliance.firewall.peers.is_empty();
+            (is_closed && appliance.k3s.payload != Payload::None && appliance.k3s.has_peers()).then(|| {
+                Finding::error(
+                    "firewall.peers",
+                    "is empty: the other machines of its cluster could not reach this one",
+                    "the network they are in, `peers: [192.168.1.0/24]`, or `firewall: open`",
+                )
+            })
+        },
+    },
+    Rule {
         name: "link-named-once",
         meaning: "A link's settings apply to one link, named by its MAC address or by its device path.",
         key: "network.links",
@@ -72,9 +88,53 @@ pub const RULES: &[Rule] = &[
             })
         },
     },
+    Rule {
+        name: "gateway-within-reach",
+        meaning: "A gateway outside the link's own network is never found, and the machine with it.",
+        key: "network.links",
+        check: |appliance, _| {
+            appliance.network.links.iter().enumerate().find_map(|(number, link)| {
+                let (address, gateway) = (link.address.as_deref()?, link.gateway?);
+                (!is_in_network(gateway, address)).then(|| {
+                    let problem = format!("{gateway} is not in the network of {address}");
+                    let hint = "the router's address in that network, or another prefix length";
+                    Finding::error(format!("network.links[{number}].gateway"), problem, hint)
+                })
+            })
+        },
+    },
 ];
+
+/// Whether an address is in the network of another one, which has its prefix length with it.
+fn is_in_network(address: IpAddr, network: &str) -> bool {
+    let Some((base, prefix)) = network.split_once('/') else { return false };
+    let (Ok(base), Ok(prefix)) = (base.parse::<IpAddr>(), prefix.parse::<u32>()) else { return false };
+    match (address, base) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            (one.to_bits() ^ other.to_bits()).checked_shr(32 - prefix.min(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            (one.to_bits() ^ other.to_bits()).checked_shr(128 - prefix.min(128)).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
 
 /// What the rules find in an appliance for its board.
 pub fn findings(appliance: &Appliance, board: &Board) -> Vec<(&'static Rule, Finding)> {
     RULES.iter().filter_map(|rule| (rule.check)(appliance, board).map(|finding| (rule, finding))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_in_the_network_of_its_link() {
+        let is_in = |gateway: &str, address| is_in_network(gateway.parse().unwrap(), address);
+        assert!(is_in("192.168.10.1", "192.168.10.20/24") && is_in("10.200.0.1", "10.0.0.5/8"));
+        assert!(!is_in("192.168.1.1", "192.168.10.20/24") && !is_in("fd00::1", "192.168.10.20/24"));
+        assert!(is_in("fd00::1", "fd00::2/64") && !is_in("fd00:0:0:1::1", "fd00::2/64"));
+        assert!(is_in("1.2.3.4", "9.9.9.9/0") && is_in("1.2.3.4", "1.2.3.4/32") && !is_in("1.2.3.5", "1.2.3.4/32"));
+    }
 }

@@ -62,6 +62,11 @@ fn scalar(kind: Kind) -> Value {
             let reference = |kind: &str| json!({ "type": "object", "additionalProperties": false, "properties": { kind: { "type": "string" } }, "required": [kind] });
             json!({ "anyOf": [reference("secret"), reference("seed")] })
         }
+        Kind::SecretOr(form) => {
+            let mut either = scalar(Kind::Secret);
+            either["anyOf"].as_array_mut().into_iter().for_each(|all| all.push(scalar(Kind::Text(form))));
+            either
+        }
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Size(..) | Kind::Duration(..) => json!({ "type": ["string", "integer"] }),
         Kind::Choice(words) => json!({ "enum": words }),

@@ -16,6 +16,8 @@ pub mod paths {
     pub const STATUS: &str = "/run/bakelite/status.json";
     /// What the payload gets into its environment besides its unit's, as lines `NAME=value`.
     pub const PAYLOAD_ENVIRONMENT: &str = "/run/bakelite/payload.env";
+    /// The proxy's part of the payload's environment; a value may be a reference to a secret.
+    pub const PROXY_ENVIRONMENT: &str = "/run/bakelite/proxy.env";
     /// How the payload's last start went; the same name below [`STATE`].
     pub const LAST_START: &str = "/run/bakelite/last-start.json";
     /// There, if the boot before this one was not ended in order; by init.
@@ -28,6 +30,12 @@ pub mod paths {
     pub const AUTHORIZED_KEYS: &str = "/run/bakelite/authorized_keys";
     /// init's control socket (SEQPACKET, root only).
     pub const CONTROL: &str = "/run/bakelite/control";
+    /// Settings that are being tried, until they are confirmed; in memory, so that a restart undoes them.
+    pub const TRIAL: &str = "/run/bakelite/trial.yaml";
+    /// Settings applied on the device and confirmed.
+    pub const APPLIED: &str = "/var/lib/bakelite/settings/applied.yaml";
+    /// The last accepted `bakelite.yaml`.
+    pub const OVERLAY: &str = "/var/lib/bakelite/settings/overlay.yaml";
     /// The state partition's mount point.
     pub const STATE_MOUNT: &str = "/state";
     /// The data disk's mount point.

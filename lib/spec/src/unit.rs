@@ -16,9 +16,13 @@ pub struct Unit {
     /// Environment variables besides PATH, HOME and (with [`Readiness::Notify`]) NOTIFY_SOCKET.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// A file with more of them, lines `NAME=value`, read at each start; an absent one has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment_file: Option<String>,
+    /// Files with more of them, lines `NAME=value`, read at each start; an absent one has none. A value may have
+    /// references to secrets in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<String>,
+    /// Files that it reads only when it starts: it is started again when firstboot has written others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<String>,
     /// Names of units that must be done (one-shots) or ready before this one starts.
     #[serde(default)]
     pub after: Vec<String>,

@@ -4,7 +4,7 @@
 //! more and stopping, on purpose, at the value in question: the library then says where it stopped. That way there
 //! is one YAML parser, not two.
 
-use crate::check::{Located, Path, Step, check, expand};
+use crate::check::{Located, Path, Step, check, check_layer, expand};
 use crate::finding::{Finding, Place};
 use crate::keys::{Key, SHORT_FORMS};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -26,6 +26,18 @@ impl Document {
     /// # Errors
     /// All findings when one of them stops the work: a YAML error, unknown keys, wrong types, values out of range.
     pub fn read(file: &str, text: &str, table: &[Key]) -> Result<Self, Vec<Finding>> {
+        Self::read_with(file, text, |value| check(value, table))
+    }
+
+    /// Reads a layer of settings: like [`Self::read`], but nothing has to be in it, and an empty text is an empty layer.
+    ///
+    /// # Errors
+    /// All findings when one of them stops the work.
+    pub fn read_layer(file: &str, text: &str, table: &[Key]) -> Result<Self, Vec<Finding>> {
+        Self::read_with(file, text, |value| check_layer(value, table))
+    }
+
+    fn read_with(file: &str, text: &str, check: impl Fn(&Value) -> Vec<Located>) -> Result<Self, Vec<Finding>> {
         // By way of the library's own tree, which refuses a key that stands twice.
         let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| vec![syntax_error(file, &error)])?;
         let mut value = serde_json::to_value(tree).map_err(|error| {
@@ -34,8 +46,7 @@ impl Document {
         })?;
         expand(&mut value);
         let document = Self { file: file.into(), text: text.into(), value };
-        let findings: Vec<Finding> =
-            check(&document.value, table).into_iter().map(|found| document.placed(found)).collect();
+        let findings: Vec<Finding> = check(&document.value).into_iter().map(|found| document.placed(found)).collect();
         if findings.is_empty() { Ok(document) } else { Err(findings) }
     }
 

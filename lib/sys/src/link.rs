@@ -57,6 +57,37 @@ pub fn addresses() -> BTreeMap<String, Vec<IpAddr>> {
     found
 }
 
+/// The networks that the wired links are in, each once, as `192.168.1.0/24`; loopback and link-local ones left out.
+pub fn networks(root: &Path) -> Vec<String> {
+    let wired: Vec<String> = wired(root).into_iter().map(|link| link.name).collect();
+    let mut found = Vec::new();
+    for entry in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let (Some(address), Some(mask)) = (entry.address, entry.netmask) else { continue };
+        if !wired.contains(&entry.interface_name) {
+            continue;
+        }
+        let v4 = address.as_sockaddr_in().zip(mask.as_sockaddr_in());
+        let v6 = address.as_sockaddr_in6().zip(mask.as_sockaddr_in6());
+        let network = match (v4, v6) {
+            (Some((address, mask)), _) => {
+                let mask = mask.ip().to_bits();
+                (IpAddr::V4(Ipv4Addr::from_bits(address.ip().to_bits() & mask)), mask.count_ones())
+            }
+            (_, Some((address, mask))) => {
+                let mask = mask.ip().to_bits();
+                (IpAddr::V6(Ipv6Addr::from_bits(address.ip().to_bits() & mask)), mask.count_ones())
+            }
+            _ => continue,
+        };
+        let text = format!("{}/{}", network.0, network.1);
+        if !is_local(&network.0) && !found.contains(&text) {
+            found.push(text);
+        }
+    }
+    found.sort();
+    found
+}
+
 fn is_local(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),

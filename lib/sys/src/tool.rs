@@ -153,6 +153,25 @@ pub fn spawn(start: Start<'_>) -> Result<u32, SysError> {
     Ok(child.id())
 }
 
+/// Runs a program on this program's own terminal, such as an editor, to its end.
+///
+/// # Errors
+/// When it can't be started or ends in another way than with status 0.
+pub fn interactive(program: &str, arguments: &[&str]) -> Result<(), SysError> {
+    let failed = |source| SysError::Start { program: program.into(), source };
+    let mut command = command(program, arguments);
+    if let Some(terminal) = std::env::var_os("TERM") {
+        command.env("TERM", terminal);
+    }
+    let status = command.status().map_err(failed)?;
+    if status.success() {
+        return Ok(());
+    }
+    let command = [&[program], arguments].concat().join(" ");
+    let (status, signal) = (status.code(), status.signal());
+    Err(Ended { command, status, signal, timed_out: false, output: Vec::new() }.into_error())
+}
+
 /// Replaces this program by another one; returns only when that fails.
 pub fn become_program(program: &str, arguments: &[&str]) -> SysError {
     SysError::Start { program: program.into(), source: command(program, arguments).exec() }

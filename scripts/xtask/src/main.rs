@@ -10,6 +10,7 @@ mod list;
 mod look;
 mod media;
 mod player;
+mod ports;
 mod replay;
 mod runner;
 mod scenario;

@@ -6,6 +6,7 @@
 use crate::damage;
 use crate::door;
 use crate::media::Media;
+use crate::ports;
 use crate::replay;
 use crate::scenario::{BootBus, Hardware, Scenario};
 use crate::steps::{Count, Cut, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch};
@@ -13,13 +14,15 @@ use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium, Record};
 use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, media};
 use serde_json::{Value, json};
-use std::net::TcpListener;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Between two tries of ssh, and two looks at the console.
 const PAUSE: Duration = Duration::from_millis(300);
+/// The port that ssh is behind.
+const SSH: u16 = 22;
 
 /// A scenario being played.
 pub struct Player<'a> {
@@ -36,7 +39,8 @@ pub struct Player<'a> {
     console_before: usize,
     boots: u32,
     random: fastrand::Rng,
-    port: u16,
+    /// Ports of this host, by those of the machine that they lead to.
+    ports: BTreeMap<u16, u16>,
 }
 
 impl<'a> Player<'a> {
@@ -56,7 +60,7 @@ impl<'a> Player<'a> {
             console_before: 0,
             boots: 0,
             random: fastrand::Rng::with_seed(seed),
-            port: 0,
+            ports: BTreeMap::new(),
         })
     }
 
@@ -119,6 +123,7 @@ impl<'a> Player<'a> {
             Step::GrowDatabase(grow) => self.media.grow_database(grow.to.0),
             Step::Replay(wanted) => self.replay(wanted),
             Step::Ssh(ssh) => self.ssh(ssh),
+            Step::Port(port) => ports::look(self.host_port(port.number)?, port),
             Step::Wait(seconds) => {
                 self.hear(Duration::from_secs_f64(*seconds));
                 Ok(())
@@ -203,15 +208,14 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// The network, with a port of this host for ssh if the scenario uses that.
+    /// The network, with ports of this host for ssh and for what the scenario looks at from outside.
     fn network(&mut self, hardware: &Hardware) -> Result<Network> {
         let mut network = hardware.network.clone().unwrap_or(Network::None);
         if let Network::User { forward, links, .. } = &mut network {
             *links = hardware.links.unwrap_or(*links);
-            if self.scenario.needs_ssh() {
-                self.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-                forward.push((self.port, 22));
-            }
+            let ssh = self.scenario.needs_ssh().then_some(SSH);
+            self.ports = ports::for_guest(ssh.into_iter().chain(self.scenario.ports()))?;
+            forward.extend(self.ports.iter().map(|(guest, host)| (*host, *guest)));
         }
         Ok(network)
     }
@@ -343,9 +347,13 @@ impl<'a> Player<'a> {
         Ok(before + self.events[before..].iter().position(is_reset).unwrap_or_default())
     }
 
+    fn host_port(&self, guest: u16) -> Result<u16> {
+        self.ports.get(&guest).copied().with_context(|| format!("the machine has no network, so no port {guest}"))
+    }
+
     fn ssh(&mut self, ssh: &Ssh) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs_f64(ssh.within);
-        let (port, key) = (self.port.to_string(), self.key.display().to_string());
+        let (port, key) = (self.host_port(SSH)?.to_string(), self.key.display().to_string());
         let quiet = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "ConnectTimeout=10"];
         let options = quiet.iter().flat_map(|option| ["-o", option]);
         let target = ["-q", "-F", "/dev/null", "-i", &key, "-p", &port, "root@127.0.0.1", &ssh.run];

@@ -70,6 +70,14 @@ impl Scenario {
         self.steps.iter().any(|step| matches!(step, Step::Ssh(_)))
     }
 
+    /// The ports that it looks at from outside.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Port(port) => Some(port.number),
+            _ => None,
+        })
+    }
+
     /// Whether it looks into file systems from outside.
     pub fn needs_debugfs(&self) -> bool {
         self.steps.iter().any(|step| {

@@ -56,6 +56,8 @@ pub enum Step {
     Replay(Replay),
     /// Runs a command on the machine.
     Ssh(Ssh),
+    /// Looks whether a port of the machine answers, from outside.
+    Port(Port),
     /// Lets time pass.
     Wait(f64),
 }
@@ -171,6 +173,18 @@ pub struct Link {
     pub number: u8,
     /// Whether it is plugged in.
     pub up: bool,
+}
+
+/// A port of the machine, as a program on another one finds it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// The port.
+    pub number: u16,
+    /// Whether bytes come back.
+    pub answers: bool,
+    /// Seconds: until it answers, or in which it doesn't.
+    pub within: f64,
 }
 
 /// A USB disk.

@@ -1,4 +1,4 @@
-//! squashfs 4.0 with zstd (level 15, blocks of 128 KiB): no external tool, constant memory, equal bytes for equal trees.
+//! squashfs 4.0 with zstd (level 9, blocks of 128 KiB): no external tool, constant memory, equal bytes for equal trees.
 //!
 //! Own code, as no library compresses on all processors or takes blocks that are compressed already, and a changed
 //! payload shall not cost the compression of everything else: files are written in groups, and the compressed blocks of
@@ -21,8 +21,9 @@ use zstd::bulk::Compressor;
 
 /// Bytes of a data block, unpacked.
 const BLOCK: u64 = 128 << 10;
-/// zstd's level for what shrinks.
-const LEVEL: i32 = 15;
+/// zstd's level for what shrinks. Level 15 takes seven times as long, for an image that is smaller by 3 %; with the
+/// kernel's modules plain, that was more than all other work of a build.
+const LEVEL: i32 = 9;
 /// What shrinks by less than one part in so many at level 1 stays as it is.
 const WORTHWHILE: usize = 32;
 /// The bit of a block's size that says: not compressed.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::derived::Derived;
+use crate::host::file;
 use crate::tree::Entry;
 use backhand::{FilesystemReader, InnerNode};
 use std::collections::BTreeMap;
@@ -157,18 +158,18 @@ fn a_file_that_changes_meanwhile_is_told_and_not_kept() {
     let work = derived.work().unwrap();
     for length in [1000, 3 * BLOCK as usize + 17] {
         let path = folder.path().join("till");
-        std::fs::write(&path, "text ".repeat(length)).unwrap();
+        file::write(&path, "text ".repeat(length).as_bytes()).unwrap();
         let blob = Blob::file(path.clone()).unwrap();
         let write = || {
             let mut writer = Writer::new(Cursor::new(Vec::new()), Some((&derived, &work)), 2).unwrap();
             writer.groups(&[vec![&blob]])
         };
-        std::fs::write(&path, "Text ".repeat(length)).unwrap();
+        file::write(&path, "Text ".repeat(length).as_bytes()).unwrap();
         assert_eq!(
             write().unwrap_err().to_string(),
             format!("{} was changed while the image was built; build again", path.display())
         );
-        std::fs::write(&path, "text ".repeat(length)).unwrap();
+        file::write(&path, "text ".repeat(length).as_bytes()).unwrap();
         write().unwrap();
     }
 }

@@ -11,7 +11,6 @@ use crate::facts::Facts;
 use crate::step::publish;
 use bakelite_spec::appliance::Quiet as Wish;
 use bakelite_spec::fault::Code;
-use bakelite_spec::status::{LastStart, paths};
 
 /// The k3s version that refused the profile, on state.
 pub const REFUSED: &str = "/var/lib/bakelite/quiet-refused";
@@ -63,11 +62,7 @@ pub fn of(facts: &Facts, settings: &Settings) -> Quiet {
 
 /// Whether the last start ended because of the profile.
 fn was_refused(facts: &Facts) -> bool {
-    facts
-        .file(paths::LAST_START)
-        .and_then(|text| serde_json::from_str::<LastStart>(text).ok())
-        .and_then(|start| start.fault)
-        .is_some_and(|fault| fault.code == Code::K3sRefusesQuiet)
+    facts.last_start().and_then(|start| start.fault).is_some_and(|fault| fault.code == Code::K3sRefusesQuiet)
 }
 
 /// Keeps the version that refused it.

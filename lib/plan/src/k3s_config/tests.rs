@@ -1,37 +1,11 @@
 //! What k3s gets on machines of each size, as several appliances have it.
 
 use super::*;
-use bakelite_spec::appliance::Appliance;
-use bakelite_spec::board::Board;
-use bakelite_spec::keys::{APPLIANCE, BOARD, defaults};
-use bakelite_spec::layers::{Effective, Layer};
-use bakelite_spec::manifest::{Manifest, PayloadManifest, System, UserManifest};
+use crate::testing;
 use serde_json::json;
 
 fn settings(k3s: Value) -> Settings {
-    let lay = |table, changes: &Value| {
-        Effective { values: defaults(table), ..Effective::default() }.with(Layer::Appliance, changes).values
-    };
-    let board = json!({ "description": "x", "arch": "x86_64", "kernel": { "package": "linux" } });
-    let payload = PayloadManifest {
-        kind: Kind::Official,
-        version: "v1.36.2+k3s1".into(),
-        program: "/usr/lib/bakelite/payload/k3s".into(),
-        files: Vec::new(),
-    };
-    let manifest = Manifest {
-        format: 1,
-        version: "0".into(),
-        image: "0".into(),
-        time: 0,
-        board_name: "qemu-x86_64".into(),
-        board: Board::from_values(&lay(BOARD, &board)).unwrap(),
-        system: System { length: 1, sha256: String::new(), kernel: String::new() },
-        payload,
-        user: UserManifest::default(),
-    };
-    let values = lay(APPLIANCE, &json!({ "board": { "name": "qemu-x86_64" }, "hostname": "shop-1", "k3s": k3s }));
-    Settings { appliance: Appliance::from_values(&values).unwrap(), manifest }
+    testing::settings(&json!({ "k3s": k3s }))
 }
 
 fn machine(mebibytes: u64) -> Facts {

@@ -38,5 +38,5 @@ pub fn settings(changes: &Value) -> Settings {
         values["storage"]["settle"] = 0.into();
     }
     values["board"] = "qemu-x86_64".into();
-    Settings { appliance: Appliance::from_values(&values).unwrap(), manifest }
+    Settings { appliance: Appliance::from_values(&values).unwrap(), manifest, local: bakelite_plan::Local::default() }
 }

@@ -14,6 +14,7 @@ use bakelite_plan::latency;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
+use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
 use std::collections::BTreeMap;
 
@@ -344,7 +345,11 @@ impl Bench {
         let on_disk =
             home::of(&facts).is_some_and(|home| matches!(home.place, Place::Disk(_)) && home.moving.is_none());
         if !on_disk || !self.shown.is_empty() {
-            let revision = |text: String| Database { revision: text.parse().unwrap_or(0), row: "row".into() };
+            let revision = |text: String| Database {
+                revision: text.parse().unwrap_or(0),
+                row: "row".into(),
+                ..Database::default()
+            };
             facts.database = self.text(self.database()).map(revision);
         }
         facts
@@ -363,6 +368,7 @@ impl Bench {
                 }
             }
             Action::Tell { path, text, .. } => drop(self.run.insert(path.clone(), text.clone())),
+            Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules.clone())),
             Action::MakeSecret { path } | Action::MakeHostKey { path } => {
                 self.secrets += 1;
                 let text = format!("secret{}", self.secrets);
@@ -408,7 +414,8 @@ impl Bench {
             }
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::CopyHome { .. } => self.copy_home()?,
-            Action::Link { .. }
+            Action::ForgetAddresses { .. }
+            | Action::Link { .. }
             | Action::Unlink { .. }
             | Action::SetAside { .. }
             | Action::RemoveFolder { .. }
@@ -418,6 +425,7 @@ impl Bench {
             | Action::RemoveDummy
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }
+            | Action::CheckDatabase { .. }
             | Action::Sync { .. }
             | Action::Place(_) => {}
             Action::MeasureLatency { disk, .. } => {

@@ -4,6 +4,9 @@ use crate::secret::SecretRef;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// Where k3s's API listens unless its configuration says otherwise.
+const API_PORT: u16 = 6443;
+
 /// What runs on the appliance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -35,6 +38,37 @@ impl K3s {
             && !self.cluster_init
             && self.server.is_none()
             && !["cluster-init", "server", "datastore-endpoint"].iter().any(|key| self.config.contains_key(*key))
+    }
+
+    /// Whether the appliance says that its cluster has other machines.
+    pub fn has_peers(&self) -> bool {
+        self.role == K3sRole::Agent || self.cluster_init || self.server.is_some() || self.agents
+    }
+
+    /// The port of the API.
+    pub fn api_port(&self) -> u16 {
+        let port = self.config.get("https-listen-port").and_then(Value::as_u64);
+        port.and_then(|port| u16::try_from(port).ok()).unwrap_or(API_PORT)
+    }
+
+    /// The networks of the cluster's pods.
+    pub fn pod_networks(&self) -> Vec<String> {
+        self.networks("cluster-cidr", "10.42.0.0/16")
+    }
+
+    /// The networks of the cluster's services.
+    pub fn service_networks(&self) -> Vec<String> {
+        self.networks("service-cidr", "10.43.0.0/16")
+    }
+
+    /// A flag of k3s's that takes a list, or one text with commas.
+    fn networks(&self, flag: &str, default: &str) -> Vec<String> {
+        let texts: Vec<&str> = match self.config.get(flag) {
+            Some(Value::Array(entries)) => entries.iter().filter_map(Value::as_str).collect(),
+            Some(Value::String(text)) => vec![text],
+            _ => vec![default],
+        };
+        texts.iter().flat_map(|text| text.split(',')).map(|text| text.trim().to_string()).collect()
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Volume {
     pub cluster: u64,
     /// Clusters that nothing uses.
     pub free: u64,
+    /// The first byte behind all that is used.
+    pub used_to: u64,
     data_at: u64,
     table: Vec<u32>,
 }
@@ -100,6 +102,8 @@ pub fn read(read_at: ReadAt<'_>, length: u64) -> io::Result<Volume> {
     if lost > 0 {
         volume.problems.push(format!("{lost} clusters belong to no file"));
     }
+    let last = used.last().map_or(1, |cluster| u64::from(*cluster));
+    volume.used_to = data_at + (last - 1) * volume.cluster;
     volume.free = volume.table[2..].iter().filter(|next| **next == 0).count() as u64;
     Ok(volume)
 }

@@ -1,7 +1,8 @@
-//! An image opened for looking: a file or a device, read-only. Everything in it is read once, and what couldn't be read
+//! An image opened for looking, by lint and inspect: a file or a device, read-only. Everything in it is read once, and what couldn't be read
 //! is kept as the reason, for the rules that need it.
 
-use super::fat::{self, Volume};
+pub mod fat;
+
 use crate::error::{BuildError, io_error};
 use crate::unpack::xz::Span;
 use crate::write::fat::Window;
@@ -10,6 +11,7 @@ use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_spec::manifest::Manifest;
+use fat::Volume;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -68,7 +70,15 @@ impl Opened {
         if file.read_exact_at(&mut magic, 0).is_ok() && magic == ZSTD {
             file = unpack(file).map_err(io_error("unpacking", path))?;
         }
-        let length = file.seek(SeekFrom::End(0)).map_err(reading())?;
+        Self::of(file).map_err(reading())
+    }
+
+    /// Opens an image that isn't compressed.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn of(mut file: File) -> io::Result<Self> {
+        let length = file.seek(SeekFrom::End(0))?;
         let table = Table::read(&mut &file, length / SECTOR).map_err(|error| error.to_string());
         let mut opened = Self {
             file,

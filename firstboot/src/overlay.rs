@@ -1,0 +1,105 @@
+//! The overlay on the boot partition: `bakelite.yaml`, which a person wrote on a laptop. Read, never written.
+//!
+//! The partition is mounted for that moment, read-only. What was seen is kept in /run for the passes of this boot.
+
+use crate::disks;
+use crate::error::FirstbootError;
+use bakelite_disk::Guid;
+use bakelite_disk::gpt::Table;
+use bakelite_spec::layout::{Role, SECTOR};
+use bakelite_sys::mount::{MountFlags, mount, unmount};
+use bakelite_sys::{SysError, block, durable, words};
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The file's name.
+pub const NAME: &str = "bakelite.yaml";
+const SEEN: &str = "run/bakelite/overlay.json";
+/// Where the partition is mounted meanwhile.
+const BOOT: &str = "/boot";
+/// A longer file is none of ours.
+const LIMIT: u64 = 64 << 10;
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen {
+    /// Its text.
+    Text(String),
+    /// There is none.
+    Absent,
+    /// It can't be read, and why.
+    Unreadable(String),
+}
+
+/// What was seen in this boot.
+pub fn seen(root: &Path) -> Option<Seen> {
+    serde_json::from_slice(&std::fs::read(root.join(SEEN)).ok()?).ok()
+}
+
+/// Looks, and keeps what it sees.
+///
+/// # Errors
+/// When that can't be kept.
+pub fn look() -> Result<(), FirstbootError> {
+    let seen = read(&disks::boot_disk(Path::new("/"))).unwrap_or_else(|error| Seen::Unreadable(words(&error)));
+    let bytes = serde_json::to_vec(&seen).map_err(FirstbootError::WriteReport)?;
+    Ok(durable::replace(Path::new("/").join(SEEN), &bytes, 0o600)?)
+}
+
+fn read(boot_disk: &str) -> Result<Seen, SysError> {
+    // Without a boot partition there can't be a file in it.
+    let Some(device) = boot_partition(boot_disk)? else { return Ok(Seen::Absent) };
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(&device.to_string_lossy(), BOOT, "vfat", flags, "umask=0077,shortname=winnt")?;
+    let seen = text(&Path::new(BOOT).join(NAME));
+    unmount(Path::new(BOOT), false)?;
+    seen
+}
+
+fn boot_partition(boot_disk: &str) -> Result<Option<PathBuf>, SysError> {
+    let Some(disk) = block::disks(Path::new("/")).into_iter().find(|disk| disk.name == boot_disk) else {
+        return Ok(None);
+    };
+    let (mut medium, length) = block::open(&disk.device(), false)?;
+    let wanted = Role::Boot.type_guid().parse::<Guid>().ok();
+    let table = Table::read(&mut medium, length / SECTOR).ok();
+    let number = wanted.and_then(|wanted| table?.find(wanted).map(|(number, _)| number));
+    Ok(number.map(|number| disk.partition_device(number)))
+}
+
+fn text(path: &Path) -> Result<Seen, SysError> {
+    let read = |source| SysError::Read { path: path.into(), source };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Seen::Absent),
+        Err(error) => return Err(read(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() as u64 > LIMIT {
+        return Ok(Seen::Unreadable(format!("{NAME} is longer than {} KiB", LIMIT >> 10)));
+    }
+    Ok(String::from_utf8(bytes).map_or_else(|_| Seen::Unreadable(format!("{NAME} is no text")), Seen::Text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_text_of_a_sane_length_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        assert_eq!(text(&path).unwrap(), Seen::Absent);
+        let write = |bytes: &[u8]| durable::replace(&path, bytes, 0o600).unwrap();
+        write(b"network: {wait: 3}\n");
+        assert_eq!(text(&path).unwrap(), Seen::Text("network: {wait: 3}\n".into()));
+        write(&[0xff, 0xfe]);
+        assert!(matches!(text(&path).unwrap(), Seen::Unreadable(_)));
+        write(&vec![b'#'; 70_000]);
+        assert!(matches!(text(&path).unwrap(), Seen::Unreadable(_)));
+        assert_eq!(seen(folder.path()), None);
+    }
+}
