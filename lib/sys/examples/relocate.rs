@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (from, to) = (Path::new(from), Path::new(to));
     let sums = to.with_extension("sums");
     let begun = Instant::now();
-    let mut copier = Copier::new(&|_| false, &mut |_| {}, &sums)?;
+    let mut progress = |_| {};
+    let mut copier = Copier::new(&|_| false, &mut progress, &sums)?;
     copier.copy(from, to)?;
     copier.finish()?;
     durable::sync_file_system(to)?;
