@@ -15,12 +15,13 @@ mod pass;
 mod payload;
 mod placed;
 mod probe;
+mod promote;
 mod sealing;
 mod storage;
 mod world;
 
-use bakelite_plan::forecast;
 use bakelite_plan::step::{BORN, EARLY, SETTLE};
+use bakelite_plan::{forecast, table};
 use bakelite_spec::event::Outcome;
 use disks::Looked;
 use error::FirstbootError;
@@ -44,8 +45,8 @@ fn main() -> ExitCode {
         };
     }
     bakelite_sys::kmsg::start();
-    let command = words.get(1).copied().unwrap_or_default();
-    match run(command) {
+    let command = words.get(1..).unwrap_or_default().join(" ");
+    match run(&command) {
         Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),
         Err(error) => {
             log::error!("{command}: {}", bakelite_sys::words(&error));
@@ -74,7 +75,8 @@ fn early(root: &Path) -> Result<Outcome, FirstbootError> {
 fn operate(words: &[&str]) -> Result<(), FirstbootError> {
     match words {
         ["config", rest @ ..] => config::run(rest),
-        ["facts" | "plan"] => run(words[0]).map(drop),
+        ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
+        ["storage", "promote"] => promote::promote(),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
 }
@@ -87,11 +89,12 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
         "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
         "facts" => {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&probe::facts(root, &Looked::by_early(root), 0))
-                    .map_err(FirstbootError::WriteReport)?
-            );
+            print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
+            Ok(Outcome::GoOn)
+        }
+        "facts --json" => {
+            let facts = probe::facts(root, &Looked::by_early(root), 0);
+            println!("{}", serde_json::to_string_pretty(&facts).map_err(FirstbootError::WriteReport)?);
             Ok(Outcome::GoOn)
         }
         "plan" => {

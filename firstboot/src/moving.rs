@@ -8,7 +8,7 @@ use crate::storage;
 use crate::world::Changed;
 use bakelite_plan::cluster::DATABASE;
 use bakelite_plan::facts::Amount;
-use bakelite_plan::home::{COPIED, INTENT, PLACES};
+use bakelite_plan::home::{AT_ONCE, COPIED, INTENT, PLACES};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::status::paths;
 use bakelite_sys::tree::{self, Copier, Verifier};
@@ -115,6 +115,7 @@ pub fn copy(amount: Amount) -> Result<Changed, FirstbootError> {
     durable::remove_file(SUMS)?;
     durable::write_durable(COPIED, &intent, 0o600)?;
     durable::remove_file(COPYING)?;
+    durable::remove_file(AT_ONCE)?;
     storage::empty_journal()?;
     let took = (machine::uptime() - begun).as_secs_f64();
     log::info!("moved {} in {} files in {took:.1} s", Size(done).human(), amount.files);

@@ -10,7 +10,7 @@ use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
 use bakelite_spec::secret;
 use bakelite_spec::status::paths;
-use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
+use bakelite_sys::{block, link, machine, mount, names_in, raw, read_text, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -109,7 +109,8 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         uptime: machine::uptime().as_secs(),
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
-        payload_ran: at("/run/k3s").exists() || at(paths::LAST_START).exists(),
+        payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
+        clock_is_set: raw::clock_is_synchronised(),
         ..Facts::default()
     };
     look_at_home(&mut facts, looked);

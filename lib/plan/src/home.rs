@@ -25,6 +25,9 @@ pub const INTENT: &str = "/var/lib/bakelite/intent.json";
 /// That a copy on the data disk is whole; its text is the intent that it was made for.
 pub const COPIED: &str = "/disk/bakelite/copied.json";
 
+/// That a person wants the move at once; k3s was stopped for it. Gone with the move, or with this boot.
+pub const AT_ONCE: &str = "/run/bakelite/promote-now";
+
 /// Folders of a medium, the places at which they are shown, permission bits (DESIGN, section 3). The first four are
 /// state's as well, and shown from there by init.
 pub const PLACES: &[(&str, &str, u32)] = &[

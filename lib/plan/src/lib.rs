@@ -26,6 +26,7 @@ pub mod proxy;
 pub mod seal;
 pub mod settings;
 pub mod step;
+pub mod table;
 #[cfg(test)]
 mod testing;
 

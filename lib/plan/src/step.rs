@@ -3,8 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, certificates, cluster, data_disk, database, debris, firewall, home, identity, k3s_config, latency,
-    payload, placed, proxy, seal, settings,
+    Settings, address, certificates, cluster, data_disk, database, debris, firewall, home, identity, k3s_config,
+    latency, payload, placed, proxy, seal, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
