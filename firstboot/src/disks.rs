@@ -7,13 +7,18 @@ use bakelite_plan::{cluster, home, seal};
 use bakelite_spec::layout::SECTOR;
 use bakelite_spec::status::paths;
 use bakelite_sys::mount::{self, Mounted};
-use bakelite_sys::{block, names_in, read_text};
+use bakelite_sys::{SysError, block, durable, names_in, read_text};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What was looked at in this pass, as looking takes time.
-#[derive(Debug, Default)]
+/// What early left of its looks, for this boot.
+const LOOKED: &str = "run/bakelite/looked.json";
+
+/// What was looked at, as looking takes time: in this pass, or for settle in the last early one. It never permits a claim
+/// but in the pass in which it was proved.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Looked {
     /// By the disk's key.
     pub proofs: BTreeMap<String, Proof>,
@@ -25,6 +30,18 @@ pub struct Looked {
     pub payload: Option<String>,
     /// What is wrong with the database, once it was checked; empty if nothing is.
     pub database: Option<String>,
+}
+
+impl Looked {
+    /// What early has seen; nothing where it hasn't come so far.
+    pub fn by_early(root: &Path) -> Self {
+        record(&root.join(LOOKED)).unwrap_or_default()
+    }
+
+    /// Leaves it for settle, which otherwise would wait for what is known.
+    pub fn leave(&self, root: &Path) -> Result<(), SysError> {
+        durable::replace(root.join(LOOKED), &serde_json::to_vec(self).unwrap_or_default(), 0o644)
+    }
 }
 
 /// All disks with a medium.

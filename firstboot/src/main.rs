@@ -7,6 +7,7 @@
 mod config;
 mod disks;
 mod error;
+mod latency;
 mod layers;
 mod moving;
 mod overlay;
@@ -14,12 +15,13 @@ mod pass;
 mod payload;
 mod placed;
 mod probe;
+mod promote;
 mod sealing;
 mod storage;
 mod world;
 
-use bakelite_plan::forecast;
 use bakelite_plan::step::{BORN, EARLY, SETTLE};
+use bakelite_plan::{forecast, table};
 use bakelite_spec::event::Outcome;
 use disks::Looked;
 use error::FirstbootError;
@@ -43,8 +45,8 @@ fn main() -> ExitCode {
         };
     }
     bakelite_sys::kmsg::start();
-    let command = words.get(1).copied().unwrap_or_default();
-    match run(command) {
+    let command = words.get(1..).unwrap_or_default().join(" ");
+    match run(&command) {
         Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),
         Err(error) => {
             log::error!("{command}: {}", bakelite_sys::words(&error));
@@ -58,39 +60,45 @@ fn main() -> ExitCode {
 fn early(root: &Path) -> Result<Outcome, FirstbootError> {
     overlay::look()?;
     let settings = layers::settings(root)?;
-    let outcome = pass::run("early", EARLY, &mut Machine::new(root), &settings)?;
+    let mut machine = Machine::new(root, Looked::default());
+    let mut outcome = pass::run("early", EARLY, &mut machine, &settings)?;
     let again = layers::settings(root)?;
-    if again.appliance == settings.appliance {
-        return Ok(outcome);
+    if again.appliance != settings.appliance {
+        machine = Machine::new(root, Looked::default());
+        outcome = pass::run("early", EARLY, &mut machine, &again)?;
     }
-    pass::run("early", EARLY, &mut Machine::new(root), &again)
+    machine.leave_looks()?;
+    Ok(outcome)
 }
 
 /// What the operator types on the machine.
 fn operate(words: &[&str]) -> Result<(), FirstbootError> {
     match words {
         ["config", rest @ ..] => config::run(rest),
-        ["facts" | "plan"] => run(words[0]).map(drop),
+        ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
+        ["storage", "promote"] => promote::promote(),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
 }
 
 fn run(command: &str) -> Result<Outcome, FirstbootError> {
     let root = Path::new("/");
+    let after_early = || Machine::new(root, Looked::by_early(root));
     match command {
         "early" => early(root),
-        "settle" => pass::run("settle", SETTLE, &mut Machine::new(root), &layers::settings(root)?),
-        "born" => pass::run("born", BORN, &mut Machine::new(root), &layers::settings(root)?),
+        "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
+        "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
         "facts" => {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&probe::facts(root, &Looked::default(), 0))
-                    .map_err(FirstbootError::WriteReport)?
-            );
+            print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
+            Ok(Outcome::GoOn)
+        }
+        "facts --json" => {
+            let facts = probe::facts(root, &Looked::by_early(root), 0);
+            println!("{}", serde_json::to_string_pretty(&facts).map_err(FirstbootError::WriteReport)?);
             Ok(Outcome::GoOn)
         }
         "plan" => {
-            let (facts, settings) = (probe::facts(root, &Looked::default(), 0), layers::settings(root)?);
+            let (facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
             print!("{}", forecast::text(&facts, &settings));
             Ok(Outcome::GoOn)
         }

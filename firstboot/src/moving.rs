@@ -8,16 +8,17 @@ use crate::storage;
 use crate::world::Changed;
 use bakelite_plan::cluster::DATABASE;
 use bakelite_plan::facts::Amount;
-use bakelite_plan::home::{COPIED, INTENT, PLACES};
+use bakelite_plan::home::{AT_ONCE, COPIED, INTENT, PLACES};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::status::paths;
-use bakelite_sys::tree::{self, Copier};
+use bakelite_sys::tree::{self, Copier, Verifier};
 use bakelite_sys::{SysError, durable, machine, notify, read_text};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What the copy that is being made is for; another intent begins anew.
 const COPYING: &str = "/disk/bakelite/copying.json";
+/// The sums of what was read from the card.
+const SUMS: &str = "/disk/bakelite/copying.sums";
 /// The containers' store below the folder of k3s's data, and what k3s knows of imported archives.
 const STORE: &str = "rancher/k3s/agent/containerd";
 const CACHE: &str = "rancher/k3s/agent/images/.cache.json";
@@ -90,11 +91,12 @@ pub fn copy(amount: Amount) -> Result<Changed, FirstbootError> {
             let _ = notify::send(&format!("STATUS={text}"));
         }
     };
-    let mut copier = Copier { left_out: &left_out, progress: &mut progress, linked: BTreeMap::new() };
+    let mut copier = Copier::new(&left_out, &mut progress, Path::new(SUMS))?;
     for folder in folders() {
         durable::make_folder(on_disk(folder))?;
         copier.copy(&on_card(folder), &on_disk(folder))?;
     }
+    copier.finish()?;
     if on_card(&database()).exists() {
         let state = bakelite_datastore::copy(&on_card(&database()), &on_disk(&database()))?;
         log::info!("copied the database, revision {}", state.revision);
@@ -104,13 +106,16 @@ pub fn copy(amount: Amount) -> Result<Changed, FirstbootError> {
     }
     durable::sync_file_system(Path::new(paths::DATA_MOUNT))?;
     let _ = notify::send("STATUS=comparing the copy");
+    let mut verifier = Verifier::new(&left_out, Path::new(SUMS))?;
     for folder in folders() {
-        if let Some(path) = tree::differs(&on_card(folder), &on_disk(folder), &left_out)? {
+        if let Some(path) = verifier.differs(&on_card(folder), &on_disk(folder))? {
             return Err(FirstbootError::CopyDiffers(path.display().to_string()));
         }
     }
+    durable::remove_file(SUMS)?;
     durable::write_durable(COPIED, &intent, 0o600)?;
     durable::remove_file(COPYING)?;
+    durable::remove_file(AT_ONCE)?;
     storage::empty_journal()?;
     let took = (machine::uptime() - begun).as_secs_f64();
     log::info!("moved {} in {} files in {took:.1} s", Size(done).human(), amount.files);

@@ -5,6 +5,7 @@
 use crate::error::FirstbootError;
 use crate::world::World;
 use bakelite_plan::Settings;
+use bakelite_plan::action::Action;
 use bakelite_plan::step::{Decision, Step};
 use bakelite_spec::event::Outcome;
 use bakelite_spec::fault::Fault;
@@ -73,7 +74,10 @@ fn run_step(
                 report.warnings.push(format!("{} ({}): {}", fault.text, fault.code.name(), fault.hint));
                 (Outcome::GoOn, None)
             }
-            Decision::Run(_, actions) => {
+            Decision::Run(why, actions) => {
+                if actions.iter().any(Action::touches_a_medium) {
+                    world.tell(&format!("{}: {why}", step.name));
+                }
                 actions.iter().try_for_each(|action| world.apply(action).map(drop))?;
                 continue;
             }

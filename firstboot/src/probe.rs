@@ -4,13 +4,13 @@ use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{
-    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, payload, settings,
+    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
 };
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
 use bakelite_spec::secret;
 use bakelite_spec::status::paths;
-use bakelite_sys::{block, link, machine, mount, names_in, read_text, words};
+use bakelite_sys::{block, link, machine, mount, names_in, raw, read_text, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,7 @@ const FILES: &[&str] = &[
     cluster::ON_DISK,
     cluster::CHECKED,
     data_disk::DEVICES,
+    latency::RECORD,
     address::LAST,
     k3s_config::CONFIG,
     k3s_config::KUBELET,
@@ -108,7 +109,8 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         uptime: machine::uptime().as_secs(),
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
-        payload_ran: at("/run/k3s").exists() || at(paths::LAST_START).exists(),
+        payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
+        clock_is_set: raw::clock_is_synchronised(),
         ..Facts::default()
     };
     look_at_home(&mut facts, looked);

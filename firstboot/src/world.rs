@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{moving, payload, placed, probe, storage};
+use crate::{latency, moving, payload, placed, probe, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -10,7 +10,7 @@ use bakelite_plan::firewall::REFUSED;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::status::{Report, paths};
 use bakelite_sys::link::STAND_IN;
-use bakelite_sys::{SysError, durable, machine, read_text, tool, words};
+use bakelite_sys::{SysError, durable, machine, notify, read_text, tool, words};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
@@ -35,6 +35,8 @@ pub trait World {
     /// # Errors
     /// When it can't be done; it may then be done again.
     fn apply(&mut self, action: &Action) -> Result<Changed, FirstbootError>;
+    /// Says what is being done, to whoever watches: nobody listening is no reason to stop.
+    fn tell(&mut self, text: &str);
     /// Leaves the report for init and the screen.
     ///
     /// # Errors
@@ -54,9 +56,14 @@ pub struct Machine {
 const TOOL_LIMIT: Duration = Duration::from_secs(60);
 
 impl Machine {
-    /// The machine below a root, `/` but in tests.
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.into(), looked: Looked::default(), waited: 0 }
+    /// The machine below a root, `/` but in tests, and what was looked at already.
+    pub fn new(root: &Path, looked: Looked) -> Self {
+        Self { root: root.into(), looked, waited: 0 }
+    }
+
+    /// Leaves what was looked at for the passes to come.
+    pub fn leave_looks(&self) -> Result<(), FirstbootError> {
+        Ok(self.looked.leave(&self.root)?)
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -171,6 +178,7 @@ impl World for Machine {
             Action::Unseal => return self.unseal(),
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
             Action::CopyHome { amount } => return moving::copy(*amount),
+            Action::MeasureLatency { disk, data_disk } => latency::measure(&self.root, disk, *data_disk)?,
             Action::LoadRules { rules } => self.load_rules(rules)?,
             Action::ForgetAddresses { links } => {
                 for link in links {
@@ -183,6 +191,10 @@ impl World for Machine {
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,
         }
         Ok(Changed::Yes)
+    }
+
+    fn tell(&mut self, text: &str) {
+        let _ = notify::send(&format!("STATUS={text}"));
     }
 
     fn report(&mut self, report: &Report) -> Result<(), FirstbootError> {

@@ -143,6 +143,13 @@ pub enum Action {
         /// How much it is about.
         amount: crate::facts::Amount,
     },
+    /// Measures how long a medium of our own takes to make 4 KiB durable, and writes it down beside what is known.
+    MeasureLatency {
+        /// The disk's key.
+        disk: String,
+        /// Whether it is the data disk, else the card.
+        data_disk: bool,
+    },
     /// Puts a file of the image in another place, its secrets filled in; durably, where the place is on a medium.
     Place(PlacedFile),
     /// Replaces the firewall's rules, all at once. What nft refuses is noted with its words, and changes nothing.
@@ -169,4 +176,15 @@ pub enum Action {
     },
     /// Takes the stand-in away.
     RemoveDummy,
+}
+
+impl Action {
+    /// Whether it does something to a medium: worth a word while it is done, as it may take its time.
+    pub fn touches_a_medium(&self) -> bool {
+        match self {
+            Self::Tell { .. } | Self::AwaitAddress { .. } | Self::MakeDummy { .. } | Self::RemoveDummy => false,
+            Self::Place(file) => !file.to.starts_with("/run/"),
+            _ => true,
+        }
+    }
 }

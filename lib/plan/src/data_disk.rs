@@ -35,6 +35,9 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     if !facts.state_is_durable {
         return Decision::Skip("without a state partition no data disk is used".into());
     }
+    if facts.vanished {
+        return vanished();
+    }
     if let Some((disk, _)) = facts.attached() {
         return Decision::Done(format!("{} is the data disk", disk.words()));
     }
@@ -57,6 +60,11 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         None if !ours.is_empty() => found(facts, settings, &ours),
         None => claim(facts, settings),
     }
+}
+
+/// The disk behind the mount is gone: what k3s reads and writes there fails, and only a restart brings the mount in order.
+pub(crate) fn vanished() -> Decision {
+    Decision::Reboot(Fault::new(Code::DataDiskMissing, "the data disk was pulled out while it was in use"))
 }
 
 /// Whether the identity has to wait for what becomes of the data disk.

@@ -44,6 +44,8 @@ pub struct Facts {
     pub store: Store,
     /// The memory that the kernel has, in bytes.
     pub memory: u64,
+    /// Whether the clock was compared with the network's in this boot.
+    pub clock_is_set: bool,
     /// k3s's data lies on an SD card, an eMMC or something behind USB.
     pub slow_medium: bool,
     /// How long this pass has waited for an address, in seconds.

@@ -25,6 +25,9 @@ pub const INTENT: &str = "/var/lib/bakelite/intent.json";
 /// That a copy on the data disk is whole; its text is the intent that it was made for.
 pub const COPIED: &str = "/disk/bakelite/copied.json";
 
+/// That a person wants the move at once; k3s was stopped for it. Gone with the move, or with this boot.
+pub const AT_ONCE: &str = "/run/bakelite/promote-now";
+
 /// Folders of a medium, the places at which they are shown, permission bits (DESIGN, section 3). The first four are
 /// state's as well, and shown from there by init.
 pub const PLACES: &[(&str, &str, u32)] = &[
@@ -60,8 +63,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return Decision::Refuse(Fault::new(Code::IdentityConflict, text));
     }
     if facts.vanished {
-        let text = "the data disk was pulled out while it was in use".to_string();
-        return Decision::Reboot(Fault::new(Code::DataDiskMissing, text));
+        return data_disk::vanished();
     }
     let Some((disk, data)) = facts.attached() else { return without(facts, settings) };
     let Some(node) = identity::of(facts).map(|identity| identity.node) else {
@@ -162,12 +164,13 @@ fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, amount: Am
     let revision = facts.database.as_ref().map_or(0, |database| database.revision);
     let wanted = Intent { format: FORMAT, act: Act::Promotion, from_epoch, disk: data.guid.clone(), revision };
     let intent = intended.filter(|intent| *intent == wanted);
-    let why = format!("the cluster ({words}) moves from the card to {}", disk.words());
     if intent.is_none() {
+        let why = format!("the cluster ({words}) is to move from the card to {}", disk.words());
         let actions = publish(facts, INTENT, json(&wanted), 0o600).into_iter().collect();
         return Decision::Run(why, actions);
     }
     if facts.file(COPIED) != Some(json(&wanted).as_str()) {
+        let why = format!("the cluster ({words}) moves from the card to {}", disk.words());
         return Decision::Run(why, vec![Action::CopyHome { amount }]);
     }
     let epoch = from_epoch + 1;
@@ -178,5 +181,5 @@ fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, amount: Am
     let switch = [publish(facts, HOME, json(&moving), 0o600), publish(facts, DISK_HOME, json(&on_disk), 0o600)];
     let last = publish(facts, HOME, json(&there), 0o600);
     let actions = switch.into_iter().chain([last]).flatten().collect();
-    Decision::Run(why, actions)
+    Decision::Run(format!("the copy is whole, and {} becomes the cluster's home", disk.words()), actions)
 }

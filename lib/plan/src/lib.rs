@@ -19,12 +19,14 @@ pub mod home;
 pub mod hostname;
 pub mod identity;
 pub mod k3s_config;
+pub mod latency;
 pub mod payload;
 pub mod placed;
 pub mod proxy;
 pub mod seal;
 pub mod settings;
 pub mod step;
+pub mod table;
 #[cfg(test)]
 mod testing;
 

@@ -167,7 +167,7 @@ fn disk(folder: &Path, name: String) -> Option<Disk> {
             .cloned()
             .collect::<Vec<_>>()
             .join(" "),
-        serial: [text("device/serial"), text("serial"), serial_page(folder)]
+        serial: [text("device/serial"), text("serial"), serial_page(folder), usb_serial(folder)]
             .into_iter()
             .find(|s| !s.is_empty())
             .unwrap_or_default(),
@@ -182,6 +182,13 @@ fn disk(folder: &Path, name: String) -> Option<Disk> {
 fn serial_page(folder: &Path) -> String {
     let bytes = std::fs::read(folder.join("device/vpd_pg80")).unwrap_or_default();
     String::from_utf8_lossy(bytes.get(4..).unwrap_or_default()).trim_matches(['\0', ' ']).to_string()
+}
+
+/// What is behind USB often has a serial number only as a USB device.
+fn usb_serial(folder: &Path) -> String {
+    let Ok(device) = folder.join("device").canonicalize() else { return String::new() };
+    let usb = device.ancestors().find(|place| place.join("idVendor").is_file());
+    usb.and_then(|usb| read_text(usb.join("serial")).ok()).map(|text| text.trim().to_string()).unwrap_or_default()
 }
 
 fn transport(name: &str, folder: &Path, place: &str) -> &'static str {
@@ -238,6 +245,8 @@ mod tests {
         {
             put(root, &format!("{usb}/{file}"), text);
         }
+        put(root, "sys/devices/pci0/usb1/1-1/idVendor", "0bda\n");
+        put(root, "sys/devices/pci0/usb1/1-1/serial", "012345\n");
         put(root, &format!("{usb}/sda1/partition"), "1\n");
         put(root, &format!("{usb}/sda1/start"), "64\n");
         put(root, &format!("{usb}/sda1/size"), "128\n");
@@ -249,7 +258,7 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         let disk = &found[0];
         assert_eq!((disk.size, disk.removable, disk.transport.as_str()), (1 << 20, true, "usb"));
-        assert_eq!(disk.model, "Acme Stick");
+        assert_eq!((disk.model.as_str(), disk.serial.as_str()), ("Acme Stick", "012345"));
         assert_eq!((disk.partitions[&1].start, disk.partitions[&1].length), (32_768, 65_536));
         assert_eq!(disk.partition_device(2), Path::new("/dev/sda2"));
         assert_eq!(ails("0x01 0x0a", "0x01"), "");

@@ -50,6 +50,16 @@ fn unchanged(maps: &str, program: &str) -> Vec<(usize, usize)> {
     found
 }
 
+/// Whether the kernel's clock was set by a time service that says so (chrony does, by `rtcsync`).
+pub fn clock_is_synchronised() -> bool {
+    // SAFETY: a `timex` of zeros is a valid one that asks for no change, and the call writes to nothing else.
+    let (state, status) = unsafe {
+        let mut asked: nix::libc::timex = std::mem::zeroed();
+        (nix::libc::adjtimex(&raw mut asked), asked.status)
+    };
+    state != -1 && status & nix::libc::STA_UNSYNC == 0
+}
+
 /// What a child does before exec.
 pub struct Preparation {
     /// An open `cgroup.procs` to enter.

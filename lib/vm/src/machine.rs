@@ -9,7 +9,7 @@ use crate::error::{VmError, at_file};
 use crate::firmware;
 use crate::image::{self, Contents};
 use crate::media::{self, Bus, Disk, Source};
-use crate::setup::{Drive, Setup, Start};
+use crate::setup::{Drive, Recording, Setup, Start};
 use bakelite_spec::board::Arch;
 use bakelite_spec::cmdline::Cmdline;
 use std::path::{Path, PathBuf};
@@ -81,6 +81,15 @@ impl Network {
     }
 }
 
+/// A recording of the writes to two media in the one order in which they were made (boot.md, section 6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// A file that is made to stand for both media, the boot medium first; the media themselves stay as they are.
+    pub whole: PathBuf,
+    /// The log, made by QEMU; whole only after [`crate::Running::end`].
+    pub log: PathBuf,
+}
+
 /// A machine to run an image on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -102,6 +111,8 @@ pub struct Machine {
     pub second: Option<Bus>,
     /// Disks besides.
     pub disks: Vec<Disk>,
+    /// Where each write to the boot medium and to the first disk is recorded, if it is.
+    pub record: Option<Record>,
     /// The network.
     pub network: Network,
     /// Kernel arguments besides the image's own.
@@ -126,6 +137,7 @@ impl Machine {
             size: DEFAULT_SIZE,
             second: None,
             disks: Vec::new(),
+            record: None,
             network: Network::None,
             kernel_arguments: String::new(),
             accelerator: None,
@@ -166,7 +178,9 @@ impl Machine {
         for (number, disk) in self.disks.iter().enumerate() {
             drives.push(self.make_disk(number, disk, folder.path())?);
         }
+        let recording = self.record.as_ref().map(|record| record.prepare(&drives)).transpose()?;
         Ok(Setup {
+            recording,
             program,
             name: contents.manifest.image.clone(),
             machine: contents
@@ -213,7 +227,7 @@ impl Machine {
     }
 
     fn make_disk(&self, number: usize, disk: &Disk, folder: &Path) -> Result<Drive, VmError> {
-        let id = format!("disk{number}");
+        let id = disk.name.clone().unwrap_or_else(|| format!("disk{number}"));
         let path = disk.file(&if self.keeps() { beside(&self.image, &id) } else { folder.join(&id) })?;
         let snapshot = !self.keeps() && matches!(disk.source, Source::File(_));
         Ok(Drive { id, path, bus: disk.bus, snapshot })
@@ -245,6 +259,17 @@ impl Machine {
                 })
             }
         }
+    }
+}
+
+impl Record {
+    fn prepare(&self, drives: &[Drive]) -> Result<Recording, VmError> {
+        let [boot, disk, ..] = drives else {
+            return Err(VmError::Unsupported("a recording needs a boot medium and a disk".into()));
+        };
+        let parts = media::join(&[&boot.path, &disk.path], &self.whole)?;
+        std::fs::File::create(&self.log).map_err(at_file("making", &self.log))?;
+        Ok(Recording { whole: self.whole.clone(), log: self.log.clone(), parts })
     }
 }
 

@@ -8,6 +8,7 @@ use bakelite_spec::quantity::Size;
 use rustix::fs::SeekFrom as Sparse;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// How a medium is attached.
@@ -54,6 +55,8 @@ pub enum Source {
 /// A disk besides the boot medium.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
+    /// Its serial number, and what [`crate::Running::unplug`] calls it; without one `disk0` and so on.
+    pub name: Option<String>,
     /// How it is attached.
     pub bus: Bus,
     /// What it is made of.
@@ -68,7 +71,7 @@ impl Disk {
     pub fn parse(words: &str) -> Result<Self, VmError> {
         let parsed = words.split_once(':').filter(|(_, what)| !what.is_empty()).and_then(|(bus, what)| {
             let source = Size::parse(what).map_or_else(|| Source::File(what.into()), Source::Blank);
-            Some(Self { bus: Bus::parse(bus)?, source })
+            Some(Self { name: None, bus: Bus::parse(bus)?, source })
         });
         parsed.ok_or_else(|| VmError::DiskWords(words.into()))
     }
@@ -100,24 +103,57 @@ impl Disk {
 /// # Errors
 /// When one of the files can't be read or written.
 pub fn copy_sparse(from: &Path, to: &Path, size: u64) -> Result<(), VmError> {
-    let mut source = File::open(from).map_err(at_file("opening", from))?;
     let mut target = File::create(to).map_err(at_file("making", to))?;
-    copy_data(&mut source, &mut target, size).map_err(at_file("copying", from))
+    copy_behind(from, &mut target, 0, size).map(drop)
 }
 
-fn copy_data(source: &mut File, target: &mut File, size: u64) -> io::Result<()> {
-    let length = source.metadata()?.len();
-    target.set_len(length.max(size))?;
-    let mut at = 0;
-    while at < length {
+/// Puts media one behind the other into one file; where each begins, and how long it is.
+pub(crate) fn join(media: &[&Path], to: &Path) -> Result<Vec<(u64, u64)>, VmError> {
+    let mut target = File::create(to).map_err(at_file("making", to))?;
+    let mut places = Vec::new();
+    let mut start = 0;
+    for medium in media {
+        let length = copy_behind(medium, &mut target, start, 0)?;
+        places.push((start, length));
+        start += length;
+    }
+    Ok(places)
+}
+
+/// Copies a part of a file into a new one.
+///
+/// # Errors
+/// When one of the files can't be read or written.
+pub fn copy_part(from: &Path, start: u64, length: u64, to: &Path) -> Result<(), VmError> {
+    let mut source = File::open(from).map_err(at_file("opening", from))?;
+    let mut target = File::create(to).map_err(at_file("making", to))?;
+    target.set_len(length).map_err(at_file("making", to))?;
+    copy_data(&mut source, start..start + length, &mut target, 0).map_err(at_file("copying", from))
+}
+
+/// Copies what is in a file to a place of another one, which then has at least a size; the length of the copied one.
+fn copy_behind(from: &Path, target: &mut File, place: u64, size: u64) -> Result<u64, VmError> {
+    let mut copy = || {
+        let mut source = File::open(from)?;
+        let length = source.metadata()?.len();
+        target.set_len((place + length).max(size))?;
+        copy_data(&mut source, 0..length, target, place)?;
+        Ok(length)
+    };
+    copy().map_err(at_file("copying", from))
+}
+
+fn copy_data(source: &mut File, part: Range<u64>, target: &mut File, place: u64) -> io::Result<()> {
+    let mut at = part.start;
+    while at < part.end {
         let start = match rustix::fs::seek(&*source, Sparse::Data(at)) {
-            Ok(start) => start,
-            Err(rustix::io::Errno::NXIO) => break,
+            Ok(start) if start < part.end => start,
+            Ok(_) | Err(rustix::io::Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         };
-        let end = rustix::fs::seek(&*source, Sparse::Hole(start))?;
+        let end = rustix::fs::seek(&*source, Sparse::Hole(start))?.min(part.end);
         source.seek(SeekFrom::Start(start))?;
-        target.seek(SeekFrom::Start(start))?;
+        target.seek(SeekFrom::Start(place + start - part.start))?;
         io::copy(&mut source.by_ref().take(end - start), target)?;
         at = end;
     }
@@ -140,9 +176,9 @@ mod tests {
 
     #[test]
     fn disks_as_people_write_them() {
-        let blank = Disk { bus: Bus::Nvme, source: Source::Blank(Size(20 << 30)) };
+        let blank = Disk { name: None, bus: Bus::Nvme, source: Source::Blank(Size(20 << 30)) };
         assert_eq!(Disk::parse("nvme:20G").unwrap(), blank);
-        let file = Disk { bus: Bus::Usb, source: Source::File("backup.img".into()) };
+        let file = Disk { name: None, bus: Bus::Usb, source: Source::File("backup.img".into()) };
         assert_eq!(Disk::parse("usb:backup.img").unwrap(), file);
         for words in ["", "nvme", "nvme:", "floppy:1G", "20G"] {
             assert!(matches!(Disk::parse(words), Err(VmError::DiskWords(_))), "{words}");
@@ -167,5 +203,9 @@ mod tests {
         assert!(std::fs::metadata(&to).unwrap().blocks() * 512 < 8 << 20, "the copy isn't sparse");
         copy_sparse(&from, &to, 0).unwrap();
         assert_eq!(std::fs::metadata(&to).unwrap().len(), 64 << 20);
+        assert_eq!(join(&[&to, &from], &folder.path().join("c")).unwrap(), [(0, 64 << 20), (64 << 20, 64 << 20)]);
+        assert!(std::fs::read(folder.path().join("c")).unwrap() == [&a[..], &a[..]].concat());
+        copy_part(&from, 19 << 20, 2 << 20, &to).unwrap();
+        assert!(std::fs::read(&to).unwrap() == a[19 << 20..21 << 20]);
     }
 }

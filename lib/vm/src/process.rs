@@ -242,6 +242,16 @@ impl Running {
         }
     }
 
+    /// Has QEMU end at once but in order, so that what it writes itself is whole; for the machine it is a pulled plug.
+    ///
+    /// # Errors
+    /// When QEMU doesn't end.
+    pub fn end(mut self) -> Result<(), VmError> {
+        self.execute("quit", json!({}))?;
+        let ended = self.wait(Duration::from_secs(60))?;
+        ended.map(drop).ok_or_else(|| VmError::Refused { act: "quit".into(), problem: "it goes on".into() })
+    }
+
     /// Pulls the plug.
     ///
     /// # Errors

@@ -36,10 +36,11 @@ impl Drive {
     }
 
     /// What `-device` gets; the boot medium comes before everything but a kernel that QEMU starts itself.
-    fn device(&self, port: usize) -> Vec<String> {
+    fn device(&self, port: usize, shared: bool) -> Vec<String> {
         let Self { id, bus, .. } = self;
         let index = if id == "boot" { ",bootindex=1" } else { "" };
-        let common = format!("drive={id},id={id}-device");
+        let share = if shared { ",share-rw=on" } else { "" };
+        let common = format!("drive={id},id={id}-device{share}");
         match bus {
             Bus::Virtio => vec![format!("virtio-blk-pci,{common},serial={id}{index}")],
             Bus::Nvme => vec![format!("nvme,{common},serial={id}{index}")],
@@ -47,6 +48,33 @@ impl Drive {
             Bus::Usb => vec![format!("usb-storage,{common},bus=xhci.0,serial={id}{index}")],
             Bus::Sd => vec![format!("sdhci-pci,id={id}-host"), format!("sd-card,{common}")],
         }
+    }
+}
+
+/// The first drives as parts of one file behind QEMU's log of writes: only so their writes have one order.
+#[derive(Debug)]
+pub struct Recording {
+    pub whole: PathBuf,
+    pub log: PathBuf,
+    /// First byte and length of each.
+    pub parts: Vec<(u64, u64)>,
+}
+
+impl Recording {
+    /// What `-blockdev` gets.
+    fn nodes(&self, drives: &[Drive]) -> Vec<String> {
+        let file = |name: &str, path: &Path, more: &str| {
+            format!("driver=file,filename={},node-name={name},cache.no-flush=on{more}", escaped(path))
+        };
+        let mut nodes = vec![
+            file("whole-file", &self.whole, ",discard=unmap,detect-zeroes=unmap"),
+            file("log-file", &self.log, ""),
+            "driver=blklogwrites,file=whole-file,log=log-file,node-name=whole,log-sector-size=512".into(),
+        ];
+        nodes.extend(drives.iter().zip(&self.parts).map(|(drive, (start, length))| {
+            format!("driver=raw,node-name={},file=whole,offset={start},size={length}", drive.id)
+        }));
+        nodes
     }
 }
 
@@ -80,6 +108,7 @@ pub struct Setup {
     pub cpus: u32,
     pub start: Start,
     pub drives: Vec<Drive>,
+    pub recording: Option<Recording>,
     pub network: Network,
     /// Goes with the machine.
     pub folder: TempDir,
@@ -108,9 +137,16 @@ impl Setup {
         add("-device", "VGA".into());
         add("-device", "qemu-xhci,id=xhci".into());
         self.add_start(&mut add);
+        let recorded = self.recording.as_ref().map_or(0, |recording| recording.parts.len());
+        for node in self.recording.iter().flat_map(|recording| recording.nodes(&self.drives)) {
+            add("-blockdev", node);
+        }
         for (port, drive) in self.drives.iter().enumerate() {
-            add("-drive", drive.backend());
-            drive.device(port).into_iter().for_each(|device| add("-device", device));
+            let shared = port < recorded;
+            if !shared {
+                add("-drive", drive.backend());
+            }
+            drive.device(port, shared).into_iter().for_each(|device| add("-device", device));
         }
         self.add_network(&mut add);
         match lines {
@@ -197,6 +233,7 @@ mod tests {
             cpus: 2,
             start,
             drives: vec![drive("boot", Bus::Ahci), drive("disk0", Bus::Nvme), drive("disk1", Bus::Sd)],
+            recording: None,
             network: Network::None,
             folder: tempfile::tempdir().unwrap(),
             medium: None,
@@ -223,6 +260,24 @@ mod tests {
 -chardev socket,id=console,path=/s/console\n-chardev socket,id=events,path=/s/events\n-chardev socket,id=qmp,path=/s/qmp
 -serial chardev:console\n-serial chardev:events\n-mon chardev=qmp,mode=control\n-S\n-nodefaults\n-no-user-config";
         assert_eq!(text(&setup(start), Lines::Sockets(Path::new("/s"))), expected);
+    }
+
+    #[test]
+    fn recorded_media_are_parts_of_one_file() {
+        let start = Start::Kernel { kernel: "/k".into(), initramfs: "/i".into(), options: String::new() };
+        let parts = vec![(0, 1024), (1024, 512)];
+        let recording = Some(Recording { whole: "/w".into(), log: "/l".into(), parts });
+        let text = text(&Setup { recording, ..setup(start) }, Lines::Terminal);
+        let expected = "
+-blockdev driver=file,filename=/w,node-name=whole-file,cache.no-flush=on,discard=unmap,detect-zeroes=unmap
+-blockdev driver=file,filename=/l,node-name=log-file,cache.no-flush=on
+-blockdev driver=blklogwrites,file=whole-file,log=log-file,node-name=whole,log-sector-size=512
+-blockdev driver=raw,node-name=boot,file=whole,offset=0,size=1024
+-blockdev driver=raw,node-name=disk0,file=whole,offset=1024,size=512
+-device ide-hd,drive=boot,id=boot-device,share-rw=on,bus=ide.0,serial=boot,bootindex=1
+-device nvme,drive=disk0,id=disk0-device,share-rw=on,serial=disk0
+-drive if=none,id=disk1";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]

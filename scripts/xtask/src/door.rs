@@ -21,6 +21,16 @@ pub fn run(program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Runs a program whose exit status is an answer: that, and all that it said.
+pub fn end_of(program: &str, arguments: &[&str]) -> Result<(i32, String)> {
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    let mut command = Command::new(program);
+    let output =
+        command.args(arguments).stdin(Stdio::null()).output().with_context(|| format!("starting {program}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned()))
+}
+
 /// Finds a program in PATH or where Debian puts those of the administrator.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -5,12 +5,14 @@
 
 use crate::damage;
 use crate::door;
+use crate::media::Media;
 use crate::ports;
+use crate::replay;
 use crate::scenario::{BootBus, Hardware, Scenario};
-use crate::steps::{Count, Cut, Reboot, RebootBy, Screen, Ssh, Step, Watch};
+use crate::steps::{Count, Cut, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch};
 use anyhow::{Context, Result, bail, ensure};
-use bakelite_vm::machine::{DEFAULT_SIZE, Medium};
-use bakelite_vm::{Bus, Firmware, Machine, Network, Report, Running, media};
+use bakelite_vm::machine::{DEFAULT_SIZE, Medium, Record};
+use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, media};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ pub struct Player<'a> {
     /// The key for ssh.
     key: &'a Path,
     folder: TempDir,
-    medium: PathBuf,
+    media: Media,
     running: Option<Running>,
     /// The events of this boot.
     events: Vec<Value>,
@@ -46,14 +48,13 @@ impl<'a> Player<'a> {
     pub fn new(scenario: &'a Scenario, image: &'a Path, key: &'a Path, seed: u64) -> Result<Self> {
         let base = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
         let folder = tempfile::Builder::new().prefix("bakelite-scenario-").tempdir_in(base)?;
-        let medium = folder.path().join("boot.img");
-        media::copy_sparse(image, &medium, 0)?;
+        let media = Media::new(folder.path(), image)?;
         Ok(Self {
             scenario,
             image,
             key,
             folder,
-            medium,
+            media,
             running: None,
             events: Vec::new(),
             console_before: 0,
@@ -110,20 +111,17 @@ impl<'a> Player<'a> {
                 self.switch_off()
             }
             Step::Link(link) => Ok(self.running()?.set_link(link.number, link.up)?),
-            Step::Plug(plug) => {
-                let path = self.folder.path().join(&plug.name);
-                media::blank(&path, plug.size.0)?;
-                Ok(self.running()?.plug(&plug.name, &path)?)
-            }
+            Step::Plug(plug) => self.plug(plug),
             Step::Unplug(name) => Ok(self.running()?.unplug(name)?),
-            Step::Damage(what) => damage::damage(&self.medium, what),
-            Step::CopyMedium(copy) => {
-                let target = self.folder.path().join(format!("copy-{}.img", self.boots));
-                media::copy_sparse(&self.medium, &target, copy.size.0)?;
-                self.medium = target;
-                Ok(())
-            }
-            Step::StateFile(wanted) => damage::state_file(&self.medium, wanted),
+            Step::Damage(what) => damage::damage(&self.media.boot, what),
+            Step::CopyMedium(copy) => self.media.copy_boot(Some(copy.size.0)),
+            Step::NewMedium(_) => self.media.new_card(),
+            Step::MakeDisk(wanted) => self.media.make_disk(wanted),
+            Step::SameDisk(name) => self.media.same_disk(name),
+            Step::StateFile(wanted) => self.media.file(wanted),
+            Step::Check(wanted) => self.media.check(wanted),
+            Step::GrowDatabase(grow) => self.media.grow_database(grow.to.0),
+            Step::Replay(wanted) => self.replay(wanted),
             Step::Ssh(ssh) => self.ssh(ssh),
             Step::Port(port) => ports::look(self.host_port(port.number)?, port),
             Step::Wait(seconds) => {
@@ -140,11 +138,12 @@ impl<'a> Player<'a> {
         let machine = Machine {
             memory: hardware.memory.unwrap_or(defaults.memory),
             firmware: hardware.firmware.unwrap_or(Firmware::Direct),
-            medium: if bus == BootBus::Absent { Medium::Absent } else { Medium::File(self.medium.clone()) },
+            medium: if bus == BootBus::Absent { Medium::Absent } else { Medium::File(self.media.boot.clone()) },
             bus: if let BootBus::On(bus) = bus { bus } else { Bus::Virtio },
             size: hardware.size.map_or(DEFAULT_SIZE, |size| size.0),
             second: hardware.second,
-            disks: hardware.disks.clone().unwrap_or_default(),
+            disks: self.disks(hardware)?,
+            record: hardware.record.unwrap_or(false).then(|| self.record()),
             network,
             kernel_arguments: hardware.arguments.clone().unwrap_or_default(),
             ..defaults
@@ -157,6 +156,55 @@ impl<'a> Player<'a> {
             running.set_link(*link, false)?;
         }
         self.running = Some(running);
+        Ok(())
+    }
+
+    fn disks(&self, hardware: &Hardware) -> Result<Vec<Disk>> {
+        let disks = hardware.disks.iter().flatten().enumerate();
+        disks.map(|(number, disk)| self.media.attach(number, disk)).collect()
+    }
+
+    fn record(&self) -> Record {
+        let [whole, log] = ["recorded.img", "recorded.log"].map(|name| self.folder.path().join(name));
+        Record { whole, log }
+    }
+
+    fn plug(&mut self, plug: &Plug) -> Result<()> {
+        let path = self.media.disk(&plug.name);
+        if !path.exists() {
+            media::blank(&path, plug.size.0)?;
+        }
+        Ok(self.running()?.plug(&plug.name, &path)?)
+    }
+
+    /// Replays what was recorded of this boot, and boots some of the media that come out.
+    fn replay(&mut self, wanted: &Replay) -> Result<()> {
+        let record = self.record();
+        self.running.take().context("the machine is off")?.end()?;
+        std::fs::remove_file(&record.whole)?;
+        let outcome = replay::replay(&self.media, &wanted.disk, &record.log, wanted, self.random.u64(..))?;
+        println!(
+            "     {}: {} writes and flushes, {} moments good, {} of {} broken ones found, {} to be booted",
+            self.scenario.name,
+            outcome.entries,
+            outcome.moments,
+            outcome.control.1,
+            outcome.control.0,
+            outcome.samples.len()
+        );
+        let hardware = Hardware { record: Some(false), ..self.scenario.machine.clone() };
+        for [boot, disk] in outcome.samples {
+            self.media.boot = boot;
+            media::copy_sparse(&disk, &self.media.disk(&wanted.disk), 0)?;
+            self.boot(&hardware)?;
+            self.expect(&Watch {
+                event: "ready".into(),
+                with: Default::default(),
+                containing: Default::default(),
+                within: 300.0,
+            })?;
+            self.switch_off()?;
+        }
         Ok(())
     }
 
@@ -254,6 +302,10 @@ impl<'a> Player<'a> {
             Cut::At(watch) => {
                 self.expect(watch)?;
                 0.0
+            }
+            Cut::SoonAfter(watch, seconds) => {
+                self.expect(watch)?;
+                self.running()?.elapsed().as_secs_f64() + self.random.f64() * seconds
             }
         };
         let elapsed = self.running()?.elapsed();

@@ -78,9 +78,12 @@ impl Scenario {
         })
     }
 
-    /// Whether it looks into the state partition from outside.
+    /// Whether it looks into file systems from outside.
     pub fn needs_debugfs(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::StateFile(_) | Step::Damage(Damage::FillState { .. })))
+        self.steps.iter().any(|step| {
+            let off = matches!(step, Step::StateFile(_) | Step::Check(_) | Step::GrowDatabase(_) | Step::Replay(_));
+            off || matches!(step, Step::Damage(Damage::FillState { .. }))
+        })
     }
 }
 
@@ -98,9 +101,11 @@ pub struct Hardware {
     pub memory: Option<u32>,
     /// Kernel arguments besides the image's.
     pub arguments: Option<String>,
-    /// Disks besides, as `bakelite run --disk` takes them.
+    /// Disks besides, as `bakelite run --disk` takes them, with a name in front: `ssd=nvme:10GiB`.
     #[serde(default, deserialize_with = "disks")]
     pub disks: Option<Vec<Disk>>,
+    /// Whether all writes to the boot medium and the first disk are recorded, for a step `replay`.
+    pub record: Option<bool>,
     /// A network as `bakelite run --net` takes it.
     #[serde(default, deserialize_with = "network")]
     pub network: Option<Network>,
@@ -133,6 +138,7 @@ impl Hardware {
         new.memory = over.memory.or(new.memory);
         new.arguments = over.arguments.or(new.arguments);
         new.disks = over.disks.or(new.disks);
+        new.record = over.record.or(new.record);
         new.network = over.network.or(new.network);
         new.links = over.links.or(new.links);
         new.links_down = over.links_down.or(new.links_down);
@@ -149,7 +155,9 @@ pub fn read(file: &str, text: &str) -> Result<Vec<Scenario>> {
     let entries = tree.as_array().with_context(|| format!("{file} is no list of scenarios"))?;
     entries
         .iter()
+        .flat_map(each)
         .map(|entry| {
+            let entry = &entry?;
             let name = entry["name"].as_str().unwrap_or("a scenario without a name");
             let scenario: Scenario =
                 serde_json::from_value(entry.clone()).with_context(|| format!("{file}: {name}"))?;
@@ -159,13 +167,39 @@ pub fn read(file: &str, text: &str) -> Result<Vec<Scenario>> {
         .collect()
 }
 
+/// A scenario with `each: {name: words}` stands for one a name; `$words` in its steps and machine stands for the words.
+fn each(entry: &Value) -> Vec<Result<Value>> {
+    let Some(all) = entry.get("each").and_then(Value::as_object) else { return vec![Ok(entry.clone())] };
+    let one = |(name, words): (&String, &Value)| {
+        let words = words.as_str().context("`each` is a table of names and words")?;
+        let quoted = serde_json::to_string(words)?;
+        let text = entry.to_string().replace("$words", &quoted[1..quoted.len() - 1]);
+        let mut one: Value = serde_json::from_str(&text)?;
+        if let Some(fields) = one.as_object_mut() {
+            fields.remove("each");
+            let scenario = format!("{}-{name}", entry["name"].as_str().unwrap_or_default());
+            fields.insert("name".into(), scenario.into());
+        }
+        Ok(one)
+    };
+    all.iter().map(one).collect()
+}
+
 impl Scenario {
     /// Refuses steps that can't follow one another.
     fn check(&self) -> Result<()> {
         let mut on = false;
         for (number, step) in self.steps.iter().enumerate() {
             let needs = match step {
-                Step::Boot(_) | Step::Damage(_) | Step::CopyMedium(_) | Step::StateFile(_) => Some(false),
+                Step::Boot(_)
+                | Step::Damage(_)
+                | Step::CopyMedium(_)
+                | Step::NewMedium(_)
+                | Step::MakeDisk(_)
+                | Step::SameDisk(_)
+                | Step::StateFile(_)
+                | Step::Check(_)
+                | Step::GrowDatabase(_) => Some(false),
                 Step::Wait(_) => None,
                 _ => Some(true),
             };
@@ -175,7 +209,7 @@ impl Scenario {
             }
             match step {
                 Step::Boot(_) => on = true,
-                Step::CutPower(_) | Step::Shutdown(_) => on = false,
+                Step::CutPower(_) | Step::Shutdown(_) | Step::Replay(_) => on = false,
                 _ => {}
             }
         }
@@ -219,7 +253,11 @@ fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Network>
 
 fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Disk>>, D::Error> {
     let words = Vec::<String>::deserialize(deserializer)?;
-    words.iter().map(|word| Disk::parse(word)).collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
+    let disk = |word: &String| {
+        let (name, word) = word.split_once('=').map_or((None, word.as_str()), |(name, word)| (Some(name.into()), word));
+        Disk::parse(word).map(|disk| Disk { name, ..disk })
+    };
+    words.iter().map(disk).collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
 }
 
 #[cfg(test)]
@@ -262,6 +300,19 @@ mod tests {
         ] {
             assert!(one(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn one_scenario_stands_for_several() {
+        let text =
+            "- name: cut\n  each: {claim: 'becomes \"it\"', seal: sealed}\n  shows: x\n  appliance: rehearsal\n  steps:
+  - boot: {disks: ['ssd=nvme:1G']}\n  - cut-power: {soon-after: [{event: $words, within: 5}, 1]}\n";
+        let found = read("x.yaml", text).unwrap();
+        assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["cut-claim", "cut-seal"]);
+        let Step::CutPower(crate::steps::Cut::SoonAfter(watch, _)) = &found[0].steps[1] else { panic!("{found:?}") };
+        assert_eq!(watch.event, "becomes \"it\"");
+        let Step::Boot(hardware) = &found[0].steps[0] else { panic!("{found:?}") };
+        assert_eq!(hardware.disks.as_ref().unwrap()[0].name.as_deref(), Some("ssd"));
     }
 
     #[test]

@@ -40,8 +40,20 @@ pub enum Step {
     Damage(Damage),
     /// Copies the boot medium to a bigger one while the machine is off.
     CopyMedium(CopyMedium),
-    /// Looks at a file on the state partition while the machine is off.
+    /// Puts a fresh medium of the image in place of the boot medium.
+    NewMedium(Nothing),
+    /// Makes a disk while the machine is off.
+    MakeDisk(MakeDisk),
+    /// Looks whether a disk that was made is the same, byte for byte.
+    SameDisk(String),
+    /// Looks at a file on the state partition, or a data disk, while the machine is off.
     StateFile(StateFile),
+    /// Checks the file system of the state partition, or of a data disk, while the machine is off.
+    Check(Check),
+    /// Puts rows into k3s's database on the card while the machine is off.
+    GrowDatabase(GrowDatabase),
+    /// Ends the recording of this boot, and replays it up to many moments.
+    Replay(Replay),
     /// Runs a command on the machine.
     Ssh(Ssh),
     /// Looks whether a port of the machine answers, from outside.
@@ -121,6 +133,8 @@ pub enum Cut {
     Between(f64, f64),
     /// When an event comes.
     At(Watch),
+    /// At a random moment of so many seconds after an event.
+    SoonAfter(Watch, f64),
 }
 
 /// How a machine is restarted.
@@ -173,14 +187,84 @@ pub struct Port {
     pub within: f64,
 }
 
-/// A stick.
+/// A USB disk.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plug {
     /// The name for `unplug`.
     pub name: String,
+    /// The size of one that isn't there yet.
+    #[serde(default)]
+    pub size: Size,
+}
+
+/// A step with nothing to say.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// A disk that is made.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeDisk {
+    /// Its name.
+    pub name: String,
     /// Its size.
     pub size: Size,
+    /// What somebody else has on it; nothing without a word.
+    #[serde(default)]
+    pub holds: Option<Holds>,
+}
+
+/// What somebody else has on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holds {
+    /// An ext4 with a file.
+    Ext4,
+    /// A LUKS header.
+    Luks,
+    /// Bytes without a meaning.
+    Noise,
+}
+
+/// A check of a file system.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Check {
+    /// The data disk; without one the state partition.
+    #[serde(default)]
+    pub disk: Option<String>,
+    /// Whether it was unmounted in order and needs nothing at all.
+    #[serde(default)]
+    pub in_order: bool,
+    /// Whether k3s's database is there, whole, and never older than at an earlier check.
+    #[serde(default)]
+    pub database: bool,
+}
+
+/// A larger database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrowDatabase {
+    /// Its size.
+    pub to: Size,
+}
+
+/// A replay.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// The disk that was recorded besides the boot medium.
+    pub disk: String,
+    /// At how many moments the plug is pulled.
+    pub points: usize,
+    /// How many of them are booted.
+    #[serde(default)]
+    pub boots: usize,
+    /// How many broken media have to show that the checks see something.
+    #[serde(default)]
+    pub control: usize,
 }
 
 /// Damage to a medium.
@@ -236,10 +320,13 @@ pub struct CopyMedium {
     pub size: Size,
 }
 
-/// A file on the state partition.
+/// A file on the state partition or a data disk.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct StateFile {
+    /// The data disk; without one the state partition.
+    #[serde(default)]
+    pub disk: Option<String>,
     /// Its path there.
     pub path: String,
     /// Words that it contains; without any, it only has to be there.
@@ -248,6 +335,12 @@ pub struct StateFile {
     /// Whether it has to be absent instead.
     #[serde(default)]
     pub absent: bool,
+    /// A name under which its content is remembered.
+    #[serde(default)]
+    pub keep_as: Option<String>,
+    /// The name of a remembered content that it has to have.
+    #[serde(default)]
+    pub same_as: Option<String>,
 }
 
 /// A command on the machine.

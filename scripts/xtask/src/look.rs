@@ -1,0 +1,215 @@
+//! Looks into media from outside while their machine is off: file systems, files in them, k3s's database.
+//!
+//! Nothing is mounted and no root is needed: e2fsck and debugfs work on a part of a plain file. What changes a medium
+//! here works on a copy, but for [`grow_database`].
+
+use crate::door;
+use anyhow::{Context, Result, bail, ensure};
+use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::{born::Born, data};
+use bakelite_spec::layout::{Role, SECTOR};
+use bakelite_vm::media::copy_part;
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// k3s's database below the folder of its data, on whatever medium.
+pub const DATABASE: &str = "/rancher/k3s/server/db/state.db";
+
+/// A file system in a partition of a medium.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    medium: PathBuf,
+    start: u64,
+    length: u64,
+}
+
+/// The partition table of a medium.
+pub fn table(file: &mut File) -> Result<Table> {
+    let sectors = file.metadata()?.len() / SECTOR;
+    Table::read(file, sectors).context("reading the partition table")
+}
+
+/// The partition of a role.
+pub fn entry(file: &mut File, role: Role) -> Result<Entry> {
+    let wanted = role.type_guid().parse().context("a type GUID")?;
+    table(file)?
+        .find(wanted)
+        .map(|(_, entry)| entry.clone())
+        .with_context(|| format!("there is no partition {}", role.label()))
+}
+
+/// Runs debugfs; what it says.
+pub fn debugfs(commands: &[&str], target: &str, write: bool) -> Result<String> {
+    let program = tool("debugfs")?;
+    let mut output = String::new();
+    for command in commands {
+        let mode: &[&str] = if write { &["-w"] } else { &[] };
+        output.push_str(&door::run(&program, &[mode, &["-R", command, target]].concat(), Path::new("/"))?);
+    }
+    Ok(output)
+}
+
+fn tool(name: &str) -> Result<String> {
+    let found = door::find(name).with_context(|| format!("there is no {name}; Debian has it in e2fsprogs"))?;
+    Ok(found.display().to_string())
+}
+
+impl Volume {
+    /// The state partition of a boot medium.
+    pub fn state(medium: &Path) -> Result<Self> {
+        Self::of(medium, Role::State)
+    }
+
+    fn of(medium: &Path, role: Role) -> Result<Self> {
+        let mut file = File::open(medium).with_context(|| format!("opening {}", medium.display()))?;
+        Ok(Self::at(medium, &entry(&mut file, role)?))
+    }
+
+    fn at(medium: &Path, entry: &Entry) -> Self {
+        Self { medium: medium.into(), start: entry.start(), length: entry.length() }
+    }
+
+    /// The state partition once it is born; `None` before.
+    pub fn born_state(medium: &Path) -> Result<Option<Self>> {
+        let mut file = File::open(medium)?;
+        let Ok(entry) = entry(&mut file, Role::State) else { return Ok(None) };
+        let born = Born::read(&mut file, entry.start(), entry.length()).context("reading the born record")?;
+        Ok(born.map(|_| Self::at(medium, &entry)))
+    }
+
+    /// The data partition of a disk, once it is born; `None` before.
+    pub fn data(disk: &Path) -> Result<Option<Self>> {
+        let mut file = File::open(disk).with_context(|| format!("opening {}", disk.display()))?;
+        let sectors = file.metadata()?.len() / SECTOR;
+        let found = data::find(&mut file, sectors).context("reading the data disk")?;
+        Ok(found.filter(|found| found.born).map(|found| Self::at(disk, &found.entry)))
+    }
+
+    fn target(&self) -> String {
+        format!("{}?offset={}", self.medium.display(), self.start)
+    }
+
+    /// A copy in a file of its own with its journal played and repaired where that needs no person, as at a boot.
+    pub fn repaired(&self, copy: &Path) -> Result<Self> {
+        // e2fsck can play a journal only where a file system is all of a file.
+        copy_part(&self.medium, self.start, self.length, copy)?;
+        let (status, words) = door::end_of(&tool("e2fsck")?, &["-p", &copy.display().to_string()])?;
+        ensure!(status <= 1, "e2fsck -p ends with {status}: {}", words.trim());
+        Ok(Self { medium: copy.into(), start: 0, length: self.length })
+    }
+
+    /// That nothing at all is wrong with it.
+    pub fn is_clean(&self) -> Result<()> {
+        let (status, words) = door::end_of(&tool("e2fsck")?, &["-f", "-n", &self.target()])?;
+        ensure!(status == 0, "e2fsck -fn ends with {status}: {}", words.trim());
+        Ok(())
+    }
+
+    /// A file's bytes, if it is there.
+    pub fn file(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let folder = tempfile::tempdir()?;
+        Ok(if self.take_out(path, &folder.path().join("file"))? {
+            Some(std::fs::read(folder.path().join("file"))?)
+        } else {
+            None
+        })
+    }
+
+    /// Takes a file out; whether it is there.
+    fn take_out(&self, path: &str, to: &Path) -> Result<bool> {
+        debugfs(&[&format!("dump \"{path}\" {}", to.display())], &self.target(), false)?;
+        Ok(to.is_file())
+    }
+
+    /// k3s's database as its highest revision, checked by SQLite; `None` where there is none.
+    pub fn revision(&self) -> Result<Option<u64>> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("state.db");
+        if !self.take_out(DATABASE, &path)? {
+            return Ok(None);
+        }
+        self.take_out(&format!("{DATABASE}-wal"), &folder.path().join("state.db-wal"))?;
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let answer: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        ensure!(answer == "ok", "SQLite says of {DATABASE}: {answer}");
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'kine'";
+        if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? == 0 {
+            return Ok(Some(0));
+        }
+        let highest = connection.query_row("SELECT coalesce(max(id), 0) FROM kine", [], |row| row.get::<_, i64>(0))?;
+        Ok(Some(u64::try_from(highest)?))
+    }
+
+    /// Puts rows into k3s's database until it has a size, as if they were a cluster's, the last ones only in its -wal.
+    pub fn grow_database(&self, size: u64) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("state.db");
+        ensure!(self.take_out(DATABASE, &path)?, "there is no {DATABASE}");
+        let wal = folder.path().join("state.db-wal");
+        self.take_out(&format!("{DATABASE}-wal"), &wal)?;
+        let connection = Connection::open(&path)?;
+        connection.execute_batch("PRAGMA synchronous = OFF")?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        let insert =
+            "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value, old_value)
+            VALUES ('/registry/rehearsal/grown-' || ?1, 1, 0, 0, 0, 0, randomblob(262144), NULL)";
+        let mut number = 0;
+        while std::fs::metadata(&path)?.len() < size {
+            connection.execute_batch("BEGIN")?;
+            for _ in 0..32 {
+                connection.execute(insert, [number])?;
+                number += 1;
+            }
+            connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")?;
+        }
+        connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
+        for _ in 0..16 {
+            connection.execute(insert, [number])?;
+            number += 1;
+        }
+        drop(connection);
+        ensure!(std::fs::metadata(&wal)?.len() > 0, "the last rows aren't in the -wal");
+        for (file, from) in [(DATABASE.to_string(), &path), (format!("{DATABASE}-wal"), &wal)] {
+            // debugfs answers a file that isn't there with words only, which is as good.
+            let commands = [format!("rm {file}"), format!("write {} {file}", from.display())];
+            debugfs(&commands.each_ref().map(String::as_str), &self.target(), true)?;
+        }
+        self.is_clean()
+    }
+}
+
+/// Makes a disk that holds somebody else's data.
+pub fn make_foreign(path: &Path, kind: crate::steps::Holds) -> Result<()> {
+    use crate::steps::Holds;
+    use std::io::{Seek, SeekFrom, Write};
+    let target = path.display().to_string();
+    match kind {
+        Holds::Ext4 => {
+            let folder = tempfile::tempdir()?;
+            File::create(folder.path().join("photographs"))?.write_all(&[7; 100_000])?;
+            let from = folder.path().display().to_string();
+            door::run(&tool("mkfs.ext4")?, &["-q", "-F", "-d", &from, &target], Path::new("/"))?;
+        }
+        Holds::Luks | Holds::Noise => {
+            let mut file = File::options().write(true).open(path)?;
+            let mut noise = fastrand::Rng::with_seed(7);
+            let bytes: Vec<u8> = (0..1 << 20).map(|_| noise.u8(..)).collect();
+            let (at, head): (u64, &[u8]) =
+                if kind == Holds::Luks { (0, b"LUKS\xba\xbe\x00\x02") } else { (5 << 20, b"") };
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(head)?;
+            file.write_all(&bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// What tells one content of a file from another.
+pub fn sha256(path: &Path) -> Result<String> {
+    let said = door::run("sha256sum", &[&path.display().to_string()], Path::new("/"))?;
+    match said.split_whitespace().next() {
+        Some(sum) => Ok(sum.to_string()),
+        None => bail!("sha256sum says nothing"),
+    }
+}

@@ -1,0 +1,160 @@
+//! The media of a scenario: the boot medium and the disks, as plain files that outlive each boot of the machine.
+//!
+//! Here is all that is done and checked while the machine is off, but for damage.
+
+use crate::look::{self, Volume};
+use crate::steps::{Check, MakeDisk, StateFile};
+use anyhow::{Context, Result, ensure};
+use bakelite_vm::media::{blank, copy_sparse};
+use bakelite_vm::{Disk, media::Source};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The media.
+pub struct Media {
+    folder: PathBuf,
+    image: PathBuf,
+    /// The boot medium.
+    pub boot: PathBuf,
+    cards: u32,
+    /// What disks were when they were made, for those that nobody may write to.
+    sums: BTreeMap<String, String>,
+    /// Files of a medium that were remembered, by the name they were given.
+    kept: BTreeMap<String, Vec<u8>>,
+    /// The highest revision of k3s's database that was seen on a medium: it never goes back.
+    pub revision: u64,
+}
+
+impl Media {
+    /// A boot medium of an image.
+    pub fn new(folder: &Path, image: &Path) -> Result<Self> {
+        let mut media = Self {
+            folder: folder.into(),
+            image: image.into(),
+            boot: PathBuf::new(),
+            cards: 0,
+            sums: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            revision: 0,
+        };
+        media.new_card()?;
+        Ok(media)
+    }
+
+    /// Another medium of the same image takes the place of the boot medium.
+    pub fn new_card(&mut self) -> Result<()> {
+        self.copy_boot(None)
+    }
+
+    /// A copy of the boot medium, or with `None` of the image, takes its place.
+    pub fn copy_boot(&mut self, size: Option<u64>) -> Result<()> {
+        self.cards += 1;
+        let target = self.folder.join(format!("boot-{}.img", self.cards));
+        let from = if size.is_some() { &self.boot } else { &self.image };
+        copy_sparse(from, &target, size.unwrap_or(0))?;
+        self.boot = target;
+        Ok(())
+    }
+
+    /// Where all of them are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file of a disk.
+    pub fn disk(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("disk-{name}.img"))
+    }
+
+    /// A disk as the machine gets it: a blank one keeps what was written to it from boot to boot.
+    pub fn attach(&self, number: usize, disk: &Disk) -> Result<Disk> {
+        let name = disk.name.clone().unwrap_or_else(|| format!("disk{number}"));
+        let path = match &disk.source {
+            Source::File(path) => path.clone(),
+            Source::Blank(size) => {
+                let path = self.disk(&name);
+                if !path.exists() {
+                    blank(&path, size.0)?;
+                }
+                path
+            }
+        };
+        Ok(Disk { name: Some(name), bus: disk.bus, source: Source::File(path) })
+    }
+
+    /// Makes a disk, blank or somebody else's.
+    pub fn make_disk(&mut self, wanted: &MakeDisk) -> Result<()> {
+        let path = self.disk(&wanted.name);
+        blank(&path, wanted.size.0)?;
+        if let Some(kind) = wanted.holds {
+            look::make_foreign(&path, kind)?;
+        }
+        self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
+        Ok(())
+    }
+
+    /// That a disk is as it was made, byte for byte.
+    pub fn same_disk(&self, name: &str) -> Result<()> {
+        let before = self.sums.get(name).with_context(|| format!("no disk {name} was made"))?;
+        ensure!(look::sha256(&self.disk(name))? == *before, "{name} was written to");
+        Ok(())
+    }
+
+    /// A file system: the state partition's, or that of a disk's data partition.
+    fn volume(&self, disk: Option<&str>) -> Result<Volume> {
+        match disk {
+            None => Volume::state(&self.boot),
+            Some(name) => Volume::data(&self.disk(name))?.with_context(|| format!("{name} is no finished data disk")),
+        }
+    }
+
+    /// Looks whether a file is as expected.
+    pub fn file(&mut self, wanted: &StateFile) -> Result<()> {
+        // What was written last may still be in the journal.
+        let volume = self.volume(wanted.disk.as_deref())?.repaired(&self.folder.join("checked.img"))?;
+        let found = volume.file(&wanted.path)?;
+        let Some(bytes) = found else {
+            ensure!(wanted.absent, "{} is not there", wanted.path);
+            return Ok(());
+        };
+        ensure!(!wanted.absent, "{} is there", wanted.path);
+        let text = String::from_utf8_lossy(&bytes);
+        ensure!(text.contains(&wanted.contains), "{} holds {:?}, not {:?}", wanted.path, text.trim(), wanted.contains);
+        if let Some(name) = &wanted.same_as {
+            let kept = self.kept.get(name).with_context(|| format!("nothing was kept as {name}"))?;
+            ensure!(*kept == bytes, "{} isn't what was kept as {name}", wanted.path);
+        }
+        if let Some(name) = &wanted.keep_as {
+            self.kept.insert(name.clone(), bytes);
+        }
+        Ok(())
+    }
+
+    /// Checks a file system and the database in it. After a pulled plug that is done with a copy, repaired as at a boot.
+    pub fn check(&mut self, wanted: &Check) -> Result<()> {
+        let disk = wanted.disk.as_deref();
+        let mut volume = self.volume(disk)?;
+        if !wanted.in_order {
+            volume = volume.repaired(&self.folder.join("checked.img"))?;
+        }
+        volume.is_clean()?;
+        if wanted.database {
+            let revision = volume.revision()?.with_context(|| format!("there is no {}", look::DATABASE))?;
+            ensure!(
+                revision >= self.revision,
+                "the database has revision {revision}, and {} was on a medium before",
+                self.revision
+            );
+            self.revision = revision;
+        }
+        Ok(())
+    }
+
+    /// Makes k3s's database on the card as large as that of a cluster that has something to do.
+    pub fn grow_database(&mut self, size: u64) -> Result<()> {
+        let volume = Volume::state(&self.boot)?;
+        volume.grow_database(size)?;
+        self.revision = volume.revision()?.context("the database is gone")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Replays a recording of all writes to two media up to many moments, as if the plug had been pulled there.
+//!
+//! The log is QEMU's blklogwrites (boot.md, section 6): one order over both media. Each second moment also loses some of
+//! the writes since the last flush, as a disk's own cache may. A flush of one disk counts for both: what is lost then is
+//! never more than real disks may lose. QEMU's NVMe takes writes that must reach the medium at once for any others, so only
+//! virtio disks are recorded, for which the kernel flushes. At each moment the media are repaired as at a boot and looked into: file systems
+//! clean, the database where the records say that the cluster lives, whole, and not older than it was known to be.
+//!
+//! The control run loses writes from before flushes, which no disk does. If nothing is found wrong with that, the checks
+//! are worth nothing, and the replay has failed.
+
+use crate::look::Volume;
+use crate::media::Media;
+use crate::steps::Replay;
+use anyhow::{Context, Result, bail, ensure};
+use bakelite_vm::media::copy_sparse;
+use serde_json::Value;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: u64 = 0x6a_7366_7773_6872;
+const SECTOR: u64 = 512;
+const FLUSH: u64 = 1;
+const DISCARD: u64 = 4;
+/// So many of the last writes may be lost in the control run, across flushes.
+const CONTROL_WINDOW: usize = 200;
+
+/// A write, or a flush without bytes.
+struct Entry {
+    at: u64,
+    length: u64,
+    flags: u64,
+    /// Where its bytes are in the log.
+    bytes: u64,
+}
+
+/// A recording.
+struct Log {
+    file: File,
+    entries: Vec<Entry>,
+}
+
+impl Log {
+    fn read(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let head = words(&mut file, 0)?;
+        ensure!(head[0] == MAGIC && head[1] == 1, "{} is no log of writes", path.display());
+        let (count, sector) = (head[2], head[3] & 0xffff_ffff);
+        ensure!(sector == SECTOR, "the log has sectors of {sector} bytes");
+        let (mut entries, mut place) = (Vec::new(), SECTOR);
+        for _ in 0..count {
+            let [at, sectors, flags, _] = words(&mut file, place)?;
+            let length = if flags & DISCARD == 0 { sectors * SECTOR } else { 0 };
+            entries.push(Entry { at: at * SECTOR, length, flags, bytes: place + SECTOR });
+            place += SECTOR + length;
+        }
+        Ok(Self { file, entries })
+    }
+
+    /// Does a write once more, on the medium that it was for.
+    fn write(&self, entry: &Entry, media: &Copy) -> Result<()> {
+        let mut bytes = vec![0; usize::try_from(entry.length)?];
+        self.file.read_exact_at(&mut bytes, entry.bytes)?;
+        let (file, at) = if entry.at < media.boot_length {
+            (&media.boot, entry.at)
+        } else {
+            (&media.disk, entry.at - media.boot_length)
+        };
+        // Zeros where there were zeros stay holes: a copy of the media then stays cheap.
+        const PIECE: usize = 4096;
+        for (number, piece) in bytes.chunks(PIECE).enumerate() {
+            let at = at + (number * PIECE) as u64;
+            let mut there = vec![0; piece.len()];
+            file.read_exact_at(&mut there, at)?;
+            if there != piece {
+                file.write_all_at(piece, at)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn words(file: &mut File, at: u64) -> Result<[u64; 4]> {
+    let mut bytes = [0; 32];
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(&mut bytes).context("the log of writes is too short")?;
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_le_bytes(bytes.try_into()?);
+    }
+    Ok(words)
+}
+
+/// Both media at a moment.
+struct Copy {
+    paths: [PathBuf; 2],
+    boot: File,
+    disk: File,
+    boot_length: u64,
+}
+
+impl Copy {
+    fn of(from: &[PathBuf; 2], folder: &Path, name: &str) -> Result<Self> {
+        let paths = ["boot", "disk"].map(|medium| folder.join(format!("{name}-{medium}.img")));
+        for (from, to) in from.iter().zip(&paths) {
+            copy_sparse(from, to, 0)?;
+        }
+        let open = |path: &PathBuf| File::options().read(true).write(true).open(path);
+        let (boot, disk) = (open(&paths[0])?, open(&paths[1])?);
+        let boot_length = boot.metadata()?.len();
+        Ok(Self { paths, boot, disk, boot_length })
+    }
+}
+
+/// What is known to hold at each moment.
+struct Known {
+    revision: u64,
+    token: Option<Vec<u8>>,
+}
+
+/// How a replay went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Entries of the log.
+    pub entries: usize,
+    /// Moments that were checked.
+    pub moments: usize,
+    /// Moments of the control run, and how many of them were found bad.
+    pub control: (usize, usize),
+    /// Media at some moments, to be booted.
+    pub samples: Vec<[PathBuf; 2]>,
+}
+
+/// Replays a recording that began with these media; `disk` is the first disk's name.
+pub fn replay(media: &Media, disk: &str, log: &Path, wanted: &Replay, seed: u64) -> Result<Outcome> {
+    let log = Log::read(log)?;
+    let from = [media.boot.clone(), media.disk(disk)];
+    let known = Known { revision: media.revision, token: token(&media.boot)? };
+    let folder = tempfile::Builder::new().prefix("replay-").tempdir_in(media.folder())?;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let writes: Vec<usize> = (0..log.entries.len()).filter(|number| log.entries[*number].length > 0).collect();
+    ensure!(writes.len() >= wanted.points, "only {} writes were recorded", writes.len());
+    let point = |number: usize, of: usize| writes[(number + 1) * (writes.len() - 1) / of];
+
+    let mut base = Base { copy: Copy::of(&from, folder.path(), "base")?, done: 0 };
+    let mut samples = Vec::new();
+    for number in 0..wanted.points {
+        let end = point(number, wanted.points) + 1;
+        let flushed = log.entries[..end].iter().rposition(|entry| entry.flags & FLUSH != 0).map_or(0, |at| at + 1);
+        base.advance(&log, flushed.max(base.done))?;
+        let lossy = number % 2 == 1;
+        let mut keeps = |_: &Entry| !lossy || random.bool();
+        let scratch = base.with(&log, end, folder.path(), &mut keeps)?;
+        let kept = (number * wanted.boots) / wanted.points != ((number + 1) * wanted.boots) / wanted.points;
+        if kept {
+            let paths = ["boot", "disk"].map(|medium| media.folder().join(format!("sample-{number}-{medium}.img")));
+            for (from, to) in scratch.paths.iter().zip(&paths) {
+                copy_sparse(from, to, 0)?;
+            }
+            samples.push(paths);
+        }
+        inspect(&scratch, &known).with_context(|| format!("after write {end} of {}", log.entries.len()))?;
+    }
+
+    let mut base = Base { copy: Copy::of(&from, folder.path(), "base")?, done: 0 };
+    let mut bad = 0;
+    for number in 0..wanted.control {
+        let end = point(number, wanted.control) + 1;
+        base.advance(&log, end.saturating_sub(CONTROL_WINDOW).max(base.done))?;
+        let scratch = base.with(&log, end, folder.path(), &mut |_| random.f64() >= 0.3)?;
+        bad += usize::from(inspect(&scratch, &known).is_err());
+    }
+    ensure!(wanted.control == 0 || bad > 0, "{} broken media, and nothing was found wrong", wanted.control);
+    Ok(Outcome { entries: log.entries.len(), moments: wanted.points, control: (wanted.control, bad), samples })
+}
+
+/// The media with all writes up to one.
+struct Base {
+    copy: Copy,
+    done: usize,
+}
+
+impl Base {
+    fn advance(&mut self, log: &Log, to: usize) -> Result<()> {
+        for entry in &log.entries[self.done..to] {
+            log.write(entry, &self.copy)?;
+        }
+        self.done = to;
+        Ok(())
+    }
+
+    /// A copy with those of the writes up to `end` that are kept.
+    fn with(&self, log: &Log, end: usize, folder: &Path, keeps: &mut dyn FnMut(&Entry) -> bool) -> Result<Copy> {
+        let scratch = Copy::of(&self.copy.paths, folder, "scratch")?;
+        for entry in log.entries[self.done..end].iter().filter(|entry| keeps(entry)) {
+            log.write(entry, &scratch)?;
+        }
+        Ok(scratch)
+    }
+}
+
+fn token(boot: &Path) -> Result<Option<Vec<u8>>> {
+    let copy = boot.with_extension("state");
+    let state = Volume::born_state(boot)?.map(|volume| volume.repaired(&copy)).transpose()?;
+    state.map_or(Ok(None), |volume| volume.file("/bakelite/token"))
+}
+
+/// What must hold whenever the plug is pulled.
+fn inspect(media: &Copy, known: &Known) -> Result<()> {
+    let whole = |volume: Option<Volume>, medium: &Path| -> Result<Option<Volume>> {
+        let Some(volume) = volume else { return Ok(None) };
+        let volume = volume.repaired(&medium.with_extension("volume"))?;
+        volume.is_clean()?;
+        Ok(Some(volume))
+    };
+    let [boot, disk] = &media.paths;
+    let state = Volume::born_state(boot).and_then(|volume| whole(volume, boot)).context("the card")?;
+    let data = Volume::data(disk).and_then(|volume| whole(volume, disk)).context("the disk")?;
+    let Some(state) = state else {
+        ensure!(known.token.is_none(), "the state partition isn't born any more");
+        return Ok(());
+    };
+    let record = |volume: &Volume, name: &str| -> Result<Value> {
+        let bytes = volume.file(&format!("/bakelite/{name}.json"))?;
+        bytes.map_or(Ok(Value::Null), |bytes| serde_json::from_slice(&bytes).with_context(|| format!("{name}.json")))
+    };
+    if let Some(token) = &known.token {
+        ensure!(state.file("/bakelite/token")?.as_ref() == Some(token), "the token isn't the same");
+    }
+    let (card, there) = (record(&state, "home")?, data.as_ref().map_or(Ok(Value::Null), |data| record(data, "home"))?);
+    let epoch = |home: &Value| home["epoch"].as_u64();
+    let said_there = card["place"].get("disk").is_some();
+    let home = match &data {
+        Some(data) if said_there || epoch(&there) > epoch(&card) => data,
+        _ if said_there => bail!("the cluster lives on a disk that isn't one"),
+        _ => &state,
+    };
+    let born = [Some(&state), data.as_ref()].into_iter().flatten().map(|volume| record(volume, "cluster"));
+    let born: Vec<Value> = born.collect::<Result<_>>()?;
+    let least = born.iter().filter_map(|born| born["revision"].as_u64()).max().unwrap_or(0).max(known.revision);
+    let revision = home.revision()?.unwrap_or(0);
+    ensure!(revision >= least, "the database has revision {revision}, and {least} was durable");
+    Ok(())
+}
