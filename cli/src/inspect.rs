@@ -92,7 +92,12 @@ fn list(entries: &[Entry], screen: &Screen) {
         return screen.value(&serde_json::json!({ "event": "entries", "entries": entries }));
     }
     for entry in entries {
-        let kind = entry.kind.chars().next().unwrap_or('?');
+        let kind = match entry.kind {
+            "folder" => 'd',
+            "file" => '-',
+            "link" => 'l',
+            _ => '?',
+        };
         let mode = entry.mode.as_deref().unwrap_or("-");
         let target = entry.target.as_ref().map_or_else(String::new, |target| format!(" -> {target}"));
         let sum = entry.sha256.as_ref().map_or_else(String::new, |sum| format!(" sha256 {sum}"));

@@ -220,37 +220,35 @@ pub fn look(path: &Path, at: &str) -> Result<Seen<Vec<Entry>>, BuildError> {
 }
 
 fn entries_at(image: &Opened, place: Place, wanted: &str) -> Seen<Vec<Entry>> {
-    let all = everything(image, place)?;
-    let (path, below) =
-        if wanted.is_empty() { (String::new(), "/".into()) } else { (format!("/{wanted}"), format!("/{wanted}/")) };
+    let path = if wanted.is_empty() { String::new() } else { format!("/{wanted}") };
+    let below = format!("{path}/");
+    let mut itself = None;
     let mut found: BTreeMap<String, Entry> = BTreeMap::new();
-    for entry in all {
+    for entry in everything(image, place)? {
         if entry.path == path {
-            found.insert(entry.path.clone(), entry);
+            itself = Some(entry);
         } else if let Some(rest) = entry.path.strip_prefix(&below).filter(|rest| !rest.is_empty()) {
             let name = rest.split('/').next().unwrap_or(rest);
             let shown = format!("{below}{name}");
-            let is_itself = name.len() == rest.len();
-            let size = entry.size;
-            let there = found.entry(shown.clone()).or_insert_with(|| folder(shown));
-            if is_itself {
-                *there = Entry { size: there.size + size, ..entry };
-            } else {
-                there.size += size;
+            let is_child = name.len() == rest.len();
+            let child = found.entry(shown.clone()).or_insert_with(|| folder(shown));
+            let size = child.size + entry.size;
+            if is_child {
+                *child = entry;
             }
+            child.size = size;
         }
     }
-    let mut found: Vec<Entry> = found.into_values().collect();
-    match &mut found[..] {
-        [] => Err(format!("/{wanted} is not there")),
-        [one] if one.path == path && one.kind == "file" => {
-            let mut hashing = Hashing::new(open(image, place, wanted)?);
-            std::io::copy(&mut hashing, &mut std::io::sink()).map_err(|error| error.to_string())?;
-            one.sha256 = Some(hashing.finish().0.to_string());
-            Ok(found)
-        }
-        _ => Ok(found),
+    if !found.is_empty() {
+        return Ok(found.into_values().collect());
     }
+    let mut entry = itself.ok_or_else(|| format!("/{wanted} is not there"))?;
+    if entry.kind == "file" {
+        let mut hashing = Hashing::new(open(image, place, wanted)?);
+        std::io::copy(&mut hashing, &mut std::io::sink()).map_err(|error| error.to_string())?;
+        entry.sha256 = Some(hashing.finish().0.to_string());
+    }
+    Ok(vec![entry])
 }
 
 /// Writes the content of a file of an image.

@@ -79,8 +79,11 @@ fn damaged_images_are_told_and_break_nothing() {
         u64::from_le_bytes(bytes) * 512
     };
     let (boot, slot) = (start(2), start(3));
-    // The boot sector's numbers, the first folder, the squashfs's superblock, its tables' places, its content.
-    let places = [boot + 11, boot + 44, boot + (2 << 20), slot, slot + 12, slot + 40, slot + 72, slot + (1 << 20)];
+    let mut reserved = [0; 2];
+    file.read_exact_at(&mut reserved, boot + 14).unwrap();
+    let tables = boot + u64::from(u16::from_le_bytes(reserved)) * 512;
+    // The boot sector's numbers, the tables, the squashfs's superblock, its tables' places, its content.
+    let places = [boot + 11, boot + 44, tables, slot, slot + 12, slot + 40, slot + 72, slot + (1 << 20)];
     for place in places {
         for byte in [0x00, 0xff] {
             let mut before = [0; 4];

@@ -212,7 +212,8 @@ pub fn firmware(image: &Opened) -> Found {
         let InnerNode::File(file) = &node.inner else { continue };
         if path.starts_with("/usr/lib/modules/") && modules::name_of(&path).is_some() {
             let problem = |why: String| format!("{path}: {why}");
-            let mut bytes = Vec::new();
+            let most = usize::try_from(modules::MODULE_LIMIT).unwrap_or(usize::MAX);
+            let mut bytes = Vec::with_capacity(file.file_len().min(most));
             let opened = system.file(file).reader_checked().map_err(|error| problem(error.to_string()))?;
             opened.take(modules::MODULE_LIMIT).read_to_end(&mut bytes).map_err(|error| problem(error.to_string()))?;
             let module = modules::plain(&path, bytes).map_err(|error| problem(error.to_string()))?;

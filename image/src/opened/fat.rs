@@ -195,10 +195,12 @@ impl Volume {
             return if depth < 16 { self.folder(read_at, path, first, used, depth + 1) } else { Ok(()) };
         }
         let size = u64::from(word(entry, 28));
-        let clusters = if size == 0 { Vec::new() } else { self.chain(path, first, used) };
-        if clusters.len() as u64 != size.div_ceil(self.cluster) {
+        let mut clusters = if size == 0 { Vec::new() } else { self.chain(path, first, used) };
+        let wanted = size.div_ceil(self.cluster);
+        if clusters.len() as u64 != wanted {
             self.problems.push(format!("/{path} has not as many clusters as its size wants"));
         }
+        clusters.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
         self.files.insert(path.into(), FatFile { size: size.min(clusters.len() as u64 * self.cluster), clusters });
         Ok(())
     }

@@ -61,10 +61,8 @@ mod tests {
     fn complaint(code: Code, started: f64) -> Facts {
         let fault = Some(Fault::new(code, "words"));
         let start = LastStart { started, ended: Some(started + 5.0), fault, ..LastStart::default() };
-        let mut facts = Facts {
-            database: Some(Database { revision: 9, row: "/bootstrap/a".into(), ..Database::default() }),
-            ..Facts::default()
-        };
+        let database = Database { revision: 9, row: "/bootstrap/a".into(), ..Database::default() };
+        let mut facts = Facts { database: Some(database), ..Facts::default() };
         facts.files.insert(paths::LAST_START.into(), serde_json::to_string(&start).unwrap());
         facts
     }

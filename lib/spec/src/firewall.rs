@@ -16,10 +16,10 @@ pub fn rules(lines: &[String]) -> String {
     // Answers of DHCP servers come to a machine without an address, so no connection is known for them.
     let always = [
         "ct state established,related accept",
-        "ct state invalid drop",
         "meta l4proto { icmp, ipv6-icmp } accept",
         "udp sport 67 udp dport 68 accept",
         "ip6 saddr fe80::/10 udp dport 546 accept",
+        "ct state invalid drop",
     ];
     let lines: String = inner
         .chain(always.into_iter().map(String::from))

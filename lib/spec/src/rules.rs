@@ -3,6 +3,8 @@
 use crate::appliance::{Appliance, Input, K3sRole, Payload};
 use crate::board::Board;
 use crate::finding::Finding;
+use crate::form::form_of;
+use crate::keys::Form;
 use std::net::IpAddr;
 
 pub mod k3s;
@@ -86,6 +88,16 @@ pub const RULES: &[Rule] = &[
                 lonely_gateway
                     .then(|| Finding::error(key, "has a gateway without an address", "`address: 192.168.1.10/24`"))
             })
+        },
+    },
+    Rule {
+        name: "hosts-named",
+        meaning: "A line of /etc/hosts holds one name and its address.",
+        key: "network.hosts",
+        check: |appliance, _| {
+            let wrong = appliance.network.hosts.keys().find(|name| form_of(Form::Host, name).is_err())?;
+            let problem = format!("`{wrong}` is not a host name");
+            Some(Finding::error("network.hosts", problem, "a name such as `registry.shop.lan`"))
         },
     },
     Rule {

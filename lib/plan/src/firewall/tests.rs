@@ -31,10 +31,10 @@ table inet bakelite {
 		iifname "cali*" accept
 		iifname "tunl*" accept
 		ct state established,related accept
-		ct state invalid drop
 		meta l4proto { icmp, ipv6-icmp } accept
 		udp sport 67 udp dport 68 accept
 		ip6 saddr fe80::/10 udp dport 546 accept
+		ct state invalid drop
 		meta nfproto ipv4 tcp dport 22 accept
 		meta nfproto ipv6 tcp dport 22 accept
 		ip saddr { 10.0.0.0/8, 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16 } tcp dport 6443 accept
