@@ -131,3 +131,21 @@ pub fn content(root: &Path, at: &str) -> Content {
 fn record<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_early_has_seen_settle_knows_and_without_early_it_knows_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Looked::by_early(root.path()).proofs.is_empty());
+        durable::make_folder(root.path().join("run/bakelite")).unwrap();
+        let mut looked = Looked::default();
+        looked.proofs.insert("S1".into(), Proof::Holds("LUKS".into()));
+        looked.contents.insert("guid".into(), Content { unused: true, ..Content::default() });
+        looked.leave(root.path()).unwrap();
+        let known = Looked::by_early(root.path());
+        assert_eq!((known.proofs, known.contents), (looked.proofs, looked.contents));
+    }
+}

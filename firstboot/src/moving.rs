@@ -97,7 +97,9 @@ pub fn copy(amount: Amount) -> Result<Changed, FirstbootError> {
         copier.copy(&on_card(folder), &on_disk(folder))?;
     }
     copier.finish()?;
-    if on_card(&database()).exists() {
+    if let Ok(found) = on_card(&database()).metadata() {
+        // In one piece, as SQLite copies it (k3s.md 3.10): it can say how much that is, not how far it has come.
+        let _ = notify::send(&format!("STATUS=copying the database, {}", Size(found.len()).human()));
         let state = bakelite_datastore::copy(&on_card(&database()), &on_disk(&database()))?;
         log::info!("copied the database, revision {}", state.revision);
     }
