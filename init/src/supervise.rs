@@ -141,6 +141,8 @@ pub struct Live {
     port_at: Moment,
     port_closed: Option<(Moment, u32)>,
     deaf_since: Option<Moment>,
+    /// What it repeated when it was ended for that; its last words are then none of its own choice.
+    deaf: Option<Fault>,
 }
 
 /// All units, and what is waited for.
@@ -190,6 +192,7 @@ impl State {
                 port_at: 0,
                 port_closed: None,
                 deaf_since: None,
+                deaf: None,
                 unit,
             })
             .collect();
@@ -337,6 +340,7 @@ impl State {
         if now - since >= DEAF_FOR {
             live.deaf_since = None;
             live.detail = format!("says nothing else but {}", fault.text);
+            live.deaf = Some(fault);
             self.stop(now, number, false, effects);
         }
     }

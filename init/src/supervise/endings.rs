@@ -25,6 +25,7 @@ impl State {
         let was_steady = live.state == UnitState::Running && now - live.since >= STEADY;
         let ran = live.pid.take().is_some();
         let (asked, hung) = (std::mem::take(&mut live.asked), std::mem::take(&mut live.hangs));
+        let words = words.or(live.deaf.take());
         live.kill_at = None;
         live.since = now;
         if ran {
