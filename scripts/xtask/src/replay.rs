@@ -2,9 +2,12 @@
 //!
 //! The log is QEMU's blklogwrites (boot.md, section 6): one order over both media. Each second moment also loses some of
 //! the writes since the last flush, as a disk's own cache may. A flush of one disk counts for both: what is lost then is
-//! never more than real disks may lose. QEMU's NVMe takes writes that must reach the medium at once for any others, so only
-//! virtio disks are recorded, for which the kernel flushes. At each moment the media are repaired as at a boot and looked into: file systems
-//! clean, the database where the records say that the cluster lives, whole, and not older than it was known to be.
+//! never more than real disks may lose. Only virtio disks are recorded, for which the kernel flushes: on NVMe it asks for
+//! single writes to reach the medium at once (FUA), and a recording there had a journal that was marked empty before its
+//! blocks were down. Whether that is QEMU's NVMe or the kernel isn't known.
+//!
+//! At each moment the media are repaired as at a boot and looked into: file systems clean, the database where the records
+//! say that the cluster lives, whole, and not older than it was known to be.
 //!
 //! The control run loses writes from before flushes, which no disk does. If nothing is found wrong with that, the checks
 //! are worth nothing, and the replay has failed.
