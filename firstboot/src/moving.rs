@@ -8,7 +8,8 @@ use crate::storage;
 use crate::world::Changed;
 use bakelite_plan::cluster::DATABASE;
 use bakelite_plan::facts::Amount;
-use bakelite_plan::home::{AT_ONCE, COPIED, INTENT, PLACES};
+use bakelite_plan::home::{AT_ONCE, COPIED, INTENT};
+use bakelite_spec::places;
 use bakelite_spec::quantity::Size;
 use bakelite_spec::status::paths;
 use bakelite_sys::tree::{self, Copier, Verifier};
@@ -47,9 +48,9 @@ fn left_out(path: &Path) -> bool {
     files || path == on_card(STORE) || path == on_card(CACHE)
 }
 
-/// The folders that move. Logs of pods are not on the card.
+/// The folders that move.
 fn folders() -> impl Iterator<Item = &'static str> {
-    PLACES.iter().map(|(folder, ..)| *folder).filter(|folder| on_card(folder).is_dir())
+    places::OF_EITHER.iter().map(|place| place.folder).filter(|folder| on_card(folder).is_dir())
 }
 
 /// What the card holds in the places of k3s's data. Links to the image's own archives are made again on the disk.

@@ -5,8 +5,8 @@ use crate::world::Changed;
 use bakelite_datastore::check::{self, Depth, Flaw};
 use bakelite_plan::facts::Store;
 use bakelite_spec::manifest::PayloadFile;
+use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, names_in, read_text, words};
-use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -15,16 +15,12 @@ use std::path::Path;
 const SUMS: &str = "bin/.sha256sums";
 /// The index of containerd's store, a bbolt database.
 const INDEX: &str = "io.containerd.metadata.v1.bolt/meta.db";
-const CHUNK: usize = 1 << 20;
+/// bbolt's pages are as long as the kernel's (4 KiB on all our boards); the first two hold the same, written in turn.
+const PAGE: usize = 4096;
+const PAGES: usize = 2;
 
 fn sha256(path: &Path) -> std::io::Result<String> {
-    let (mut file, mut hash, mut buffer) = (File::open(path)?, Sha256::new(), vec![0; CHUNK]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            read => hash.update(&buffer[..read]),
-        }
-    }
+    Ok(pour(File::open(path)?, std::io::sink())?.1)
 }
 
 /// The first of the files that isn't what the manifest says; empty if there is none. One that can't be read isn't.
@@ -94,10 +90,6 @@ pub fn store(folder: &Path) -> Store {
     }
 }
 
-/// bbolt's pages are as long as the kernel's (4 KiB on all our boards); the first two hold the same, written in turn.
-const PAGE: usize = 4096;
-const PAGES: usize = 2;
-
 /// Whether a page is a valid meta page (bbolt, internal/common: 16 bytes of header, then the meta, which ends with its
 /// FNV-1a checksum).
 fn is_meta(page: &[u8]) -> bool {
@@ -156,9 +148,9 @@ mod tests {
             let sha256 = sha256(&root.path().join(&path[1..])).unwrap();
             PayloadFile { path: path.into(), size: bytes.len() as u64, sha256, images: false }
         };
-        let files = [file("/k3s", b"program"), file("/images.tar", &[7; CHUNK + 1])];
+        let files = [file("/k3s", b"program"), file("/images.tar", &[7; 70_000])];
         assert_eq!(first_damaged(root.path(), &files), "");
-        write(&root.path().join("images.tar"), &[7; CHUNK]);
+        write(&root.path().join("images.tar"), &[7; 69_999]);
         assert_eq!(first_damaged(root.path(), &files), "/images.tar");
         durable::remove_file(root.path().join("k3s")).unwrap();
         assert_eq!(first_damaged(root.path(), &files), "/k3s");

@@ -7,6 +7,7 @@ use bakelite_plan::{
     address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
 };
 use bakelite_spec::firewall::RULES;
+use bakelite_spec::places;
 use bakelite_spec::records::Place;
 use bakelite_spec::secret;
 use bakelite_spec::status::paths;
@@ -127,7 +128,7 @@ fn shown() -> BTreeMap<String, String> {
         let (medium, _) = media.iter().find(|(_, device)| *device == Some(&mounted.device))?;
         Some(format!("{medium}{}", mounted.folder))
     };
-    home::PLACES.iter().filter_map(|(_, place, _)| Some((place.to_string(), shown(place)?))).collect()
+    places::on_disk().filter_map(|place| Some((place.at.to_string(), shown(place.at)?))).collect()
 }
 
 /// What takes a look at the media themselves, and only as far as it is needed: the old copy on a card is left alone.
@@ -138,7 +139,7 @@ fn look_at_home(facts: &mut Facts, looked: &Looked) {
         facts.free_on_disk = mount::free(Path::new(paths::DATA_MOUNT));
     }
     let shown_from_disk =
-        facts.shown.get(home::PLACES[0].1).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));
+        facts.shown.get(places::RANCHER.at).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));
     if on_disk && !shown_from_disk {
         return;
     }

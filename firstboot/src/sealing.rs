@@ -6,6 +6,7 @@
 use bakelite_plan::disk::Seal;
 use bakelite_plan::identity::{Identity, RECORD};
 use bakelite_plan::seal::SEALED;
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_sys::{SysError, durable, names_in};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -25,10 +26,6 @@ pub struct SealedFile {
     content: String,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
@@ -37,7 +34,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hexadecimal(Sha256::digest(bytes))
 }
 
 /// The files of the identity below a root, in the order in which they are taken out again.
@@ -51,7 +48,7 @@ pub fn collect(root: &Path) -> Vec<SealedFile> {
         .filter_map(|path| {
             let place = at(&path);
             let mode = place.metadata().ok()?.permissions().mode() & 0o7777;
-            Some(SealedFile { mode, content: hex(&std::fs::read(place).ok()?), path })
+            Some(SealedFile { mode, content: hexadecimal(&std::fs::read(place).ok()?), path })
         })
         .collect()
 }

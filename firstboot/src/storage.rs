@@ -18,7 +18,6 @@ use bakelite_spec::status::paths;
 use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::{SysError, block, durable, ext4, machine, names_in, raw, socket, words};
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where a partition is mounted to be looked into.
@@ -153,8 +152,7 @@ pub(crate) fn empty_journal() -> Result<(), SysError> {
 fn own_folder() -> Result<(), SysError> {
     let path = Path::new(paths::DATA_MOUNT).join("bakelite");
     durable::make_folder(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))
-        .map_err(|source| SysError::Change { path: path.clone(), source })?;
+    durable::set_mode(&path, 0o700)?;
     durable::sync_folder(Path::new(paths::DATA_MOUNT))
 }
 
@@ -245,8 +243,7 @@ pub(crate) fn show(folder: &str, place: &str, mode: u32) -> Result<Changed, Firs
     let (folder, place) = (Path::new(folder), Path::new(place));
     if !folder.is_dir() {
         durable::make_folder(folder)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
-            .map_err(|source| SysError::Change { path: folder.into(), source })?;
+        durable::set_mode(folder, mode)?;
         durable::sync_folder(folder.parent().unwrap_or(folder))?;
     }
     // What is shown there from the card steps aside; where somebody holds it, it is covered instead.

@@ -8,6 +8,7 @@ use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::firewall::REFUSED;
 use bakelite_spec::firewall::RULES;
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::status::{Report, paths};
 use bakelite_sys::link::STAND_IN;
 use bakelite_sys::{SysError, durable, machine, notify, read_text, tool, words};
@@ -127,7 +128,7 @@ impl World for Machine {
                 let path = self.at(path);
                 self.parent(&path)?;
                 let bytes = [machine::random()?, machine::random()?].concat();
-                let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                let text = hexadecimal(bytes);
                 durable::write_durable(&path, text.as_bytes(), 0o600)?;
             }
             Action::MakeHostKey { path } => make_host_key(&self.at(path))?,

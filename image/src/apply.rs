@@ -20,7 +20,7 @@ use crate::unpack::xz::Span;
 use crate::write::{bmap, cpio, fat, squashfs};
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
-
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{self, Layout, RECORD, Role, SECTOR, UNSTAMPED_DISK};
 use bakelite_spec::manifest::{FORMAT, Manifest, System};
 use bakelite_spec::quantity::Size;
@@ -77,7 +77,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     let sha256 = hash(image, start, length).map_err(writing())?;
     listen.event(&BuildEvent::PhaseFinished { phase: "squashfs", items, bytes: length });
 
-    let system = System { length, sha256: hexadecimal(&sha256), kernel: prepared.release.clone() };
+    let system = System { length, sha256: hexadecimal(sha256), kernel: prepared.release.clone() };
     let manifest = manifest(&request.inputs, system, &prepared)?;
     let needed = length + RECORD;
     let slot = layout::slot_size(config.appliance.image.slot_size, needed);
@@ -192,7 +192,7 @@ fn manifest(inputs: &Inputs<'_>, system: System, prepared: &Prepared) -> Result<
         let sum = blob.sum().map_err(io_error("reading", "a program of the image"))?;
         hasher.update(sum.bytes());
     }
-    manifest.image = hexadecimal(&hasher.finalize())[..16].to_string();
+    manifest.image = hexadecimal(hasher.finalize())[..16].to_string();
     Ok(manifest)
 }
 
@@ -260,8 +260,4 @@ fn hash(image: &File, start: u64, length: u64) -> io::Result<[u8; 32]> {
     let mut buffer = vec![0; 1 << 20];
     while hashing.read(&mut buffer)? > 0 {}
     Ok(*hashing.finish().0.bytes())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,6 @@
 //! What a machine needs before its programs: a clock that never goes back, a machine-id, kernel settings, swap.
 
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, machine, read_text, tool, words};
 use std::path::Path;
@@ -94,7 +95,7 @@ pub fn machine_id() -> Result<(), SysError> {
     let id = match read_text(MACHINE_ID).ok().filter(valid) {
         Some(id) => id,
         None => {
-            let id: String = machine::random()?.iter().map(|byte| format!("{byte:02x}")).collect();
+            let id = hexadecimal(machine::random()?);
             durable::write_durable(MACHINE_ID, format!("{id}\n").as_bytes(), 0o444)?;
             id
         }

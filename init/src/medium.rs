@@ -13,6 +13,7 @@ use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{Role, SECTOR, UNSTAMPED_DISK};
 use bakelite_spec::manifest::System;
 use bakelite_sys::{SysError, block, efivar, machine};
@@ -166,7 +167,7 @@ fn check(candidate: &Candidate, role: Role, slot: &str, system: &System) -> Resu
     let (mut file, _) = block::open(&disk.device(), false)?;
     let footer =
         Footer::read(&mut file, entry.start(), entry.length()).map_err(|error| broken(bakelite_sys::words(&error)))?;
-    let hash: String = footer.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hexadecimal(footer.sha256);
     if footer.length != system.length || hash != system.sha256 {
         return Err(broken(format!(
             "its footer speaks of another system ({} bytes, {}…) than this kernel's ({} bytes, {}…)",

@@ -2,25 +2,12 @@
 //!
 //! Only bind mounts, never symbolic links, under the paths that Debian's and k3s's programs expect (DESIGN, section 3).
 
+use bakelite_spec::places::on_state;
 use bakelite_spec::status::paths;
 use bakelite_sys::mount::{self, MountFlags, bind, mount};
 use bakelite_sys::{SysError, durable, read_text};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::Path;
-
-/// Folders of the state partition and where they are shown. While there is no data disk, k3s's are among them.
-const SHOWN: &[(&str, &str, u32)] = &[
-    ("bakelite", "/var/lib/bakelite", 0o700),
-    ("dhcpcd", "/var/lib/dhcpcd", 0o755),
-    ("chrony", "/var/lib/chrony", 0o750),
-    ("dropbear", "/var/lib/dropbear", 0o700),
-    ("rancher-etc", "/etc/rancher", 0o755),
-    ("rancher", "/var/lib/rancher", 0o755),
-    ("kubelet", "/var/lib/kubelet", 0o750),
-    ("opt", "/opt", 0o755),
-    ("srv", "/srv", 0o755),
-    ("data", "/data", 0o755),
-];
 
 /// Folders in memory that programs expect.
 const MADE: &[(&str, u32)] = &[
@@ -38,8 +25,7 @@ const MADE: &[(&str, u32)] = &[
 
 fn make(path: &str, mode: u32) -> Result<(), SysError> {
     durable::make_folder(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(|source| SysError::Change { path: path.into(), source })
+    durable::set_mode(Path::new(path), mode)
 }
 
 /// Arranges all places. Without a state partition what should last lives in memory and is gone after a restart.
@@ -57,15 +43,15 @@ pub fn arrange(has_state: bool) -> Result<(), SysError> {
         .map_err(|source| SysError::Change { path: "/var/run".into(), source })?;
     make("/var/log/pods", 0o755)?;
     mount("tmpfs", "/var/log/pods", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=755,size=5%")?;
-    for (folder, target, mode) in SHOWN {
-        let source = format!("{}/{folder}", paths::STATE_MOUNT);
+    for place in on_state() {
+        let source = format!("{}/{}", paths::STATE_MOUNT, place.folder);
         if !Path::new(&source).is_dir() {
-            make(&source, *mode)?;
+            make(&source, place.mode)?;
         }
-        if target.starts_with("/var") {
-            durable::make_folder(target)?;
+        if place.at.starts_with("/var") {
+            durable::make_folder(place.at)?;
         }
-        bind(Path::new(&source), Path::new(target))?;
+        bind(Path::new(&source), Path::new(place.at))?;
     }
     for folder in ["/var/lib/chrony", "/run/chrony"] {
         if let Some((user, group)) = account("_chrony") {

@@ -3,6 +3,7 @@
 use crate::bakery::{Bakery, Bench, PLAIN, bakery, command, end, good, put, refused};
 use crate::outputs::copy;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -37,6 +38,27 @@ fn an_image_tells_what_is_in_it() {
     assert!(content("boot:loader/entries/bakelite-a+3.conf").contains("bakelite.slot=a"));
     assert!(content("initramfs:bakelite/appliance.json").contains("qemu-x86_64"));
     refused(command(&bakery.program).arg("inspect").arg(&bakery.path).arg("/nowhere"), 1, &["/nowhere is not there"]);
+}
+
+/// A link to a busybox that lacks the applet is found by the operator who needs it.
+#[test]
+fn each_link_to_busybox_names_an_applet_that_it_has() {
+    let Some(bakery) = bakery() else { return };
+    let mut read = command(&bakery.program);
+    let busybox =
+        read.args(["inspect", "--content"]).arg(&bakery.path).arg("/usr/bin/busybox").output().unwrap().stdout;
+    let known: BTreeSet<&[u8]> = busybox.split(|byte| *byte == 0).collect();
+    let entries = inspect(bakery, &bakery.path, &["/usr/bin"])["entries"].take();
+    let links: Vec<&str> = entries
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["target"] == "busybox")
+        .map(|entry| entry["path"].as_str().unwrap().trim_start_matches("/usr/bin/"))
+        .collect();
+    assert!(links.len() > 50, "only {} links", links.len());
+    let dead: Vec<_> = links.into_iter().filter(|name| !known.contains(name.as_bytes())).collect();
+    assert!(dead.is_empty(), "busybox has no {dead:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::user::holds_private_key;
 use backhand::InnerNode;
 use bakelite_spec::appliance::Payload;
 use bakelite_spec::board::Arch;
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::Role;
 use bakelite_spec::secret::SecretRef;
 use bakelite_spec::status::paths;
@@ -37,7 +38,7 @@ pub fn slot_hash(image: &Opened) -> Found {
     if sum != footer.sha256 {
         found.push("slot A's bytes aren't those that its footer speaks of".into());
     }
-    let said: String = footer.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let said = hexadecimal(footer.sha256);
     let system = &image.manifest.as_ref().map_err(Clone::clone)?.system;
     if system.sha256 != said || system.length != footer.length {
         found.push("the manifest speaks of another system than slot A's footer".into());

@@ -6,6 +6,7 @@ use crate::tree::{Blob, Entry, Node, Tree};
 use crate::write::{cpio, fat as fat_writer, squashfs};
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry as Partition, Table};
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{self, Layout, RECORD, Role, SECTOR, UNSTAMPED_DISK};
 use bakelite_spec::quantity::Size;
 use sha2::{Digest, Sha256};
@@ -37,7 +38,7 @@ fn program(machine: u8) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(Sha256::digest(bytes))
 }
 
 fn parts() -> Parts {

@@ -1,3 +1,5 @@
+//! Container archives of both kinds, whole and broken in one way each.
+
 use super::super::testing::{Files, docker, gzip, oci, tar};
 use super::*;
 use proptest::prelude::*;

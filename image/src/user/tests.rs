@@ -1,3 +1,5 @@
+//! Appliances with files of their own: what is found, and what comes into the root.
+
 use super::testing::{chart, docker, oci, tar};
 use super::*;
 use crate::host::file;

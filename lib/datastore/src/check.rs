@@ -163,18 +163,22 @@ fn header(path: &Path) -> std::io::Result<Result<(), Flaw>> {
     Ok(if found < expected && !has_log { Err(Flaw::CutOff { expected, found }) } else { Ok(()) })
 }
 
+/// SQLite's own check.
+pub(crate) fn pages(connection: &Connection, depth: Depth) -> rusqlite::Result<Result<(), Flaw>> {
+    let pragma = match depth {
+        Depth::Quick => "quick_check",
+        Depth::Full => "integrity_check",
+    };
+    let mut statement = connection.prepare(&format!("PRAGMA {pragma}({ANSWERS})"))?;
+    let answers: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(if answers == ["ok"] { Ok(()) } else { Err(Flaw::Damaged(answers)) })
+}
+
 fn contents(connection: &Connection, depth: Depth, known: u64) -> rusqlite::Result<Result<Contents, Flaw>> {
     // All in one read transaction: a live database moves on meanwhile.
     let transaction = connection.unchecked_transaction()?;
-    let pragma = match depth {
-        Depth::Quick => "PRAGMA quick_check(20)",
-        Depth::Full => "PRAGMA integrity_check(20)",
-    };
-    let mut statement = transaction.prepare(pragma)?;
-    let answers: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    drop(statement);
-    if answers != ["ok"] {
-        return Ok(Err(Flaw::Damaged(answers.into_iter().take(ANSWERS).collect())));
+    if let Err(flaw) = pages(&transaction, depth)? {
+        return Ok(Err(flaw));
     }
     let mut statement = transaction.prepare("SELECT name FROM pragma_table_info('kine')")?;
     let columns: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;

@@ -9,6 +9,7 @@ pub mod set;
 pub mod token;
 
 use bakelite_sys::{SysError, durable};
+use check::Depth;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -175,11 +176,9 @@ pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
     if whole != StepResult::Done {
         return Err(DatastoreError::Damaged { path: half, answer: "the copy came to no end".into() });
     }
-    let check = "PRAGMA integrity_check";
-    let answer: String = target.query_row(check, [], |row| row.get(0)).map_err(failed("checking", &half))?;
-    if answer != "ok" {
-        return Err(DatastoreError::Damaged { path: half, answer });
-    }
+    check::pages(&target, Depth::Full)
+        .map_err(failed("checking", &half))?
+        .map_err(|flaw| DatastoreError::Damaged { path: half.clone(), answer: flaw.to_string() })?;
     let copied = read(&target).map_err(failed("reading", &half))?;
     // While k3s writes on, the copy may have more, and never less.
     if copied.revision < before.revision {

@@ -6,6 +6,7 @@
 
 use aes_gcm::aead::Aead;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
+use bakelite_spec::hexadecimal::hexadecimal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension};
@@ -71,8 +72,7 @@ pub fn password(token: &str) -> &str {
 /// The row's name for a password.
 pub fn row_name(password: &str) -> String {
     let digest = Sha256::digest(password.as_bytes());
-    let hexadecimal: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("/bootstrap/{hexadecimal}")
+    format!("/bootstrap/{}", hexadecimal(&digest[..6]))
 }
 
 fn cipher(password: &str, salt: &str) -> Aes256Gcm {
@@ -98,7 +98,7 @@ pub fn open(password: &str, value: &[u8]) -> Result<Keys, TokenError> {
 
 /// Seals for another password; salt and nonce have to be fresh random bytes.
 pub fn seal(password: &str, keys: &Keys, salt: [u8; 8], nonce: [u8; NONCE]) -> Vec<u8> {
-    let salt: String = salt.iter().map(|byte| format!("{byte:02x}")).collect();
+    let salt = hexadecimal(salt);
     // Neither can fail: texts are JSON, and the plain text is far shorter than AES-GCM's limit of 64 GiB.
     let plain = serde_json::to_vec(keys).map(|json| [json, b"\n".to_vec()].concat()).unwrap_or_default();
     let sealed = cipher(password, &salt).encrypt(Nonce::from_slice(&nonce), &plain[..]).unwrap_or_default();

@@ -12,8 +12,10 @@ use crate::facts::{Amount, Facts};
 use crate::identity;
 use crate::step::{Decision, publish};
 use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::places;
 use bakelite_spec::quantity::Size;
 use bakelite_spec::records::{Act, DiskHome, FORMAT, Home, Intent, Place};
+use bakelite_spec::status::paths;
 use serde::Serialize;
 
 /// State's record.
@@ -27,17 +29,6 @@ pub const COPIED: &str = "/disk/bakelite/copied.json";
 
 /// That a person wants the move at once; k3s was stopped for it. Gone with the move, or with this boot.
 pub const AT_ONCE: &str = "/run/bakelite/promote-now";
-
-/// Folders of a medium, the places at which they are shown, permission bits (DESIGN, section 3). The first four are
-/// state's as well, and shown from there by init.
-pub const PLACES: &[(&str, &str, u32)] = &[
-    ("rancher", "/var/lib/rancher", 0o755),
-    ("kubelet", "/var/lib/kubelet", 0o750),
-    ("opt", "/opt", 0o755),
-    ("srv", "/srv", 0o755),
-    ("data", "/data", 0o755),
-    ("log-pods", "/var/log/pods", 0o755),
-];
 
 /// Room that has to be left over after a move.
 const SPARE: u64 = 1 << 30;
@@ -112,10 +103,10 @@ fn without(facts: &Facts, settings: &Settings) -> Decision {
 
 /// The data disk is the home.
 fn show(facts: &Facts, disk: &Disk) -> Decision {
-    let shows = PLACES.iter().filter_map(|(folder, place, mode)| {
-        let folder = format!("/disk/{folder}");
-        let shown = facts.shown.get(*place) == Some(&folder);
-        (!shown).then(|| Action::Show { folder, place: (*place).into(), mode: *mode })
+    let shows = places::on_disk().filter_map(|place| {
+        let folder = format!("{}/{}", paths::DATA_MOUNT, place.folder);
+        let shown = facts.shown.get(place.at) == Some(&folder);
+        (!shown).then(|| Action::Show { folder, place: place.at.into(), mode: place.mode })
     });
     // A move that came this far is over once state says so.
     let mut actions: Vec<Action> = Vec::new();

@@ -1,51 +1,7 @@
 //! The node's name from its pattern: stable, valid, and different on each machine.
 
 use crate::facts::Facts;
-
-/// Serial numbers that makers leave on thousands of machines.
-const JUNK: &[&str] = &[
-    "none",
-    "default string",
-    "to be filled by o.e.m.",
-    "to be filled by o.e.m",
-    "filled by o.e.m.",
-    "o.e.m.",
-    "system serial number",
-    "sys-1234567890",
-    "system version",
-    "system product name",
-    "base board serial number",
-    "empty",
-    "not applicable",
-    "not available",
-    "no serial number",
-    "default",
-    "default_string",
-    "undefined",
-    "null",
-    "1234567890",
-    "123456789012",
-    "12345678",
-    "0123456789abcdef",
-    "xxxx-xxxx-xxxx",
-    "n.a.",
-    "tbd",
-    // Numbers of whole machines (UUIDs) that boards come with by the thousand.
-    "00020003-0004-0005-0006-000700080009",
-    "03000200-0400-0500-0006-000700080009",
-    "12345678-1234-5678-90ab-cddeefaabbcc",
-    "fefefefe-fefe-fefe-fefe-fefefefefefe",
-    "123456789",
-    "0123456789",
-    "not specified",
-    "unknown",
-    "n/a",
-    "na",
-    "invalid",
-    "oem",
-    "chassis serial number",
-    "serial",
-];
+use bakelite_spec::serial::is_individual;
 
 /// The longest DNS label (RFC 1123), which is what Kubernetes takes for a node's name here.
 const LONGEST: usize = 63;
@@ -54,22 +10,13 @@ const LONGEST: usize = 63;
 pub fn expand(pattern: &str, facts: &Facts, board: &str) -> String {
     let mac = facts.links.iter().map(|link| label(&link.mac.replace(':', ""))).find(|mac| !mac.is_empty());
     let mac = mac.unwrap_or_else(|| label(&facts.machine_id).chars().take(8).collect());
-    let serial = Some(label(&facts.serial)).filter(|serial| is_worth_the_name(&facts.serial) && !serial.is_empty());
+    let serial = Some(label(&facts.serial)).filter(|serial| is_individual(&facts.serial) && !serial.is_empty());
     let name = pattern
         .replace("{serial}", &serial.unwrap_or_else(|| mac.clone()))
         .replace("{mac}", &mac)
         .replace("{board}", &label(board));
     let name: String = label(&name).chars().take(LONGEST).collect();
     name.trim_matches('-').to_string()
-}
-
-/// Whether a serial number tells one machine from another.
-fn is_worth_the_name(serial: &str) -> bool {
-    let serial = serial.trim().to_lowercase();
-    let mut letters = serial.chars().filter(char::is_ascii_alphanumeric);
-    let first = letters.next();
-    let varied = letters.any(|letter| Some(letter) != first);
-    varied && !JUNK.contains(&serial.as_str())
 }
 
 /// Only lower-case letters, digits and inner dashes.

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod notify;
 pub mod raw;
 pub mod socket;
+pub mod sum;
 pub mod terminal;
 pub mod tool;
 pub mod tree;

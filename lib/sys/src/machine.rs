@@ -1,6 +1,7 @@
 //! Facts of the machine: memory, clocks, serial number, processes of a cgroup.
 
 use crate::{SysError, read_text};
+use bakelite_spec::serial::is_individual;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use std::path::Path;
 use std::time::Duration;
@@ -49,10 +50,10 @@ pub fn serial(root: &Path) -> String {
         .iter()
         .filter_map(|file| read_text(root.join(file)).ok())
         .map(|text| text.trim().to_lowercase())
-        // Makers leave "To be filled by O.E.M.", "Default string", "None", or zeros.
+        // A text that a maker left is told by having words or hardly a digit, where it isn't known.
         .find(|text| {
             let digits = text.chars().filter(char::is_ascii_digit).count();
-            digits > 3 && !text.contains(' ') && text.chars().any(|c| !matches!(c, '0' | '-'))
+            digits > 3 && !text.contains(' ') && is_individual(text)
         })
         .unwrap_or_default()
 }

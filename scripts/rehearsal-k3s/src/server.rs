@@ -79,8 +79,9 @@ pub fn run(settings: &Settings, root: &Root, habits: &Habits, stop: &Stop) -> Re
     }
     let _held = touch_memory();
     if !wait_until_ready(&certificates, &datastore, habits, port, stop)? {
-        announce_ready();
+        // Whoever hears READY may ask at once.
         answers.ready.store(true, Ordering::Relaxed);
+        announce_ready();
         let machine = Machine { node: &node, address, kubelet_drop_ins: &data.join("agent/etc/kubelet.conf.d") };
         if let Some(end) = live(&datastore, settings, &machine, habits, stop) {
             return end;

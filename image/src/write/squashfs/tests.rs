@@ -1,3 +1,5 @@
+//! What the writer makes is read by backhand and by Debian's unsquashfs, with the same bytes for any number of threads.
+
 use super::*;
 use crate::derived::Derived;
 use crate::host::file;

@@ -12,8 +12,6 @@ pub use write::{Request, Written, write};
 use crate::DatastoreError;
 use crate::check::Flaw;
 use crate::token::TokenError;
-use sha2::{Digest, Sha256};
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a set, or stands in the way of making one.
@@ -75,20 +73,6 @@ pub enum SetError {
 
 fn on(act: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SetError {
     move |source| SetError::File { act, path: path.into(), source }
-}
-
-/// Copies all of a stream: how many bytes, and their SHA-256 in hexadecimal digits.
-fn pour(mut from: impl Read, mut to: impl Write) -> std::io::Result<(u64, String)> {
-    let (mut hash, mut buffer, mut length) = (Sha256::new(), vec![0u8; 1 << 16], 0);
-    loop {
-        let read = from.read(&mut buffer)?;
-        if read == 0 {
-            return Ok((length, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()));
-        }
-        hash.update(&buffer[..read]);
-        to.write_all(&buffer[..read])?;
-        length += read as u64;
-    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! A member goes nowhere but below the folder that is given, under a name that the manifest has, in its order; links,
 //! folders and devices are refused. What is read is bounded by what the manifest says, and that by the room there is.
 
-use super::{SetError, on, pour};
+use super::{SetError, on};
 use crate::check::{self, Contents, Depth};
 use bakelite_spec::set::{DATABASE, FORMAT, MANIFEST, MANIFEST_LIMIT, Manifest, Member, TOKEN, is_member_path};
+use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -4,10 +4,12 @@ use super::*;
 use crate::check::{Depth, Flaw};
 use bakelite_spec::records::Datastore;
 use bakelite_spec::set::{DATABASE, ENCRYPTED, Manifest, Member, PLAIN, TOKEN, Volumes};
+use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, names_in};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 

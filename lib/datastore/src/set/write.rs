@@ -1,9 +1,10 @@
 //! Making a set: the database by one read transaction, checked and proved; then the archive, opened again before it counts.
 
-use super::{SetError, on, pour};
+use super::{SetError, on};
 use crate::check::{self, Depth};
 use crate::{copy, token};
 use bakelite_spec::set::{self, DATABASE, Manifest, Member, TOKEN};
+use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
