@@ -22,6 +22,7 @@ pub mod keys;
 pub mod layers;
 pub mod layout;
 pub mod manifest;
+pub mod pattern;
 pub mod places;
 pub mod quantity;
 pub mod records;

@@ -1,10 +1,11 @@
-//! The owner's key file: two lines, an age identity that opens backups and an ed25519 seed that signs.
+//! Keys: an owner's pair, which opens backups and signs; and a device's own, with which it opens its own.
 //!
-//! Its public halves go into an appliance as `backup.recipients` and `owner.keys`.
+//! The owner's key file has two lines, an age identity and an ed25519 seed. Its public halves go into an appliance as
+//! `backup.recipients` and `owner.keys`.
 
 use age::secrecy::ExposeSecret;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+pub(crate) use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 
 const SEED: &str = "ed25519-seed:";
@@ -22,6 +23,9 @@ pub enum KeyError {
     /// The file is not one that was made here.
     #[error("not an owner's key file: {0}")]
     File(&'static str),
+    /// The file is no device's key.
+    #[error("not a device's key")]
+    Device,
 }
 
 /// An owner's private keys.
@@ -64,6 +68,15 @@ impl OwnerKeys {
         format!("{}\n{SEED}{seed}\n", self.identity.to_string().expose_secret())
     }
 
+    /// The private half that opens sets.
+    pub fn identity(&self) -> &age::x25519::Identity {
+        &self.identity
+    }
+
+    pub(crate) fn signing(&self) -> &SigningKey {
+        &self.signing
+    }
+
     /// The public half that opens nothing but lets others write to the owner: for `backup.recipients`.
     pub fn recipient(&self) -> String {
         self.identity.to_public().to_string()
@@ -80,11 +93,15 @@ impl OwnerKeys {
 /// # Errors
 /// When it isn't.
 pub fn check_owner_key(text: &str) -> Result<(), KeyError> {
+    verifying_key(text).map(drop)
+}
+
+pub(crate) fn verifying_key(text: &str) -> Result<VerifyingKey, KeyError> {
     let bytes = text
         .strip_prefix(PUBLIC)
         .and_then(decode)
         .ok_or(KeyError::Owner("it isn't `ed25519:` and 32 bytes in base64"))?;
-    VerifyingKey::from_bytes(&bytes).map(drop).map_err(|_| KeyError::Owner("it is damaged"))
+    VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::Owner("it is damaged"))
 }
 
 /// Checks that a text is an age recipient, checksum included.
@@ -92,10 +109,31 @@ pub fn check_owner_key(text: &str) -> Result<(), KeyError> {
 /// # Errors
 /// When it isn't.
 pub fn check_recipient(text: &str) -> Result<(), KeyError> {
-    text.parse::<age::x25519::Recipient>().map(drop).map_err(KeyError::Recipient)
+    recipient(text).map(drop)
 }
 
-fn decode(text: &str) -> Option<[u8; 32]> {
+/// Makes a device's own key; the text of its file, a secret of the device's.
+pub fn new_device_key() -> String {
+    format!("{}\n", age::x25519::Identity::generate().to_string().expose_secret())
+}
+
+/// Reads a device's key file.
+///
+/// # Errors
+/// When it isn't one.
+pub fn device_key(text: &str) -> Result<age::x25519::Identity, KeyError> {
+    text.trim().parse().map_err(|_| KeyError::Device)
+}
+
+/// The recipient of a text that [`check_recipient`] accepts.
+///
+/// # Errors
+/// When it isn't one.
+pub fn recipient(text: &str) -> Result<age::x25519::Recipient, KeyError> {
+    text.parse().map_err(KeyError::Recipient)
+}
+
+pub(crate) fn decode<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
     BASE64.decode(text).ok()?.try_into().ok()
 }
 
@@ -113,6 +151,15 @@ mod tests {
         check_owner_key(&keys.owner_key()).unwrap();
         check_recipient(&keys.recipient()).unwrap();
         assert!(!format!("{keys:?}").contains("AGE-SECRET"));
+    }
+
+    #[test]
+    fn no_two_devices_have_the_same_key() {
+        let (one, two) = (new_device_key(), new_device_key());
+        let public = |text: &str| device_key(text).unwrap().to_public().to_string();
+        assert_ne!(public(&one), public(&two));
+        recipient(&public(&one)).unwrap();
+        assert_eq!(device_key("AGE-SECRET-KEY-1").err(), Some(KeyError::Device));
     }
 
     #[test]

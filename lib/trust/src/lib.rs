@@ -1,5 +1,12 @@
-//! Keys: an owner's pair that opens backups (age) and signs (ed25519). Pure; used on both sides.
+//! Trust: whom a device believes. Keys of owners and devices, detached signatures, grants, the layout of a stick. Pure;
+//! used on both sides.
 //!
-//! Private halves are made on a laptop and never go near a device; an image has public halves only.
+//! Encryption proves no sender: anybody can encrypt to a public key. So what a device does by itself rests on its own key,
+//! or on a signature by one of the appliance's `owner.keys`. An owner's private halves are made on a laptop and never go
+//! near a device; an image has public halves only.
 
+pub mod file_key;
+pub mod grant;
 pub mod keys;
+pub mod signature;
+pub mod stick;
