@@ -11,6 +11,7 @@ use bakelite_spec::firewall::RULES;
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::status::{Report, paths};
 use bakelite_sys::link::STAND_IN;
+use bakelite_trust::keys;
 use bakelite_sys::{SysError, durable, machine, notify, read_text, tool, words};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -130,6 +131,11 @@ impl World for Machine {
                 let bytes = [machine::random()?, machine::random()?].concat();
                 let text = hexadecimal(bytes);
                 durable::write_durable(&path, text.as_bytes(), 0o600)?;
+            }
+            Action::MakeDeviceKey { path } => {
+                let path = self.at(path);
+                self.parent(&path)?;
+                durable::write_durable(&path, keys::new_device_key().as_bytes(), 0o600)?;
             }
             Action::MakeHostKey { path } => make_host_key(&self.at(path))?,
             Action::Link { path, target } => link(&self.at(path), target)?,

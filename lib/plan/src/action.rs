@@ -31,6 +31,11 @@ pub enum Action {
         /// The file.
         path: String,
     },
+    /// Makes the machine's own age identity, mode 0600, durably; one that is there stays.
+    MakeDeviceKey {
+        /// The file.
+        path: String,
+    },
     /// Makes an ssh host key (ed25519), durably; one that is there stays.
     MakeHostKey {
         /// The file.

@@ -17,6 +17,9 @@ pub const RECORD: &str = "/var/lib/bakelite/identity.json";
 /// The cluster's token; k3s reads it by `token-file`.
 pub const TOKEN: &str = "/var/lib/bakelite/token";
 
+/// The key with which this machine opens its own backups (age). No two machines of one image share it.
+pub const DEVICE_KEY: &str = "/var/lib/bakelite/device.key";
+
 /// The node's own password, which the cluster checks when the node comes back; k3s makes none where there is one.
 pub const PASSWORD: &str = "/etc/rancher/node/password";
 
@@ -85,7 +88,8 @@ fn make(facts: &Facts, identity: Identity, what: &str) -> Decision {
     let secret = |path: &str| (!facts.has(path)).then(|| Action::MakeSecret { path: path.into() });
     // The record comes last: with it, all of the identity is there.
     let record = publish(facts, RECORD, json(&identity), 0o600);
-    let actions: Vec<Action> = [secret(TOKEN), secret(PASSWORD), record].into_iter().flatten().collect();
+    let key = (!facts.has(DEVICE_KEY)).then(|| Action::MakeDeviceKey { path: DEVICE_KEY.into() });
+    let actions: Vec<Action> = [secret(TOKEN), secret(PASSWORD), key, record].into_iter().flatten().collect();
     let name = &identity.node;
     Decision::of(actions, format!("this machine is {name}"), format!("{what} {name}, with secrets of its own"))
 }

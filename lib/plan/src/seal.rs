@@ -3,7 +3,7 @@
 use crate::Settings;
 use crate::action::Action;
 use crate::facts::Facts;
-use crate::identity::{self, PASSWORD, RECORD, TOKEN};
+use crate::identity::{self, DEVICE_KEY, PASSWORD, RECORD, TOKEN};
 use crate::settings::HOST_KEY;
 use crate::step::Decision;
 use bakelite_spec::status::paths;
@@ -14,6 +14,7 @@ pub const SEAL: &str = "/disk/bakelite/seal";
 pub const SEALED: &[&str] = &[
     TOKEN,
     PASSWORD,
+    DEVICE_KEY,
     HOST_KEY,
     crate::address::LAST,
     paths::APPLIED,

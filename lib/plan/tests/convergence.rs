@@ -14,7 +14,7 @@ use bakelite_plan::cluster::CHECKED as DATABASE_CHECKED;
 use bakelite_plan::data_disk::DEVICES;
 use bakelite_plan::debris::VERIFIED;
 use bakelite_plan::facts::{Database, Dummy, Facts, Link, PlacedState};
-use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
+use bakelite_plan::identity::{DEVICE_KEY, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::k3s_config::{CHANGED, CONFIG};
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{Decision, EARLY, SETTLE, Step};
@@ -67,7 +67,7 @@ impl Machine {
             default_route: self.address.as_ref().is_some_and(|(link, _)| link == "eth0"),
             dummy: self.dummy.clone(),
             files: self.kept.iter().chain(&self.run).map(|(path, text)| (path.clone(), text.clone())).collect(),
-            present: [TOKEN, PASSWORD, HOST_KEY]
+            present: [TOKEN, PASSWORD, DEVICE_KEY, HOST_KEY]
                 .iter()
                 .filter(|path| secret(path))
                 .map(ToString::to_string)
@@ -93,7 +93,7 @@ impl Machine {
             Action::Publish { path, text, .. } => drop(self.kept.insert(path, text)),
             Action::Tell { path, text, .. } => drop(self.run.insert(path, text)),
             Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules)),
-            Action::MakeSecret { path } | Action::MakeHostKey { path } => {
+            Action::MakeSecret { path } | Action::MakeHostKey { path } | Action::MakeDeviceKey { path } => {
                 self.secrets += 1;
                 assert!(self.kept.insert(path.clone(), format!("secret {path}")).is_none(), "{path} was made twice");
             }
@@ -195,7 +195,7 @@ fn every_cut_ends_in_the_same_machine() {
                 machine.run.remove(DATABASE_CHECKED);
                 assert_eq!((&machine.kept, &machine.links, &machine.run), (&whole.kept, &whole.links, &whole.run));
                 assert_eq!(machine.placed, whole.placed);
-                assert_eq!(machine.secrets, 3, "cut at {first} and {second}");
+                assert_eq!(machine.secrets, 4, "cut at {first} and {second}");
                 runs += 1;
             }
         }
@@ -212,7 +212,7 @@ fn a_finished_machine_changes_nothing_on_its_media() {
     machine.power_cut();
     let before = machine.kept.len();
     assert!(machine.boot(&settings).is_ok());
-    assert_eq!((machine.kept.len(), machine.secrets), (before, 3));
+    assert_eq!((machine.kept.len(), machine.secrets), (before, 4));
     assert_eq!(machine.kept, kept);
 }
 

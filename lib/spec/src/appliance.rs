@@ -49,6 +49,7 @@ pub struct Appliance {
     pub image: Image,
     pub owner: Owner,
     pub backup: Backup,
+    pub restore: Restore,
 }
 
 /// The board, and what is attached to it.
@@ -168,6 +169,30 @@ pub struct Owner {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Backup {
     pub recipients: Vec<String>,
+    pub encryption: Encryption,
+}
+
+/// Who can open a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encryption {
+    /// The machine and the recipients.
+    Age,
+    /// Everybody.
+    None,
+}
+
+/// Which backup is restored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Restore {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
 }
 
 impl Appliance {
@@ -249,6 +274,9 @@ mod tests {
             "image.slot-size",
             "storage.serial",
             "storage.without-disk",
+            "restore.node",
+            "restore.set",
+            "restore.replaces",
         ];
         for key in APPLIANCE.iter().filter(|key| !key.path.contains(['[', '{']) && !matches!(key.kind, Kind::Section)) {
             assert!(

@@ -491,7 +491,32 @@ pub const APPLIANCE: &[Key] = &[
         "backup.recipients",
         Kind::List(&Kind::Text(Form::AgeRecipient)),
         "[]",
-        "Who can open a backup. `bakelite new` makes one; its private half stays with you.",
+        "Who can open a backup besides the machine itself. `bakelite new` makes one; its private half stays with you.",
+    ),
+    key(
+        "backup.encryption",
+        Kind::Choice(&["age", "none"]),
+        "\"age\"",
+        "`age`: only the machine and the recipients can open a backup. `none`: everybody who gets at one can, and has the cluster with it.",
+    ),
+    key("restore", Kind::Section, "", "Which backup a machine takes, where it can't tell by itself."),
+    key(
+        "restore.node",
+        Kind::Text(Form::Host),
+        "",
+        "The node whose backup a machine without a cluster restores. Without it: the one whose name fits `hostname`, if there is only one.",
+    ),
+    key(
+        "restore.set",
+        Kind::Text(Form::Any),
+        "",
+        "The backup to restore in place of a living cluster, by its file's name or `newest`. Needs `restore.replaces`.",
+    ),
+    key(
+        "restore.replaces",
+        Kind::Text(Form::Any),
+        "",
+        "The id of the cluster that is replaced, as report.json has it. It is spent by the act: the cluster has another id then.",
     ),
 ];
 

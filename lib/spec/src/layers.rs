@@ -43,6 +43,7 @@ impl Layer {
 
 /// Keys that nobody sets at the machine, sections with all below them: they decide who may, or what is in the image.
 const FIXED: &[&str] = &[
+    "backup.encryption",
     "board",
     "charts",
     "debug",

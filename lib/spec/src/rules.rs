@@ -1,6 +1,6 @@
 //! Rules across keys: what the check of single keys can't see. Data, so that they can be listed and documented.
 
-use crate::appliance::{Appliance, Input, K3sRole, Payload};
+use crate::appliance::{Appliance, Encryption, Input, K3sRole, Payload};
 use crate::board::Board;
 use crate::finding::Finding;
 use crate::form::form_of;
@@ -49,13 +49,43 @@ pub const RULES: &[Rule] = &[
         key: "backup.recipients",
         check: |appliance, _| {
             let has_database = appliance.k3s.payload != Payload::None && appliance.k3s.role == K3sRole::Server;
-            (has_database && appliance.backup.recipients.is_empty()).then(|| {
+            let is_closed = appliance.backup.encryption == Encryption::Age && appliance.backup.recipients.is_empty();
+            (has_database && is_closed).then(|| {
                 Finding::warning(
                     "backup.recipients",
                     "is empty: backups won't be restorable after the loss of both media",
                     "`bakelite new`, which makes a key pair",
                 )
             })
+        },
+    },
+    Rule {
+        name: "backup-plain",
+        meaning: "Whoever gets at a plain backup has the cluster's keys.",
+        key: "backup.encryption",
+        check: |appliance, _| {
+            (appliance.backup.encryption == Encryption::None).then(|| {
+                Finding::warning(
+                    "backup.encryption",
+                    "is none: whoever gets at a backup has the cluster",
+                    "`backup.recipients`, which keeps it to you and the machine",
+                )
+            })
+        },
+    },
+    Rule {
+        name: "restore-replaces",
+        meaning: "A living cluster is replaced only by a word that names it.",
+        key: "restore.replaces",
+        check: |appliance, _| {
+            let restore = &appliance.restore;
+            let problem = match (&restore.set, &restore.replaces) {
+                (Some(_), None) => "has to be named together with `restore.set`",
+                (None, Some(_)) => "means nothing without `restore.set`",
+                _ => return None,
+            };
+            let hint = "`restore: {set: newest, replaces: ID}` with the cluster's id from report.json";
+            Some(Finding::error("restore.replaces", problem, hint))
         },
     },
     Rule {

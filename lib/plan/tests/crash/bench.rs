@@ -9,7 +9,7 @@ use bakelite_plan::cluster::{ON_DISK, ON_STATE};
 use bakelite_plan::disk::{Content, Data, Disk, Proof, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, COPIED, DISK_HOME, HOME, INTENT};
-use bakelite_plan::identity::{Identity, PASSWORD, RECORD, TOKEN};
+use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::latency;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 /// k3s's database on the card and on a data disk; its text is the revision.
 pub const CARD_DATABASE: &str = "/state/rancher/db";
 pub const DISK_DATABASE: &str = "/disk/rancher/db";
+/// What is sealed, the record last.
+const SECRETS: [&str; 5] = [TOKEN, PASSWORD, DEVICE_KEY, HOST_KEY, RECORD];
 const COPYING: &str = "/disk/bakelite/copying.json";
 
 /// A rule that a broken firstboot would break: with each of them a test has to fail.
@@ -279,10 +281,10 @@ impl Bench {
             return String::new();
         }
         let text = |path: &&str| self.card.live.get(*path).cloned().unwrap_or_default();
-        [TOKEN, PASSWORD, HOST_KEY, RECORD].iter().map(text).collect::<Vec<_>>().join("|")
+        SECRETS.iter().map(text).collect::<Vec<_>>().join("|")
     }
 
-    /// `GENERATION|TOKEN|PASSWORD|KEY|RECORD`
+    /// `GENERATION|` and [`SECRETS`].
     fn read_seal(text: &str) -> Option<Seal> {
         let (generation, digest) = text.split_once('|')?;
         let identity: Identity = serde_json::from_str(digest.rsplit('|').next()?).ok()?;
@@ -326,11 +328,11 @@ impl Bench {
         let mut files: BTreeMap<_, _> =
             paths.iter().filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
-        let present = [TOKEN, PASSWORD, HOST_KEY].into_iter().filter(|path| self.card.live.contains_key(*path));
+        let present = SECRETS[..4].iter().filter(|path| self.card.live.contains_key(**path));
         let mut facts = Facts {
             serial: "abc123".into(),
             state_is_durable: true,
-            present: present.map(String::from).collect(),
+            present: present.map(ToString::to_string).collect(),
             to_seal: self.to_seal(),
             disks: disks.collect(),
             uptime: self.uptime,
@@ -369,7 +371,7 @@ impl Bench {
             }
             Action::Tell { path, text, .. } => drop(self.run.insert(path.clone(), text.clone())),
             Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules.clone())),
-            Action::MakeSecret { path } | Action::MakeHostKey { path } => {
+            Action::MakeSecret { path } | Action::MakeHostKey { path } | Action::MakeDeviceKey { path } => {
                 self.secrets += 1;
                 let text = format!("secret{}", self.secrets);
                 self.publish(path, &text)?;
@@ -404,7 +406,7 @@ impl Bench {
             Action::Unseal => {
                 let seal = self.text(SEAL).unwrap();
                 let mut parts: Vec<_> =
-                    [TOKEN, PASSWORD, HOST_KEY, RECORD].into_iter().zip(seal.split('|').skip(1)).collect();
+                    SECRETS.into_iter().zip(seal.split('|').skip(1)).collect();
                 if self.mutation == Some(Mutation::RecordFirst) {
                     parts.reverse();
                 }

@@ -8,7 +8,7 @@ mod bench;
 mod common;
 
 use bakelite_plan::disk::Proof;
-use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
+use bakelite_plan::identity::{DEVICE_KEY, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bench::{Bench, CARD_DATABASE, DISK_DATABASE, Files, Medium, Mutation};
@@ -29,8 +29,8 @@ fn fresh_card_blank_disk() -> Bench {
     Bench::new(unfenced(), Files::default(), media)
 }
 
-fn identity() -> [(&'static str, &'static str); 4] {
-    [(TOKEN, "t"), (PASSWORD, "p"), (HOST_KEY, "k"), (RECORD, IDENTITY)]
+fn identity() -> [(&'static str, &'static str); 5] {
+    [(TOKEN, "t"), (PASSWORD, "p"), (DEVICE_KEY, "d"), (HOST_KEY, "k"), (RECORD, IDENTITY)]
 }
 
 /// A cluster that ran on the card until the disk was plugged in.
@@ -44,7 +44,7 @@ fn used_card_blank_disk() -> Bench {
 
 /// The disk of a node whose card was lost.
 fn fresh_card_old_disk() -> Bench {
-    let seal = format!("3|t|p|k|{IDENTITY}");
+    let seal = format!("3|t|p|d|k|{IDENTITY}");
     let born = r#"{"format":1,"epoch":1,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1.36.2+k3s1"}"#;
     let home = r#"{"format":1,"node":"shop-1","epoch":1}"#;
     let files = Files::with(&[
@@ -140,7 +140,7 @@ fn a_new_card_with_the_old_disk_is_the_same_node() {
     assert!(every_cut("new card", &start) > 20);
     let mut whole = start;
     whole.run_to_end();
-    assert_eq!((whole.card.live[TOKEN].as_str(), whole.card.live[HOST_KEY].as_str()), ("t", "k"));
+    assert_eq!([TOKEN, DEVICE_KEY, HOST_KEY].map(|path| whole.card.live[path].as_str()), ["t", "d", "k"]);
     assert!(whole.outcome().contains("lost 0"), "{}", whole.outcome());
     assert_eq!(whole.secrets, 0, "nothing is made anew");
 }
