@@ -2,7 +2,7 @@
 
 use crate::error::FirstbootError;
 use crate::world::Changed;
-use bakelite_datastore::check::{self, Depth, Flaw};
+use bakelite_datastore::check::{self, Depth};
 use bakelite_plan::facts::Store;
 use bakelite_spec::manifest::PayloadFile;
 use bakelite_sys::sum::pour;
@@ -110,7 +110,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 /// which its revision answers.
 pub fn damage(path: &Path) -> String {
     match check::live(path, Depth::Quick, 0) {
-        Ok(Err(flaw @ (Flaw::NotSqlite | Flaw::CutOff { .. } | Flaw::Damaged(_)))) => flaw.to_string(),
+        Ok(Err(flaw)) if flaw.is_damage() => flaw.to_string(),
         Ok(_) => String::new(),
         Err(error) => words(&error),
     }

@@ -57,7 +57,8 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const PRESENT: &[&str] = &[identity::TOKEN, identity::PASSWORD, identity::DEVICE_KEY, settings::HOST_KEY, payload::STORE_ASIDE];
+const PRESENT: &[&str] =
+    &[identity::TOKEN, identity::PASSWORD, identity::DEVICE_KEY, settings::HOST_KEY, payload::STORE_ASIDE];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
 pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {

@@ -87,6 +87,13 @@ pub enum Flaw {
     },
 }
 
+impl Flaw {
+    /// Whether the file itself is damaged; else it is whole, and not what it should be.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NotSqlite | Self::CutOff { .. } | Self::Damaged(_))
+    }
+}
+
 /// Reads a database that nobody writes to and that has no -wal beside it, such as a copy; nothing beside it is made.
 ///
 /// # Errors
@@ -131,7 +138,12 @@ fn file(
 
 /// Errors by which SQLite says that the file is damaged.
 fn damage(error: &rusqlite::Error) -> Option<String> {
+    use rusqlite::Error;
     use rusqlite::ffi::ErrorCode;
+    // kine's columns hold what kine writes into them, or something else than kine wrote.
+    if matches!(error, Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..) | Error::Utf8Error(..)) {
+        return Some(error.to_string());
+    }
     let code = error.sqlite_error_code()?;
     matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase).then(|| error.to_string())
 }

@@ -4,6 +4,13 @@
 //! Nothing here writes rows, and closing leaves the -wal as it is, so that looking costs the medium nothing.
 
 pub mod check;
+#[cfg(test)]
+mod fixtures;
+pub mod fold;
+pub mod ladder;
+pub mod rekey;
+#[cfg(feature = "sets")]
+pub mod restore;
 #[cfg(feature = "sets")]
 pub mod set;
 pub mod token;
@@ -200,7 +207,7 @@ mod tests {
     use super::*;
 
     /// A database as k3s leaves it: in WAL mode, with its last rows only in the -wal.
-    fn database(folder: &Path, rows: u64) -> (PathBuf, Connection) {
+    pub(crate) fn database(folder: &Path, rows: u64) -> (PathBuf, Connection) {
         let path = folder.join("state.db");
         let connection = Connection::open(&path).unwrap();
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();

@@ -9,6 +9,7 @@ use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use bakelite_spec::hexadecimal::hexadecimal;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -112,9 +113,17 @@ pub fn seal(password: &str, keys: &Keys, salt: [u8; 8], nonce: [u8; NONCE]) -> V
 pub fn prove(connection: &Connection, token: &str) -> rusqlite::Result<Result<Keys, TokenError>> {
     let newest = "SELECT deleted, value FROM kine WHERE name = ?1 ORDER BY id DESC LIMIT 1";
     let value_of = |name: &str| -> rusqlite::Result<Option<Vec<u8>>> {
-        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?));
+        let row = |row: &rusqlite::Row<'_>| {
+            let value = match row.get(1)? {
+                Value::Null => Vec::new(),
+                Value::Blob(bytes) => bytes,
+                // Nothing that k3s writes, and nothing that opens.
+                other => format!("{other:?}").into_bytes(),
+            };
+            Ok((row.get::<_, i64>(0)?, value))
+        };
         let found = connection.query_row(newest, [name], row).optional()?;
-        Ok(found.filter(|(deleted, _)| *deleted == 0).map(|(_, value)| value.unwrap_or_default()))
+        Ok(found.filter(|(deleted, _)| *deleted == 0).map(|(_, value)| value))
     };
     let token = token.trim();
     for seals in [password(token), token, ""] {

@@ -4,7 +4,7 @@
 //! encrypted with age. `age -d -i KEY SET | zstd -d | tar x` opens it with nothing of ours. Without `.age` it is plain,
 //! as `backup.encryption: none` wants it.
 
-use crate::records::Datastore;
+use crate::records::{Datastore, k3s_version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -79,6 +79,84 @@ pub struct Member {
     pub sha256: String,
 }
 
+/// Why a set can't be restored upon what is installed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// A database is never given to an older k3s.
+    #[error("it is of k3s {set}, and this image has {installed}, which is older; bake one with {set} or newer")]
+    K3sOlder {
+        /// The set's.
+        set: String,
+        /// The image's.
+        installed: String,
+    },
+    /// Kubernetes goes one minor version at a time.
+    #[error("it is of k3s {set}, and this image has {installed}; a database goes one minor version at a time")]
+    K3sTooNew {
+        /// The set's.
+        set: String,
+        /// The image's.
+        installed: String,
+    },
+    /// Another kind of datastore.
+    #[error("it is of a cluster whose data isn't in SQLite")]
+    Datastore,
+    /// A key that can't be changed once a cluster is born.
+    #[error("its cluster was born with `k3s.config.{key}` {set}, and this appliance has {own}; set it to {set}")]
+    Key {
+        /// Which.
+        key: String,
+        /// The set's.
+        set: String,
+        /// The appliance's.
+        own: String,
+    },
+}
+
+impl Manifest {
+    /// Whether this set's database may be given to a k3s version with such immutable keys; `default_of` says what a key is
+    /// where it isn't set.
+    ///
+    /// # Errors
+    /// Why not, and what would make it fit.
+    pub fn fits(
+        &self,
+        installed: &str,
+        keys: &BTreeMap<String, String>,
+        defaults: &[(&str, &str)],
+    ) -> Result<(), Misfit> {
+        let versions = || (self.k3s.clone(), installed.to_string());
+        match (k3s_version(&self.k3s), k3s_version(installed)) {
+            (Some(set), Some(own)) if own < set => {
+                let (set, installed) = versions();
+                return Err(Misfit::K3sOlder { set, installed });
+            }
+            (Some(set), Some(own)) if (set[0], set[1] + 1) < (own[0], own[1]) => {
+                let (set, installed) = versions();
+                return Err(Misfit::K3sTooNew { set, installed });
+            }
+            (Some(_), Some(_)) => {}
+            // What isn't a release, such as a stand-in, can only be compared as a whole.
+            _ if self.k3s == installed => {}
+            _ => {
+                let (set, installed) = versions();
+                return Err(Misfit::K3sOlder { set, installed });
+            }
+        }
+        if self.datastore != Datastore::Sqlite {
+            return Err(Misfit::Datastore);
+        }
+        for (key, default) in defaults {
+            let value = |of: &BTreeMap<String, String>| of.get(*key).map_or(*default, String::as_str).to_string();
+            let (set, own) = (value(&self.keys), value(keys));
+            if set != own {
+                return Err(Misfit::Key { key: key.to_string(), set, own });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether a path is one that a set may hold: relative, with `/` between plain names.
 pub fn is_member_path(path: &str) -> bool {
     path.len() <= 200
@@ -134,6 +212,41 @@ mod tests {
         for other in ["12-20261121T165500Z.tar.zst", "00000012.tar.zst", "00000012-20261121T165500Z.tar", ".half"] {
             assert_eq!(number(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_set_fits_the_same_k3s_or_a_little_newer_one() {
+        let manifest = |k3s: &str| Manifest {
+            format: FORMAT,
+            made: 0,
+            version: String::new(),
+            node: "n".into(),
+            epoch: 0,
+            k3s: k3s.into(),
+            datastore: Datastore::Sqlite,
+            keys: BTreeMap::new(),
+            revision: 1,
+            compacted: 0,
+            live: BTreeMap::new(),
+            row: String::new(),
+            volumes: Volumes::default(),
+            members: Vec::new(),
+        };
+        let fits = |set: &str, installed: &str| manifest(set).fits(installed, &BTreeMap::new(), &[]);
+        for installed in ["v1.36.2+k3s1", "v1.36.10+k3s1", "v1.37.0+k3s1"] {
+            assert_eq!(fits("v1.36.2+k3s1", installed), Ok(()), "{installed}");
+        }
+        assert!(matches!(fits("v1.36.2+k3s2", "v1.36.2+k3s1"), Err(Misfit::K3sOlder { .. })));
+        assert!(matches!(fits("v1.35.9+k3s1", "v1.37.0+k3s1"), Err(Misfit::K3sTooNew { .. })));
+        assert_eq!(fits("rehearsal", "rehearsal"), Ok(()));
+        assert!(fits("rehearsal", "v1.36.2+k3s1").is_err() && fits("v1.36.2+k3s1", "rehearsal").is_err());
+        let defaults = [("cluster-cidr", "10.42.0.0/16")];
+        let own: BTreeMap<_, _> = [("cluster-cidr".to_string(), "10.42.0.0/16".to_string())].into();
+        assert_eq!(manifest("rehearsal").fits("rehearsal", &own, &defaults), Ok(()), "the default is the same");
+        let other: BTreeMap<_, _> = [("cluster-cidr".to_string(), "10.52.0.0/16".to_string())].into();
+        assert!(matches!(manifest("rehearsal").fits("rehearsal", &other, &defaults), Err(Misfit::Key { .. })));
+        let etcd = Manifest { datastore: Datastore::Etcd, ..manifest("rehearsal") };
+        assert_eq!(etcd.fits("rehearsal", &BTreeMap::new(), &[]), Err(Misfit::Datastore));
     }
 
     #[test]

@@ -29,8 +29,7 @@ pub fn is_grant(name: &str) -> bool {
 
 /// The sets among a folder's files, the newest first.
 pub fn newest_first(names: Vec<String>) -> Vec<String> {
-    let mut sets: Vec<(u64, String)> =
-        names.into_iter().filter_map(|name| Some((set::number(&name)?, name))).collect();
+    let mut sets: Vec<(u64, String)> = names.into_iter().filter_map(|name| Some((set::number(&name)?, name))).collect();
     sets.sort_by(|one, other| other.cmp(one));
     sets.into_iter().take(MOST).map(|(_, name)| name).collect()
 }

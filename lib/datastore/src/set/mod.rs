@@ -6,7 +6,7 @@
 mod open;
 mod write;
 
-pub use open::{Opened, manifest, unpack, verify};
+pub use open::{Opened, manifest, members, unpack, verify};
 pub use write::{Request, Written, write};
 
 use crate::DatastoreError;

@@ -8,6 +8,7 @@ use crate::check::{self, Contents, Depth};
 use bakelite_spec::set::{DATABASE, FORMAT, MANIFEST, MANIFEST_LIMIT, Manifest, Member, TOKEN, is_member_path};
 use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -17,6 +18,8 @@ const WINDOW: u32 = 23;
 /// The first bytes of an age file (age-encryption.org/v1).
 const AGE: &[u8] = b"age-encryption.org/";
 const CHUNK: usize = 1 << 16;
+/// A longer member isn't held in memory.
+const SMALL: u64 = 1 << 20;
 
 /// A set that was unpacked and proved.
 #[derive(Clone, Debug)]
@@ -28,14 +31,13 @@ pub struct Opened {
 }
 
 /// The unpacked stream of a set.
-fn stream<'a>(path: &Path, identities: &'a [age::x25519::Identity]) -> Result<Box<dyn Read + 'a>, SetError> {
+fn stream<'a>(path: &Path, keys: &'a [&'a dyn age::Identity]) -> Result<Box<dyn Read + 'a>, SetError> {
     let file = File::open(path).map_err(on("reading", path))?;
     let mut input = BufReader::with_capacity(1 << 18, file);
     let is_encrypted = input.fill_buf().map_err(on("reading", path))?.starts_with(AGE);
     let packed: Box<dyn BufRead + 'a> = if is_encrypted {
         let not_a_set = |error: age::DecryptError| SetError::NotASet(error.to_string());
-        let keys = identities.iter().map(|identity| identity as &dyn age::Identity);
-        let opened = age::Decryptor::new_buffered(input).map_err(not_a_set)?.decrypt(keys);
+        let opened = age::Decryptor::new_buffered(input).map_err(not_a_set)?.decrypt(keys.iter().copied());
         Box::new(BufReader::with_capacity(
             CHUNK,
             opened.map_err(|error| match error {
@@ -55,8 +57,8 @@ fn stream<'a>(path: &Path, identities: &'a [age::x25519::Identity]) -> Result<Bo
 ///
 /// # Errors
 /// When no key opens it, or it doesn't begin with a manifest that this version reads.
-pub fn manifest(path: &Path, identities: &[age::x25519::Identity]) -> Result<Manifest, SetError> {
-    let mut archive = tar::Archive::new(stream(path, identities)?);
+pub fn manifest(path: &Path, keys: &[&dyn age::Identity]) -> Result<Manifest, SetError> {
+    let mut archive = tar::Archive::new(stream(path, keys)?);
     let mut entries = archive.entries().map_err(on("unpacking", path))?;
     read_manifest(entries.next(), path)
 }
@@ -94,13 +96,64 @@ fn read_manifest<R: Read>(
     Ok(manifest)
 }
 
+/// Reads small members of a set into memory, each compared with its hash, and nothing behind the last of them.
+///
+/// # Errors
+/// When no key opens the set, or one of them isn't as its manifest says. What the manifest lacks isn't in the answer.
+pub fn members(
+    path: &Path,
+    keys: &[&dyn age::Identity],
+    wanted: &[&str],
+) -> Result<(Manifest, BTreeMap<String, Vec<u8>>), SetError> {
+    let mut archive = tar::Archive::new(stream(path, keys)?);
+    let mut entries = archive.entries().map_err(on("unpacking", path))?;
+    let manifest = read_manifest(entries.next(), path)?;
+    let mut found = BTreeMap::new();
+    let last = manifest.members.iter().rposition(|member| wanted.contains(&member.path.as_str()));
+    for member in manifest.members.iter().take(last.map_or(0, |last| last + 1)) {
+        let entry = next_entry(&mut entries, member, path)?;
+        if wanted.contains(&member.path.as_str()) {
+            if member.size > SMALL {
+                return Err(SetError::Member { path: member.path.clone(), what: "its length" });
+            }
+            let mut bytes = Vec::new();
+            let (_, sha256) = pour(entry.take(member.size), &mut bytes).map_err(on("unpacking", path))?;
+            if sha256 != member.sha256 {
+                return Err(SetError::Member { path: member.path.clone(), what: "its hash" });
+            }
+            found.insert(member.path.clone(), bytes);
+        }
+    }
+    Ok((manifest, found))
+}
+
+/// The next entry, which has to be this member.
+fn next_entry<'a, R: Read>(
+    entries: &mut tar::Entries<'a, R>,
+    member: &Member,
+    path: &Path,
+) -> Result<tar::Entry<'a, R>, SetError> {
+    let refuse = |what| SetError::Member { path: member.path.clone(), what };
+    let entry = entries.next().ok_or_else(|| refuse("it is missing"))?.map_err(on("unpacking", path))?;
+    if entry.path_bytes() != member.path.as_bytes() {
+        return Err(refuse("another file is in its place"));
+    }
+    if !entry.header().entry_type().is_file() {
+        return Err(refuse("it is no file"));
+    }
+    if entry.size() != member.size {
+        return Err(refuse("its length"));
+    }
+    Ok(entry)
+}
+
 /// Unpacks a set into an empty folder, durably, and proves it.
 ///
 /// # Errors
 /// When no key opens it or anything in it isn't as it has to be. What was unpacked by then stays in the folder, and is
 /// the caller's to remove.
-pub fn unpack(path: &Path, identities: &[age::x25519::Identity], into: &Path) -> Result<Opened, SetError> {
-    let mut archive = tar::Archive::new(stream(path, identities)?);
+pub fn unpack(path: &Path, keys: &[&dyn age::Identity], into: &Path) -> Result<Opened, SetError> {
+    let mut archive = tar::Archive::new(stream(path, keys)?);
     let mut entries = archive.entries().map_err(on("unpacking", path))?;
     let manifest = read_manifest(entries.next(), path)?;
     let needed = manifest.members.iter().fold(0u64, |sum, member| sum.saturating_add(member.size));
@@ -109,19 +162,9 @@ pub fn unpack(path: &Path, identities: &[age::x25519::Identity], into: &Path) ->
         return Err(SetError::NoRoom { path: into.into(), free, needed });
     }
     for member in &manifest.members {
-        let refuse = |what| SetError::Member { path: member.path.clone(), what };
-        let entry = entries.next().ok_or_else(|| refuse("it is missing"))?.map_err(on("unpacking", path))?;
-        if entry.path_bytes() != member.path.as_bytes() {
-            return Err(refuse("another file is in its place"));
-        }
-        if !entry.header().entry_type().is_file() {
-            return Err(refuse("it is no file"));
-        }
-        if entry.size() != member.size {
-            return Err(refuse("its length"));
-        }
+        let entry = next_entry(&mut entries, member, path)?;
         if store(entry, member, into)? != member.sha256 {
-            return Err(refuse("its hash"));
+            return Err(SetError::Member { path: member.path.clone(), what: "its hash" });
         }
     }
     if entries.next().is_some() {
@@ -158,8 +201,8 @@ fn prove(manifest: Manifest, into: &Path) -> Result<Opened, SetError> {
 ///
 /// # Errors
 /// As [`unpack`].
-pub fn verify(path: &Path, identities: &[age::x25519::Identity], scratch: &Path) -> Result<Opened, SetError> {
+pub fn verify(path: &Path, keys: &[&dyn age::Identity], scratch: &Path) -> Result<Opened, SetError> {
     let folder =
         tempfile::Builder::new().prefix("verify-").tempdir_in(scratch).map_err(on("making a folder in", scratch))?;
-    unpack(path, identities, folder.path())
+    unpack(path, keys, folder.path())
 }

@@ -89,7 +89,7 @@ impl Node {
 
     fn unpack(&self, path: &Path) -> Result<(TempDir, Opened), SetError> {
         let into = tempfile::tempdir().unwrap();
-        let opened = unpack(path, std::slice::from_ref(&self.identity), into.path())?;
+        let opened = unpack(path, &[&self.identity], into.path())?;
         Ok((into, opened))
     }
 }
@@ -105,12 +105,17 @@ fn a_set_holds_everything_and_only_its_keys_open_it() {
     assert_eq!(opened.manifest, written.manifest);
     assert_eq!(opened.manifest.revision, 3);
     let paths: Vec<&str> = opened.manifest.members.iter().map(|member| member.path.as_str()).collect();
-    assert_eq!(paths, [DATABASE, TOKEN, "node/password"]);
+    assert_eq!(paths, [TOKEN, "node/password", DATABASE]);
     assert_eq!(std::fs::read_to_string(into.path().join("node/password")).unwrap(), "secret");
-    assert_eq!(manifest(&written.path, std::slice::from_ref(&node.identity)).unwrap(), written.manifest);
-    let stranger = [age::x25519::Identity::generate()];
-    assert!(matches!(manifest(&written.path, &stranger), Err(SetError::NoKey)));
+    assert_eq!(manifest(&written.path, &[&node.identity]).unwrap(), written.manifest);
+    let stranger = age::x25519::Identity::generate();
+    assert!(matches!(manifest(&written.path, &[&stranger]), Err(SetError::NoKey)));
     assert!(matches!(manifest(&written.path, &[]), Err(SetError::NoKey)));
+
+    let wanted = ["node/password", "not/there"];
+    let (said, found) = members(&written.path, &[&node.identity], &wanted).unwrap();
+    assert_eq!((said, found.len()), (written.manifest, 1));
+    assert_eq!(found["node/password"], b"secret");
 
     let plain = node.write(2, 3, false).unwrap();
     assert!(plain.path.to_string_lossy().ends_with(PLAIN));
@@ -127,7 +132,7 @@ fn common_tools_open_a_set() {
     for entry in archive.entries().unwrap() {
         names.push(entry.unwrap().path().unwrap().display().to_string());
     }
-    assert_eq!(names, ["manifest.json", DATABASE, TOKEN, "node/password"]);
+    assert_eq!(names, ["manifest.json", TOKEN, "node/password", DATABASE]);
 }
 
 #[test]
@@ -224,10 +229,10 @@ fn no_archive_writes_outside_its_folder_or_passes_for_a_set() {
     let newer = text(&Manifest { format: 2, ..opened.manifest.clone() });
     let climbing = with(&|members| members.push(member("../outside", b"x")));
     let linked = with(&|members| members.push(member("link", b"")));
-    let other_token = with(&|members| members[1] = member(TOKEN, b"another"));
-    let bare = with(&|members| drop(members.remove(0)));
+    let other_token = with(&|members| members[0] = member(TOKEN, b"another"));
+    let bare = with(&|members| drop(members.remove(2)));
     let base: Vec<(&str, tar::EntryType, &[u8])> =
-        vec![(DATABASE, file, &database), (TOKEN, file, &token), ("node/password", file, &password)];
+        vec![(TOKEN, file, &token), ("node/password", file, &password), (DATABASE, file, &database)];
     let headed = |head: &[u8], rest: &[(&str, tar::EntryType, &[u8])]| {
         let all: Vec<_> = std::iter::once(("manifest.json", file, head)).chain(rest.iter().copied()).collect();
         archive(&all)
@@ -239,11 +244,11 @@ fn no_archive_writes_outside_its_folder_or_passes_for_a_set() {
         ("climbing", headed(&climbing, &plus(("../outside", file, b"x"))), "no set holds"),
         ("a link", headed(&linked, &plus(("link", tar::EntryType::Symlink, b""))), "it is no file"),
         ("one more", headed(&good, &plus(("more", file, b"x"))), "more in it"),
-        ("another token", headed(&other_token, &[base[0], (TOKEN, file, b"another"), base[2]]), "another token"),
-        ("a changed byte", headed(&good, &[base[0], base[1], ("node/password", file, b"secreT")]), "its hash"),
+        ("another token", headed(&other_token, &[(TOKEN, file, b"another"), base[1], base[2]]), "another token"),
+        ("a changed byte", headed(&good, &[base[0], ("node/password", file, b"secreT"), base[2]]), "its hash"),
         ("another order", headed(&good, &[base[1], base[0], base[2]]), "another file is in its place"),
         ("one less", headed(&good, &base[..2]), "it is missing"),
-        ("no database", headed(&bare, &base[1..]), "no database"),
+        ("no database", headed(&bare, &base[..2]), "no database"),
         ("no manifest", archive(&base), "doesn't begin with a manifest"),
         ("rubbish", b"rubbish".to_vec(), ""),
         ("nothing", Vec::new(), ""),

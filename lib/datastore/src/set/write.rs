@@ -76,11 +76,13 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
     let contents = check::copy(&copied, Depth::Quick, request.known)??;
     crate::prove(&copied, request.token)??;
 
-    let mut members = vec![(DATABASE.to_string(), copied.clone())];
+    let mut members = Vec::new();
     let token = scratch.path().join("token");
     durable::write_durable(&token, token::password(request.token).as_bytes(), 0o600)?;
     members.push((TOKEN.into(), token));
     members.extend(request.files.iter().filter(|(_, from)| from.is_file()).cloned());
+    // The small ones first: who a set is of can be told, and taken over, without reading all of it.
+    members.push((DATABASE.into(), copied));
     let mut manifest = Manifest {
         format: set::FORMAT,
         revision: contents.revision,
@@ -99,8 +101,8 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
     let path = request.folder.join(&name);
     let half = request.folder.join(format!(".{name}.half"));
     let written = archive(request, &half, &manifest, &members).and_then(|()| {
-        let identities = request.identity.map_or(&[][..], std::slice::from_ref);
-        super::verify(&half, identities, scratch.path())?;
+        let keys: Vec<&dyn age::Identity> = request.identity.iter().map(|identity| *identity as _).collect();
+        super::verify(&half, &keys, scratch.path())?;
         Ok(std::fs::metadata(&half).map_err(on("reading", &half))?.len())
     });
     match written {

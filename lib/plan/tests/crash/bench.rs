@@ -405,8 +405,7 @@ impl Bench {
             }
             Action::Unseal => {
                 let seal = self.text(SEAL).unwrap();
-                let mut parts: Vec<_> =
-                    SECRETS.into_iter().zip(seal.split('|').skip(1)).collect();
+                let mut parts: Vec<_> = SECRETS.into_iter().zip(seal.split('|').skip(1)).collect();
                 if self.mutation == Some(Mutation::RecordFirst) {
                     parts.reverse();
                 }
