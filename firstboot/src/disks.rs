@@ -3,6 +3,7 @@
 use crate::sealing;
 use bakelite_disk::data;
 use bakelite_plan::disk::{Content, Data, Disk, Proof};
+use bakelite_plan::restore::FoundSet;
 use bakelite_plan::{cluster, home, seal};
 use bakelite_spec::layout::SECTOR;
 use bakelite_spec::status::paths;
@@ -28,6 +29,8 @@ pub struct Looked {
     pub damaged: BTreeMap<String, String>,
     /// The first of the payload's files that is damaged, once they were looked at; empty if none is.
     pub payload: Option<String>,
+    /// Sets, once they were looked for.
+    pub sets: Option<Vec<FoundSet>>,
     /// What is wrong with the database, once it was checked; empty if nothing is.
     pub database: Option<String>,
 }

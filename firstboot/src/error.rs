@@ -56,6 +56,9 @@ pub enum FirstbootError {
     /// k3s's database can't be read or copied.
     #[error(transparent)]
     Datastore(#[from] bakelite_datastore::DatastoreError),
+    /// A set can't be read or unpacked.
+    #[error(transparent)]
+    Set(#[from] bakelite_datastore::set::SetError),
     /// There is no move to make.
     #[error("k3s's data can't move: {0}")]
     NothingToMove(String),

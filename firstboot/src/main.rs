@@ -16,7 +16,9 @@ mod payload;
 mod placed;
 mod probe;
 mod promote;
+mod restore;
 mod sealing;
+mod sets;
 mod storage;
 mod world;
 

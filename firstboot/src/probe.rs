@@ -4,7 +4,8 @@ use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{
-    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
+    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, restore,
+    settings,
 };
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::places;
@@ -24,6 +25,7 @@ const FILES: &[&str] = &[
     home::COPIED,
     cluster::ON_STATE,
     cluster::ON_DISK,
+    restore::STAGED,
     cluster::CHECKED,
     data_disk::DEVICES,
     latency::RECORD,
@@ -106,6 +108,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         memory: machine::memory(),
         slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,
+        sets: looked.sets.clone(),
         vanished: disks::has_vanished(&disks),
         disks,
         uptime: machine::uptime().as_secs(),

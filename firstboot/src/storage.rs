@@ -21,7 +21,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Where a partition is mounted to be looked into.
-const LOOK: &str = "/run/bakelite/look";
+pub(crate) const LOOK: &str = "/run/bakelite/look";
 /// Folders that systems make by themselves on a medium: not a user's files.
 const SYSTEMS_OWN: &[&str] =
     &["System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100", "found.000"];
@@ -162,7 +162,7 @@ fn on(disk: &block::Disk) -> impl Fn(bakelite_disk::DiskError) -> FirstbootError
 }
 
 /// Does something with a device while the kernel refuses every write to it.
-fn read_only<T>(
+pub(crate) fn read_only<T>(
     device: &Path,
     act: impl FnOnce(&mut File, u64) -> Result<T, FirstbootError>,
 ) -> Result<T, FirstbootError> {
@@ -217,7 +217,7 @@ fn look(disk: &block::Disk, medium: &mut File, length: u64, look_into: bool) -> 
 }
 
 /// The kernel's driver for the file systems that disks are sold with.
-fn driver(kind: &str) -> Option<&'static str> {
+pub(crate) fn driver(kind: &str) -> Option<&'static str> {
     match kind {
         "FAT" => Some("vfat"),
         "exFAT" => Some("exfat"),

@@ -78,6 +78,44 @@ fn place(at: At, magic: u64, length: u64) -> Option<u64> {
     (at.checked_add(magic)? <= length).then_some(at)
 }
 
+/// The label of a file system of a kind that [`recognise`] names; empty where it has none or isn't known here.
+///
+/// # Errors
+/// When the medium can't be read.
+pub fn label(medium: &mut (impl Read + Seek), start: u64, kind: &str) -> Result<String, DiskError> {
+    let mut head = [0u8; 2048];
+    read_at(medium, start, &mut head)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches(['\0', ' ']).to_string();
+    Ok(match kind {
+        // Microsoft's FAT specification, the boot sector: a FAT32 names itself at 82.
+        "FAT" if head[82..].starts_with(b"FAT32") => text(&head[71..82]),
+        "FAT" => text(&head[43..54]),
+        // ext4's superblock (kernel, Documentation/filesystems/ext4/super.rst): s_volume_name.
+        "ext4" => text(&head[1024 + 120..1024 + 136]),
+        "exFAT" => exfat_label(medium, start, &head)?,
+        _ => String::new(),
+    })
+}
+
+/// Microsoft's exFAT specification, 3.1 and 7.3: an entry of the root folder, as good as always its first.
+fn exfat_label(medium: &mut (impl Read + Seek), start: u64, head: &[u8; 2048]) -> Result<String, DiskError> {
+    const ENTRY: usize = 32;
+    const LABEL: u8 = 0x83;
+    let number = |at: usize| u64::from(u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+    let (heap, root, sector, cluster) = (number(88), number(96), head[108], head[109]);
+    if !(9..=12).contains(&sector) || cluster > 16 || root < 2 {
+        return Ok(String::new());
+    }
+    let mut entries = [0u8; 512];
+    read_at(medium, start + (heap << sector) + ((root - 2) << (sector + cluster)), &mut entries)?;
+    let label = entries.chunks_exact(ENTRY).find(|entry| entry[0] == LABEL);
+    let units = label.map_or(Vec::new(), |entry| {
+        let units = entry[2..24].chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
+        units.take(usize::from(entry[1])).collect()
+    });
+    Ok(String::from_utf16_lossy(&units))
+}
+
 /// The formats that can be seen in a range of a medium, each once, the most telling one first.
 ///
 /// # Errors

@@ -148,6 +148,25 @@ pub enum Action {
         /// How much it is about.
         amount: crate::facts::Amount,
     },
+    /// Looks for sets on all disks and sticks besides the card, and in our own folders; nothing of them is changed.
+    LookForSets,
+    /// Unpacks a set beside the place it goes to and proves it; one that isn't whole is noted as such, and changes nothing.
+    StageSet {
+        /// The set's [`crate::restore::FoundSet::key`].
+        set: String,
+        /// What is said of it where it was unpacked, once it is whole.
+        note: String,
+    },
+    /// Puts the unpacked set's database in its place, and what was there in a folder of this name.
+    PutInPlace {
+        /// The folder.
+        aside: String,
+    },
+    /// Takes secrets, settings and manifests from the unpacked set; what the machine had is kept beside them.
+    TakeIdentity {
+        /// The folder for what the machine had.
+        aside: String,
+    },
     /// Measures how long a medium of our own takes to make 4 KiB durable, and writes it down beside what is known.
     MeasureLatency {
         /// The disk's key.

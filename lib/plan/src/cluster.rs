@@ -31,7 +31,7 @@ const REFRESH: u64 = 1_500;
 
 /// Keys of k3s's that can't be changed once a cluster is born, with what they are where they aren't set: they are in its
 /// certificates, addresses and rows.
-const IMMUTABLE: &[(&str, &str)] = &[
+pub(crate) const IMMUTABLE: &[(&str, &str)] = &[
     ("cluster-cidr", "10.42.0.0/16"),
     ("cluster-domain", "cluster.local"),
     ("secrets-encryption", "false"),
@@ -52,7 +52,8 @@ pub fn datastore(settings: &Settings) -> Datastore {
     }
 }
 
-fn immutable_keys(settings: &Settings) -> BTreeMap<String, String> {
+/// The keys of the appliance that can't be changed once a cluster is born, where they are set.
+pub(crate) fn immutable_keys(settings: &Settings) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
     let config = &settings.appliance.k3s.config;
     IMMUTABLE.iter().filter_map(|(key, _)| Some((key.to_string(), text(config.get(*key)?)))).collect()
@@ -65,6 +66,11 @@ fn copy(facts: &Facts, path: &str) -> Option<ClusterBorn> {
 /// The record that counts.
 pub fn of(facts: &Facts) -> Option<ClusterBorn> {
     ClusterBorn::ruling(copy(facts, ON_STATE).as_ref(), copy(facts, ON_DISK).as_ref()).cloned()
+}
+
+/// What names one line of a cluster's database, for a word that replaces it: the act that it permits gives it another.
+pub fn id(born: &ClusterBorn) -> String {
+    format!("{}.{}.{}", born.node, born.row.trim_start_matches("/bootstrap/"), born.epoch)
 }
 
 /// Decides whether the payload may be started upon what is there.

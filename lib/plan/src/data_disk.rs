@@ -319,7 +319,7 @@ fn permit(disk: &Disk, storage: &Storage) -> String {
 }
 
 /// Waits until no disk has come or gone for some time.
-fn unsettled(facts: &Facts, storage: &Storage) -> Option<Decision> {
+pub(crate) fn unsettled(facts: &Facts, storage: &Storage) -> Option<Decision> {
     let mut disks: Vec<String> = facts.disks.iter().map(|disk| format!("{} {}", disk.name, disk.key())).collect();
     disks.sort();
     let known: Option<Devices> = facts.file(DEVICES).and_then(|text| serde_json::from_str(text).ok());

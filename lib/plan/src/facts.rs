@@ -1,6 +1,7 @@
 //! Facts: what the machine is, as far as decisions need it. Plain data, so that a file can hold a machine.
 
 use crate::disk::{Data, Disk};
+use crate::restore::FoundSet;
 use bakelite_spec::status::{LastStart, paths};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -66,6 +67,8 @@ pub struct Facts {
     pub free_on_disk: u64,
     /// k3s's database, where it is to be read from now.
     pub database: Option<Database>,
+    /// Sets of this and other machines, once they were looked for.
+    pub sets: Option<Vec<FoundSet>>,
     /// Whether k3s has run since the machine was switched on.
     pub payload_ran: bool,
 }

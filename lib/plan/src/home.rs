@@ -9,8 +9,8 @@ use crate::action::Action;
 use crate::data_disk;
 use crate::disk::{Data, Disk};
 use crate::facts::{Amount, Facts};
-use crate::identity;
 use crate::step::{Decision, publish};
+use crate::{identity, restore};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places;
 use bakelite_spec::quantity::Size;
@@ -38,7 +38,8 @@ pub fn of(facts: &Facts) -> Option<Home> {
     serde_json::from_str(facts.file(HOME)?).ok()
 }
 
-fn intent(facts: &Facts) -> Option<Intent> {
+/// The act that isn't finished, if there is one.
+pub(crate) fn intent(facts: &Facts) -> Option<Intent> {
     serde_json::from_str(facts.file(INTENT)?).ok()
 }
 
@@ -57,7 +58,8 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return data_disk::vanished();
     }
     let Some((disk, data)) = facts.attached() else { return without(facts, settings) };
-    let Some(node) = identity::of(facts).map(|identity| identity.node) else {
+    let Some(node) = identity::of(facts).map(|identity| identity.node).or_else(|| restore::node(facts, settings))
+    else {
         return Decision::Wait("this machine has no identity yet".into(), None);
     };
     let state = of(facts);
@@ -110,8 +112,9 @@ fn show(facts: &Facts, disk: &Disk) -> Decision {
     });
     // A move that came this far is over once state says so.
     let mut actions: Vec<Action> = Vec::new();
+    let is_of_a_move = intent(facts).is_none_or(|intent| intent.act == Act::Promotion);
     for path in [INTENT, COPIED] {
-        if facts.has(path) {
+        if facts.has(path) && is_of_a_move {
             actions.push(Action::Remove { path: path.into() });
         }
     }
@@ -135,6 +138,9 @@ fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, amount: Am
     let state = of(facts);
     let from_epoch = state.as_ref().map_or(0, |home| home.epoch);
     let intended = intent(facts);
+    if intended.as_ref().is_some_and(|intent| intent.act != Act::Promotion) {
+        return Decision::Done("the cluster stays on the card until it is restored".into());
+    }
     let words = format!("{} in {} files", Size(amount.bytes).human(), amount.files);
     if intended.is_none() {
         if facts.payload_ran {
@@ -153,7 +159,8 @@ fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, amount: Am
     }
     // If k3s ran on the card meanwhile, a copy that was begun before is of no use: the revision tells.
     let revision = facts.database.as_ref().map_or(0, |database| database.revision);
-    let wanted = Intent { format: FORMAT, act: Act::Promotion, from_epoch, disk: data.guid.clone(), revision };
+    let (act, set) = (Act::Promotion, String::new());
+    let wanted = Intent { format: FORMAT, act, from_epoch, disk: data.guid.clone(), revision, set };
     let intent = intended.filter(|intent| *intent == wanted);
     if intent.is_none() {
         let why = format!("the cluster ({words}) is to move from the card to {}", disk.words());

@@ -1,14 +1,13 @@
 //! Identity: the node's name and its secrets, made once, before k3s ever starts, and never changed by a new setting.
 //!
-//! Order: what the state partition says, else the seal of the data disk, else (with sets: an accepted set, a seed) made
-//! new. Where state doesn't outlive the boot, or it isn't clear yet what becomes of the data disk, nothing is made: a
+//! Order: what the state partition says, else the seal of the data disk, else the set that is restored, else made new. Where state doesn't outlive the boot, or it isn't clear yet what becomes of the data disk, nothing is made: a
 //! second identity of the same machine is worse than none.
 
 use crate::Settings;
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::step::{Decision, publish};
-use crate::{data_disk, hostname};
+use crate::{data_disk, hostname, restore};
 use bakelite_spec::fault::{Code, Fault};
 use serde::{Deserialize, Serialize};
 
@@ -40,10 +39,10 @@ pub fn of(facts: &Facts) -> Option<Identity> {
 
 /// The node's name: the identity's, else what the pattern gives.
 pub fn node_name(facts: &Facts, settings: &Settings) -> String {
-    of(facts).map_or_else(
-        || hostname::expand(&settings.appliance.hostname, facts, &settings.manifest.board_name),
-        |identity| identity.node,
-    )
+    of(facts)
+        .map(|identity| identity.node)
+        .or_else(|| restore::node(facts, settings))
+        .unwrap_or_else(|| hostname::expand(&settings.appliance.hostname, facts, &settings.manifest.board_name))
 }
 
 /// Decides about the identity.
@@ -73,6 +72,9 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
                 Decision::Wait(why, _) => Decision::Wait(why, None),
                 decision if data_disk::withholds(&decision) => {
                     Decision::Skip("no identity is made before it is clear what becomes of the data disk".into())
+                }
+                _ if restore::withholds(facts, settings) => {
+                    Decision::Skip("no identity is made before it is clear whether a backup brings one".into())
                 }
                 _ => {
                     let node = node_name(facts, settings);

@@ -23,6 +23,7 @@ pub mod latency;
 pub mod payload;
 pub mod placed;
 pub mod proxy;
+pub mod restore;
 pub mod seal;
 pub mod settings;
 pub mod step;

@@ -49,6 +49,7 @@ struct Machine {
     has_database: bool,
     database_checked: bool,
     unclean: bool,
+    looked_for_sets: bool,
     /// The power goes after so many actions.
     fuse: Option<usize>,
     actions: usize,
@@ -80,6 +81,7 @@ impl Machine {
             payload_checked: self.payload_checked.clone(),
             database: self.has_database.then(|| Database { checked: self.database_checked, ..Database::default() }),
             unclean: self.unclean,
+            sets: self.looked_for_sets.then(Vec::new),
             ..Facts::default()
         }
     }
@@ -112,6 +114,7 @@ impl Machine {
             Action::VerifyPayload { .. } => self.payload_checked = Some(String::new()),
             Action::PrepareDatabase { .. } => self.has_database = true,
             Action::CheckDatabase { .. } => self.database_checked = true,
+            Action::LookForSets => self.looked_for_sets = true,
             Action::VerifyUnpacked { .. } | Action::Sync { .. } => {}
             other => panic!("{other:?} on a machine without a data disk"),
         }
@@ -121,6 +124,7 @@ impl Machine {
     fn power_cut(&mut self) {
         self.payload_checked = None;
         self.database_checked = false;
+        self.looked_for_sets = false;
         self.unclean = true;
         self.run.clear();
         self.placed.retain(|path, _| !path.starts_with("/run/"));

@@ -102,6 +102,9 @@ codes! {
     DataDiskSmall, "data-disk-small", You, "Use a bigger data disk, or make room on the card; until then k3s runs on the card.";
     DatabaseMissing, "database-missing", Backup, "k3s would start as a new, empty cluster. Bring the data disk or a backup of this machine.";
     DatabaseOlder, "database-older", Backup, "Bring the disk or backup with the newer database.";
+    RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
+    RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
+    RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
     FirewallRefused, "firewall-refused", Us, "The machine can be reached by ssh; `firewall: open` turns the firewall off until it is mended.";
     K3sKeyChanged, "k3s-key-changed", You, "Set the key back in the YAML: it can't be changed once a cluster is born.";

@@ -124,14 +124,19 @@ pub struct Intent {
     pub disk: String,
     /// The revision of the database that it is made from.
     pub revision: u64,
+    /// The set that is restored.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub set: String,
 }
 
-/// The acts that change the line of the database. Those of a restore come with it.
+/// The acts that change the line of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// From the card to a data disk.
     Promotion,
+    /// A set takes the place of what was there.
+    Restore,
 }
 
 /// A k3s version as numbers: `v1.36.2+k3s1` is 1, 36, 2, 1. `None` for what isn't a release, such as a stand-in's.

@@ -11,6 +11,7 @@ use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, COPIED, DISK_HOME, HOME, INTENT};
 use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::latency;
+use bakelite_plan::restore::FoundSet;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
@@ -120,6 +121,7 @@ pub struct Bench {
     pub looked: BTreeMap<String, Content>,
     pub proved: Vec<String>,
     pub attached: Option<usize>,
+    pub sets: Option<Vec<FoundSet>>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
     pub uptime: u64,
@@ -145,6 +147,7 @@ impl Bench {
             looked: BTreeMap::new(),
             proved: Vec::new(),
             attached: None,
+            sets: None,
             shown: BTreeMap::new(),
             ran: false,
             uptime: 0,
@@ -202,6 +205,7 @@ impl Bench {
         self.proved.clear();
         self.shown.clear();
         self.attached = None;
+        self.sets = None;
         self.ran = false;
         self.uptime = 0;
         self.effects = 0;
@@ -339,6 +343,7 @@ impl Bench {
             shown: self.shown.clone(),
             free_on_disk: 100 << 30,
             payload_ran: self.ran,
+            sets: self.sets.clone(),
             files,
             ..Facts::default()
         };
@@ -413,6 +418,8 @@ impl Bench {
                     self.publish(path, text)?;
                 }
             }
+            Action::LookForSets => self.sets = Some(Vec::new()),
+            Action::StageSet { .. } | Action::PutInPlace { .. } | Action::TakeIdentity { .. } => unreachable!("no set"),
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::CopyHome { .. } => self.copy_home()?,
             Action::ForgetAddresses { .. }

@@ -1,0 +1,263 @@
+//! Sets, looked for on sticks and disks and in our own folders, and opened with the machine's own key or a grant.
+//!
+//! Whatever isn't ours is mounted read-only while the kernel refuses every write to it. Nothing on it is believed: names
+//! are plain or left alone, and a set counts by who answers for it. Nothing is decided here.
+
+use crate::disks;
+use crate::error::FirstbootError;
+use crate::layers;
+use crate::storage::{LOOK, driver, read_only};
+use crate::world::{Changed, Machine};
+use age::Identity;
+use bakelite_datastore::restore;
+use bakelite_datastore::set::{self, SetError};
+use bakelite_disk::signature;
+use bakelite_plan::identity::DEVICE_KEY;
+use bakelite_plan::restore::{FOLDER, FoundSet, STAGING, Source, Trust};
+use bakelite_spec::set::PLAIN;
+use bakelite_sys::mount::{self, MountFlags};
+use bakelite_sys::sum::pour;
+use bakelite_sys::{block, durable, ext4, machine, names_in, raw, read_text, words};
+use bakelite_trust::file_key::FileKey;
+use bakelite_trust::grant::{self, Grant, Verdict};
+use bakelite_trust::{keys, signature as signed, stick};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Sets on our own media, by where they lie.
+const OWN: &[(Source, &str)] = &[(Source::Card, "/var/lib/bakelite/sets"), (Source::Disk, "/disk/bakelite/sets")];
+/// So many of the newest sets of a node are opened: each is decrypted to its manifest.
+const OPENED: usize = 32;
+
+/// Whom this machine believes.
+struct Believed {
+    own: Option<age::x25519::Identity>,
+    owners: Vec<String>,
+    now: i64,
+    clock: bool,
+}
+
+impl Machine {
+    fn believed(&self) -> Result<Believed, FirstbootError> {
+        let own = read_text(self.root.join(DEVICE_KEY.trim_start_matches('/'))).ok();
+        let own = own.and_then(|text| keys::device_key(&text).ok());
+        let owners = layers::settings(&self.root)?.appliance.owner.keys;
+        // init never lets the clock go behind the newest time that it knows.
+        Ok(Believed { own, owners, now: machine::clock(), clock: raw::clock_is_synchronised() })
+    }
+
+    pub(crate) fn look_for_sets(&self) -> Result<Vec<FoundSet>, FirstbootError> {
+        let believed = self.believed()?;
+        let mut found = Vec::new();
+        for (source, folder) in OWN {
+            found.extend(in_folder(source, Path::new(folder), &[], &believed));
+        }
+        for name in self.foreign() {
+            match on_stick(&name, |root| Ok(in_root(&name, root, &believed))) {
+                Ok(sets) => found.extend(sets.unwrap_or_default()),
+                // A sick stick is no reason to give up on the others.
+                Err(error) => log::warn!("looking for backups on {name}: {}", words(&error)),
+            }
+        }
+        log::info!("found {} backups", found.len());
+        Ok(found)
+    }
+
+    /// Partitions, and disks without any, that aren't this machine's.
+    fn foreign(&self) -> Vec<String> {
+        let own = |name: &str| {
+            let known = disks::all(&self.root, &self.looked);
+            known
+                .iter()
+                .any(|disk| disk.name == name && (disk.boot || disk.data.as_ref().is_some_and(|data| data.attached)))
+        };
+        let others = block::disks(&self.root).into_iter().filter(|disk| !own(&disk.name));
+        others
+            .flat_map(|disk| {
+                let parts: Vec<String> = disk.partitions.values().map(|partition| partition.name.clone()).collect();
+                if parts.is_empty() { vec![disk.name] } else { parts }
+            })
+            .collect()
+    }
+
+    pub(crate) fn stage_set(&mut self, key: &str, note: &str) -> Result<Changed, FirstbootError> {
+        let believed = self.believed()?;
+        let sets = self.looked.sets.as_deref_mut().unwrap_or_default();
+        let Some(found) = sets.iter_mut().find(|found| found.key() == key && found.torn.is_empty()) else {
+            return Ok(Changed::No);
+        };
+        let staged = match &found.source {
+            Source::Stick(name) => on_stick(name, |root| {
+                let Some(root) = root else { return Ok(Err(gone())) };
+                Ok(stage(&root.join(stick::SETS), found, &grants(&root, &believed), &believed, note))
+            })
+            .unwrap_or_else(|error| Some(Err(SetError::NotASet(words(&error)))))
+            .unwrap_or_else(|| Err(gone())),
+            own => {
+                let folder = OWN.iter().find(|(source, _)| source == own).map_or("", |(_, folder)| folder);
+                stage(Path::new(folder), found, &[], &believed, note)
+            }
+        };
+        match staged {
+            Ok(()) => log::info!("unpacked {} and proved it", found.words()),
+            Err(error) => {
+                found.torn = words(&error);
+                log::warn!("{}: {}", found.words(), found.torn);
+            }
+        }
+        Ok(Changed::Yes)
+    }
+}
+
+fn gone() -> SetError {
+    SetError::NotASet("it isn't there any more".into())
+}
+
+/// Mounts a partition for a look and says where sets are on it; `None` where it isn't a stick's.
+fn on_stick<T>(
+    name: &str,
+    act: impl FnOnce(Option<PathBuf>) -> Result<T, FirstbootError>,
+) -> Result<Option<T>, FirstbootError> {
+    let device = Path::new("/dev").join(name);
+    read_only(&device, |medium, length| {
+        let on = |source| FirstbootError::Disk { disk: name.into(), source };
+        let kinds = signature::recognise(medium, 0, length).map_err(on)?;
+        let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, stick_driver(kind)?))) else {
+            return Ok(None);
+        };
+        let label = signature::label(medium, 0, kind).map_err(on)?;
+        durable::make_folder(LOOK)?;
+        if driver == "ext4" {
+            ext4::look(&device, LOOK)?;
+        } else {
+            let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            mount::mount(&device.to_string_lossy(), LOOK, driver, flags, "")?;
+        }
+        let folder = Path::new(LOOK).join(stick::FOLDER);
+        let root = if folder.is_dir() { Some(folder) } else { (label == stick::LABEL).then(|| LOOK.into()) };
+        let done = act(root);
+        mount::unmount(Path::new(LOOK), false)?;
+        done.map(Some)
+    })
+}
+
+fn stick_driver(kind: &str) -> Option<&'static str> {
+    if kind == "ext4" { Some("ext4") } else { driver(kind).filter(|driver| *driver != "ntfs3") }
+}
+
+fn in_root(name: &str, root: Option<PathBuf>, believed: &Believed) -> Vec<FoundSet> {
+    let Some(root) = root else { return Vec::new() };
+    let grants = grants(&root, believed);
+    in_folder(&Source::Stick(name.into()), &root.join(stick::SETS), &grants, believed)
+}
+
+/// The grants that an owner has signed.
+fn grants(root: &Path, believed: &Believed) -> Vec<Grant> {
+    let folder = root.join(stick::GRANTS);
+    let names = names_in(&folder).into_iter().filter(|name| stick::is_grant(name)).take(stick::MOST);
+    names
+        .filter_map(|name| {
+            let bytes = read_small(&folder.join(&name))?;
+            let signature = read_small(&folder.join(format!("{name}{}", signed::ENDING)))?;
+            match Grant::read(&believed.owners, &bytes, &String::from_utf8_lossy(&signature)) {
+                Ok(grant) => Some(grant),
+                Err(error) => {
+                    log::warn!("the grant {name} doesn't count: {}", words(&error));
+                    None
+                }
+            }
+        })
+        .collect()
+}
+
+fn read_small(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(grant::LIMIT).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn in_folder(source: &Source, folder: &Path, grants: &[Grant], believed: &Believed) -> Vec<FoundSet> {
+    let nodes = names_in(folder).into_iter().filter(|name| stick::is_node(name)).take(stick::MOST);
+    nodes
+        .flat_map(|node| {
+            let sets = stick::newest_first(names_in(folder.join(&node))).into_iter().take(OPENED);
+            sets.map(|file| look(source, folder, &node, &file, grants, believed)).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Opens a set as far as its manifest.
+fn look(source: &Source, folder: &Path, node: &str, file: &str, grants: &[Grant], believed: &Believed) -> FoundSet {
+    let path = folder.join(node).join(file);
+    let mut found = FoundSet {
+        source: source.clone(),
+        node: node.into(),
+        file: file.into(),
+        trust: Trust::Stranger,
+        sha256: String::new(),
+        manifest: None,
+        torn: String::new(),
+    };
+    let is_ours = !matches!(source, Source::Stick(_));
+    let own: Vec<&dyn Identity> = believed.own.iter().map(|own| own as &dyn Identity).collect();
+    match set::manifest(&path, &own) {
+        // A plain set opens for everybody: it has to be on our own medium, or granted.
+        Ok(manifest) if is_ours || !file.ends_with(PLAIN) => {
+            found.trust = Trust::Own;
+            found.manifest = Some(manifest);
+            return found;
+        }
+        Ok(_) | Err(SetError::NoKey) => {}
+        Err(error) => {
+            found.torn = words(&error);
+            return found;
+        }
+    }
+    let is_granted = |grant: &Grant| -> Option<(String, Option<FileKey>)> {
+        if file.ends_with(PLAIN) {
+            let (_, sha256) = pour(File::open(&path).ok()?, std::io::sink()).ok()?;
+            return grant.set(&sha256).map(|_| (sha256, None));
+        }
+        let of_node = grant.sets.iter().filter(|set| set.node == node);
+        of_node.filter_map(|set| Some((set.sha256.clone(), Some(set.file_key()?)))).find(|(_, key)| {
+            let key = key.as_ref().map(|key| key as &dyn Identity);
+            set::manifest(&path, &[key].into_iter().flatten().collect::<Vec<_>>()).is_ok()
+        })
+    };
+    for grant in grants {
+        let Some((sha256, key)) = is_granted(grant) else { continue };
+        let key = key.as_ref().map(|key| key as &dyn Identity);
+        found.manifest = set::manifest(&path, &[key].into_iter().flatten().collect::<Vec<_>>()).ok();
+        found.sha256 = sha256;
+        found.trust = match grant.verdict(node, believed.now) {
+            Verdict::Granted => Trust::Granted { clock: believed.clock },
+            Verdict::Expired => Trust::Expired,
+            Verdict::OtherNodes => Trust::OtherNodes,
+        };
+        if found.trust == (Trust::Granted { clock: believed.clock }) {
+            break;
+        }
+    }
+    found
+}
+
+/// Unpacks a set beside its place. What a grant answers for is the whole file: it is compared before anything of it counts.
+fn stage(folder: &Path, found: &FoundSet, grants: &[Grant], believed: &Believed, note: &str) -> Result<(), SetError> {
+    let path = folder.join(&found.node).join(&found.file);
+    let reading = |source| SetError::File { act: "reading", path: path.clone(), source };
+    if !found.sha256.is_empty() {
+        let (_, sha256) = File::open(&path).and_then(|file| pour(file, std::io::sink())).map_err(reading)?;
+        if sha256 != found.sha256 {
+            return Err(SetError::NotASet("it isn't the file that was granted".into()));
+        }
+    }
+    let granted = grants.iter().find_map(|grant| grant.set(&found.sha256)?.file_key());
+    let own = believed.own.iter().map(|own| own as &dyn Identity);
+    let keys: Vec<&dyn Identity> = own.chain(granted.iter().map(|key| key as &dyn Identity)).collect();
+    let opened = restore::stage(&path, &keys, &Path::new(FOLDER).join(STAGING), note)?;
+    if Some(&opened.manifest) != found.manifest.as_ref() {
+        return Err(SetError::NotASet("it was changed since it was looked at".into()));
+    }
+    Ok(())
+}

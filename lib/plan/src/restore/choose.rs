@@ -1,0 +1,188 @@
+//! Choosing among the sets that were found: whom to believe, what fits, and which is the newest.
+//!
+//! Each set that isn't taken is told with why, and with what would make it fit.
+
+use crate::{Settings, cluster};
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::pattern::{fits, of_hostname};
+use bakelite_spec::set::{self, Manifest};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The word for the newest set, where a person names one.
+const NEWEST: &str = "newest";
+
+/// Where a set lies.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// On a stick or disk: the partition's name in this boot.
+    Stick(String),
+    /// On the card.
+    Card,
+    /// On the data disk.
+    Disk,
+}
+
+/// Why a set would be believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trust {
+    /// The machine's own key opens it, or it lies on its own medium.
+    Own,
+    /// An owner has granted it; whether the clock could prove that it hasn't expired.
+    Granted {
+        /// The clock was compared with the network's.
+        clock: bool,
+    },
+    /// The grant was for other nodes.
+    OtherNodes,
+    /// The grant's time is over.
+    Expired,
+    /// Nobody whom this machine knows answers for it.
+    Stranger,
+}
+
+/// A set as it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FoundSet {
+    /// Where.
+    pub source: Source,
+    /// The node whose folder it lies in.
+    pub node: String,
+    /// Its file's name.
+    pub file: String,
+    /// Whether to believe it.
+    pub trust: Trust,
+    /// The sum that a grant gives for its file; empty where none does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+    /// What it says of itself, if it could be opened.
+    #[serde(default)]
+    pub manifest: Option<Manifest>,
+    /// Why it can't be unpacked, once that was tried.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub torn: String,
+}
+
+impl FoundSet {
+    /// What names it in an action and in the intent.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.node, self.file)
+    }
+
+    /// What names it for a person.
+    pub fn words(&self) -> String {
+        let place = match &self.source {
+            Source::Stick(name) => format!("on {name}"),
+            Source::Card => "on the card".into(),
+            Source::Disk => "on the data disk".into(),
+        };
+        format!("the set {} {place}", self.key())
+    }
+
+    /// The newest has the highest: the line of the database, its revision, the set's own number.
+    fn age(&self) -> (u64, u64, u64) {
+        let manifest = self.manifest.as_ref();
+        let number = set::number(&self.file).unwrap_or(0);
+        (manifest.map_or(0, |of| of.epoch), manifest.map_or(0, |of| of.revision), number)
+    }
+}
+
+/// What comes of all sets.
+#[derive(Debug)]
+pub enum Choice<'a> {
+    /// There is none to speak of.
+    Nothing(String),
+    /// This one; what was passed over that is newer.
+    Set(&'a FoundSet, Vec<String>),
+    /// There are some, and none is taken.
+    Refused(Fault),
+}
+
+/// Chooses.
+pub fn choose<'a>(sets: &'a [FoundSet], settings: &Settings) -> Choice<'a> {
+    let restore = &settings.appliance.restore;
+    let named = restore.set.as_deref().filter(|_| restore.replaces.is_some());
+    let wanted =
+        |found: &&FoundSet| named.is_none_or(|name| name == NEWEST || name == found.file || name == found.key());
+    let considered: Vec<&FoundSet> = sets.iter().filter(wanted).collect();
+    if considered.is_empty() {
+        return match named {
+            Some(name) => refused(format!("there is no set {name} here")),
+            None => Choice::Nothing("there is no backup to restore".into()),
+        };
+    }
+    let (mut good, mut passed_over): (Vec<&FoundSet>, Vec<(&FoundSet, String)>) = (Vec::new(), Vec::new());
+    for found in considered {
+        match obstacle(found, settings) {
+            None => good.push(found),
+            Some(why) => passed_over.push((found, format!("{}: {why}", found.words()))),
+        }
+    }
+    let nodes: BTreeSet<&str> = good.iter().map(|found| found.node.as_str()).collect();
+    if nodes.len() > 1 {
+        let nodes: Vec<&str> = nodes.into_iter().collect();
+        let text = format!(
+            "there are backups of {}, and this machine can be any of them; write `restore: {{node: {}}}`, or another of them",
+            nodes.join(", "),
+            nodes[0]
+        );
+        return Choice::Refused(Fault::new(Code::RestoreAmbiguous, text));
+    }
+    match good.into_iter().max_by_key(|found| found.age()) {
+        Some(best) => {
+            let newer =
+                passed_over.into_iter().filter(|(found, _)| found.node == best.node && found.age() > best.age());
+            Choice::Set(best, newer.map(|(_, why)| why).collect())
+        }
+        None => {
+            // The newest of each node is enough to read.
+            passed_over.sort_by_key(|(found, _)| (found.node.clone(), std::cmp::Reverse(found.age())));
+            passed_over.dedup_by(|one, other| one.0.node == other.0.node);
+            let each: Vec<String> = passed_over.into_iter().map(|(_, why)| why).collect();
+            refused(each.join(". "))
+        }
+    }
+}
+
+fn refused(text: String) -> Choice<'static> {
+    Choice::Refused(Fault::new(Code::RestoreRefused, text))
+}
+
+/// Why a set isn't taken, and what would make it fit.
+fn obstacle(found: &FoundSet, settings: &Settings) -> Option<String> {
+    let appliance = &settings.appliance;
+    let by_name = match &appliance.restore.node {
+        Some(node) if *node != found.node => Some(format!("`restore.node` is {node}")),
+        Some(_) => None,
+        None if fits(&of_hostname(&appliance.hostname), &found.node) => None,
+        None => {
+            let (node, hostname) = (&found.node, &appliance.hostname);
+            Some(format!("{node} isn't a name by `hostname: {hostname}`; `restore: {{node: {node}}}` would take it"))
+        }
+    };
+    let by_trust = match found.trust {
+        Trust::Own | Trust::Granted { .. } => None,
+        Trust::OtherNodes => Some("its grant is for other nodes".to_string()),
+        Trust::Expired => Some("its grant has expired; `bakelite stick` makes a new one".into()),
+        Trust::Stranger => Some(
+            "neither this machine's key opens it nor has one of `owner.keys` granted it; `bakelite stick` puts it on a \
+             stick with a grant"
+                .into(),
+        ),
+    };
+    let torn = || (!found.torn.is_empty()).then(|| format!("it can't be unpacked: {}", found.torn));
+    let misfit = || {
+        let manifest = found.manifest.as_ref()?;
+        if manifest.node != found.node {
+            return Some(format!("it says that it is of {}", manifest.node));
+        }
+        let keys = cluster::immutable_keys(settings);
+        let version = &settings.manifest.payload.version;
+        manifest.fits(version, &keys, cluster::IMMUTABLE).err().map(|misfit| misfit.to_string())
+    };
+    let unread = || found.manifest.is_none().then(|| "it can't be opened".to_string());
+    by_name.or(by_trust).or_else(torn).or_else(misfit).or_else(unread)
+}

@@ -1,0 +1,255 @@
+//! Restore: which backup a machine takes by itself, and how it takes the place of what was there.
+//!
+//! Only a machine without a cluster restores unasked, and only what its own key opens or an owner has granted. A living
+//! cluster is replaced by a word that names it. A set is unpacked and proved beside its place first; then comes the intent,
+//! then the data, then cluster-born with the next epoch, and the intent goes (DESIGN, Epoch). From the intent on k3s isn't
+//! started before all of it is done.
+
+mod choose;
+
+pub use choose::{FoundSet, Source, Trust};
+
+use crate::action::Action;
+use crate::facts::Facts;
+use crate::home::{self, DISK_HOME, HOME, INTENT, json};
+use crate::identity::{self, Identity, PASSWORD, RECORD, TOKEN};
+use crate::settings::HOST_KEY;
+use crate::step::{Decision, publish};
+use crate::{Settings, cluster, data_disk};
+use bakelite_spec::appliance::Payload as Kind;
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::records::{Act, ClusterBorn, Datastore, DiskHome, FORMAT, Home, Intent, Place};
+use bakelite_spec::set;
+use bakelite_spec::status::paths;
+use choose::Choice;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything about restoring, on the file system that k3s's data is on.
+pub const FOLDER: &str = "/var/lib/rancher/bakelite";
+/// Where a set is unpacked, below [`FOLDER`].
+pub const STAGING: &str = "staged";
+/// What is said of the set that is unpacked there whole.
+pub const STAGED: &str = "/var/lib/rancher/bakelite/staged/staged.json";
+/// A set's folder of the user's own manifests, and where they go.
+pub const MANIFESTS: (&str, &str) = ("manifests", "/var/lib/rancher/k3s/server/manifests");
+/// What a set has besides the database, by its path there, and where it belongs.
+pub const FILES: &[(&str, &str)] = &[
+    (set::TOKEN, TOKEN),
+    ("node/password", PASSWORD),
+    ("ssh/host-key", HOST_KEY),
+    ("settings/applied.yaml", paths::APPLIED),
+];
+
+/// While k3s runs nothing is put in its place; it may have begun a cluster of its own since the last boot.
+const RUNNING: &str = "k3s has run since the machine was switched on; a backup is looked for at the next boot";
+
+/// What is said of an unpacked set: all that is needed to end the act when its stick is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Note {
+    set: String,
+    node: String,
+    revision: u64,
+    k3s: String,
+    row: String,
+    keys: BTreeMap<String, String>,
+    lacks: Vec<String>,
+}
+
+impl Note {
+    fn of(found: &FoundSet) -> Option<Self> {
+        let manifest = found.manifest.as_ref()?.clone();
+        Some(Self {
+            set: found.key(),
+            node: manifest.node,
+            revision: manifest.revision,
+            k3s: manifest.k3s,
+            row: manifest.row,
+            keys: manifest.keys,
+            lacks: manifest.volumes.lacks,
+        })
+    }
+}
+
+/// Whether there is a database to restore at all on such a machine.
+fn skips(settings: &Settings) -> Option<Decision> {
+    let text = if settings.manifest.payload.kind == Kind::None {
+        "this image has no payload"
+    } else if cluster::datastore(settings) != Datastore::Sqlite {
+        "the cluster's data isn't in a database of this machine"
+    } else {
+        return None;
+    };
+    Some(Decision::Skip(text.into()))
+}
+
+/// Whether a person has named the cluster that is here, for it to be replaced.
+fn is_named(facts: &Facts, settings: &Settings) -> bool {
+    let named = settings.appliance.restore.replaces.as_deref();
+    cluster::of(facts).is_some_and(|born| Some(cluster::id(&born).as_str()) == named)
+}
+
+fn is_under_way(facts: &Facts) -> bool {
+    home::intent(facts).is_some_and(|intent| intent.act == Act::Restore)
+}
+
+/// Whether no set is to be chosen: there is a cluster, and nobody has named it.
+fn has_cluster(facts: &Facts, settings: &Settings) -> bool {
+    cluster::of(facts).is_some() && !is_named(facts, settings)
+}
+
+/// The node that this machine becomes, if a backup says so.
+pub fn node(facts: &Facts, settings: &Settings) -> Option<String> {
+    if is_under_way(facts) {
+        return note(facts).map(|note| note.node);
+    }
+    if skips(settings).is_some() || has_cluster(facts, settings) {
+        return None;
+    }
+    match choose::choose(facts.sets.as_deref()?, settings) {
+        Choice::Set(found, _) => Some(found.node.clone()),
+        Choice::Nothing(_) | Choice::Refused(_) => None,
+    }
+}
+
+/// Whether a new identity has to wait for what becomes of a backup.
+pub fn withholds(facts: &Facts, settings: &Settings) -> bool {
+    if skips(settings).is_some() || has_cluster(facts, settings) {
+        return false;
+    }
+    let chosen = facts.sets.as_deref().map(|sets| choose::choose(sets, settings));
+    is_under_way(facts) || !matches!(chosen, Some(Choice::Nothing(_)))
+}
+
+fn note(facts: &Facts) -> Option<Note> {
+    serde_json::from_str(facts.file(STAGED)?).ok()
+}
+
+/// Decides, before there is an identity, whether a backup brings one. Copies nothing.
+pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
+    if let Some(skip) = skips(settings) {
+        return skip;
+    }
+    if !facts.state_is_durable {
+        return Decision::Skip("without a state partition nothing is restored".into());
+    }
+    if is_under_way(facts) {
+        return Decision::Done("a backup is being restored".into());
+    }
+    if has_cluster(facts, settings) {
+        return Decision::Done("this machine has a cluster, and nobody has named it to be replaced".into());
+    }
+    if facts.payload_ran {
+        return Decision::Done(RUNNING.into());
+    }
+    let data_disk = data_disk::decide(facts, settings);
+    if data_disk::withholds(&data_disk) {
+        return Decision::Skip("no backup is chosen before it is clear what becomes of the data disk".into());
+    }
+    if identity::of(facts).is_none()
+        && let Some(wait) = data_disk::unsettled(facts, &settings.appliance.storage)
+    {
+        return wait;
+    }
+    chosen(facts, settings, |found, passed_over| {
+        let said: String = passed_over.iter().map(|why| format!("; {why}")).collect();
+        Decision::Done(format!("this machine becomes {}: {} is restored{said}", found.node, found.words()))
+    })
+}
+
+/// What comes of the sets that there are.
+fn chosen(facts: &Facts, settings: &Settings, set: impl FnOnce(&FoundSet, &[String]) -> Decision) -> Decision {
+    let Some(sets) = &facts.sets else {
+        return Decision::Run("looking whether there is a backup to restore".into(), vec![Action::LookForSets]);
+    };
+    match choose::choose(sets, settings) {
+        Choice::Nothing(why) => Decision::Done(why),
+        Choice::Refused(fault) => Decision::Refuse(fault),
+        Choice::Set(found, passed_over) => set(found, &passed_over),
+    }
+}
+
+/// Decides about the act itself, once it is clear where the cluster lives.
+pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
+    if let Some(skip) = skips(settings) {
+        return skip;
+    }
+    if let Some(intent) = home::intent(facts).filter(|intent| intent.act == Act::Restore) {
+        return match note(facts).filter(|note| note.set == intent.set) {
+            Some(note) => finish(facts, &intent, &note),
+            None => {
+                let text = format!("{} is to be restored, and its unpacked copy is gone", intent.set);
+                Decision::Refuse(Fault::new(Code::RestoreUnfinished, text))
+            }
+        };
+    }
+    if has_cluster(facts, settings) {
+        return tidy(facts, "this machine has a cluster".into());
+    }
+    if facts.payload_ran {
+        return Decision::Done(RUNNING.into());
+    }
+    let decision = chosen(facts, settings, |found, _| {
+        let Some(wanted) = Note::of(found) else { return Decision::Done("there is no backup to restore".into()) };
+        if note(facts).as_ref() != Some(&wanted) {
+            let text = format!("{} is unpacked and proved", found.words());
+            return Decision::Run(text, vec![Action::StageSet { set: wanted.set.clone(), note: json(&wanted) }]);
+        }
+        let from_epoch =
+            cluster::of(facts).map_or(0, |born| born.epoch).max(home::of(facts).map_or(0, |home| home.epoch));
+        let disk = facts.attached().map(|(_, data)| data.guid.clone()).unwrap_or_default();
+        let (act, revision, set) = (Act::Restore, wanted.revision, wanted.set);
+        let intent = Intent { format: FORMAT, act, from_epoch, disk, revision, set };
+        let why = format!("{} is whole, and takes the place of what is there", found.words());
+        Decision::Run(why, publish(facts, INTENT, json(&intent), 0o600).into_iter().collect())
+    });
+    match decision {
+        Decision::Done(why) => tidy(facts, why),
+        decision => decision,
+    }
+}
+
+/// What an act leaves behind goes.
+fn tidy(facts: &Facts, done: String) -> Decision {
+    let left = facts.has(STAGED).then(|| Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
+    Decision::of(left.into_iter().collect(), done, "the unpacked copy of what was restored goes")
+}
+
+/// From the intent to the end. Each action may be done twice, so a cut anywhere begins here again.
+fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
+    let epoch = intent.from_epoch + 1;
+    let aside = format!("aside-{epoch}");
+    let born = ClusterBorn {
+        format: FORMAT,
+        epoch,
+        node: note.node.clone(),
+        datastore: Datastore::Sqlite,
+        row: note.row.clone(),
+        revision: note.revision,
+        k3s: note.k3s.clone(),
+        keys: note.keys.clone(),
+    };
+    let identity = Identity { format: 1, node: note.node.clone() };
+    let attached = facts.attached();
+    let place = attached.map_or(Place::Card, |(disk, data)| Place::Disk(disk.data_name(data)));
+    let home = Home { format: FORMAT, place, moving: None, epoch };
+    let on_disk = DiskHome { format: FORMAT, node: note.node.clone(), epoch };
+    let has_disk = attached.is_some();
+    let mut actions = vec![Action::PutInPlace { aside: aside.clone() }, Action::TakeIdentity { aside }];
+    let records = [
+        publish(facts, RECORD, json(&identity), 0o600),
+        publish(facts, DISK_HOME, json(&on_disk), 0o600).filter(|_| has_disk),
+        publish(facts, HOME, json(&home), 0o600),
+        publish(facts, cluster::ON_DISK, json(&born), 0o600).filter(|_| has_disk),
+        publish(facts, cluster::ON_STATE, json(&born), 0o600),
+    ];
+    actions.extend(records.into_iter().flatten());
+    actions.push(Action::Remove { path: INTENT.into() });
+    let lacks = if note.lacks.is_empty() {
+        String::new()
+    } else {
+        format!("; it is incomplete, as the set has no data of the claims {}", note.lacks.join(", "))
+    };
+    Decision::Run(format!("{} is {} again, at revision {}{lacks}", note.set, note.node, note.revision), actions)
+}
