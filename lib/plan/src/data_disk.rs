@@ -7,6 +7,7 @@ use crate::Settings;
 use crate::action::Action;
 use crate::disk::{Content, Data, Disk, Proof};
 use crate::facts::Facts;
+use crate::restore::lost_disk;
 use crate::step::{Decision, tell};
 use crate::{cluster, home, identity};
 use bakelite_spec::appliance::{Claim, Storage, WithoutDisk};
@@ -116,6 +117,9 @@ fn known(facts: &Facts, settings: &Settings, ours: &[(&Disk, &Data)], needed: &D
         return Decision::Run(format!("{missing}; looking whether another one is in its place"), actions);
     }
     let other = others.into_iter().find(|disk| disk.proof == Some(Proof::Blank));
+    if let Some(decision) = lost_disk::decide(facts, settings, needed, other) {
+        return decision;
+    }
     let fault = match other {
         Some(other) => Fault::new(Code::DataDiskReplaced, format!("{missing}; {} is not used for it", other.words())),
         None => Fault::new(Code::DataDiskMissing, missing),

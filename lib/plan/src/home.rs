@@ -9,8 +9,8 @@ use crate::action::Action;
 use crate::data_disk;
 use crate::disk::{Data, Disk};
 use crate::facts::{Amount, Facts};
+use crate::identity;
 use crate::step::{Decision, publish};
-use crate::{identity, restore};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places;
 use bakelite_spec::quantity::Size;
@@ -58,8 +58,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return data_disk::vanished();
     }
     let Some((disk, data)) = facts.attached() else { return without(facts, settings) };
-    let Some(node) = identity::of(facts).map(|identity| identity.node).or_else(|| restore::node(facts, settings))
-    else {
+    let Some(node) = identity::of(facts).map(|identity| identity.node) else {
         return Decision::Wait("this machine has no identity yet".into(), None);
     };
     let state = of(facts);

@@ -137,6 +137,8 @@ pub enum Act {
     Promotion,
     /// A set takes the place of what was there.
     Restore,
+    /// A set is put onto a blank disk in place of a lost one, which [`Intent::disk`] names.
+    Replacement,
 }
 
 /// A k3s version as numbers: `v1.36.2+k3s1` is 1, 36, 2, 1. `None` for what isn't a release, such as a stand-in's.

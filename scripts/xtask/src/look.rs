@@ -117,7 +117,7 @@ impl Volume {
     }
 
     /// Takes a file out; whether it is there.
-    fn take_out(&self, path: &str, to: &Path) -> Result<bool> {
+    pub fn take_out(&self, path: &str, to: &Path) -> Result<bool> {
         debugfs(&[&format!("dump \"{path}\" {}", to.display())], &self.target(), false)?;
         Ok(to.is_file())
     }

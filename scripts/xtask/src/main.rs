@@ -15,6 +15,7 @@ mod replay;
 mod runner;
 mod scenario;
 mod steps;
+mod stick;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

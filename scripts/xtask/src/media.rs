@@ -3,7 +3,8 @@
 //! Here is all that is done and checked while the machine is off, but for damage.
 
 use crate::look::{self, Volume};
-use crate::steps::{Check, MakeDisk, StateFile};
+use crate::steps::{Check, MakeDisk, MakeStick, StateFile};
+use crate::stick;
 use anyhow::{Context, Result, ensure};
 use bakelite_vm::media::{blank, copy_sparse};
 use bakelite_vm::{Disk, media::Source};
@@ -89,6 +90,15 @@ impl Media {
         if let Some(kind) = wanted.holds {
             look::make_foreign(&path, kind)?;
         }
+        self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
+        Ok(())
+    }
+
+    /// Makes a stick with a set of the cluster on the card.
+    pub fn make_stick(&mut self, wanted: &MakeStick) -> Result<()> {
+        let state = Volume::state(&self.boot)?.repaired(&self.folder.join("checked.img"))?;
+        let path = self.disk(&wanted.name);
+        stick::make(&state, &path, wanted)?;
         self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
         Ok(())
     }

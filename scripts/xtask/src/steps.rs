@@ -44,6 +44,8 @@ pub enum Step {
     NewMedium(Nothing),
     /// Makes a disk while the machine is off.
     MakeDisk(MakeDisk),
+    /// While the machine is off: a stick with a set of the cluster that lives on the card.
+    MakeStick(MakeStick),
     /// Looks whether a disk that was made is the same, byte for byte.
     SameDisk(String),
     /// Looks at a file on the state partition, or a data disk, while the machine is off.
@@ -226,6 +228,38 @@ pub enum Holds {
     Luks,
     /// Bytes without a meaning.
     Noise,
+}
+
+/// A stick.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeStick {
+    /// The disk's name.
+    pub name: String,
+    /// Its size.
+    pub size: Size,
+    /// Who grants it.
+    #[serde(default)]
+    pub granted: Granted,
+    /// The k3s that the set says it is of, if not the cluster's own.
+    #[serde(default)]
+    pub k3s: Option<String>,
+    /// Whether the set's file ends half-way.
+    #[serde(default)]
+    pub torn: bool,
+}
+
+/// Who grants a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Granted {
+    /// The owner of the scenarios' appliances.
+    #[default]
+    Owner,
+    /// Somebody else, properly.
+    Stranger,
+    /// There is no grant.
+    Nobody,
 }
 
 /// A check of a file system.

@@ -174,15 +174,26 @@ fn obstacle(found: &FoundSet, settings: &Settings) -> Option<String> {
         ),
     };
     let torn = || (!found.torn.is_empty()).then(|| format!("it can't be unpacked: {}", found.torn));
-    let misfit = || {
-        let manifest = found.manifest.as_ref()?;
-        if manifest.node != found.node {
-            return Some(format!("it says that it is of {}", manifest.node));
-        }
-        let keys = cluster::immutable_keys(settings);
-        let version = &settings.manifest.payload.version;
-        manifest.fits(version, &keys, cluster::IMMUTABLE).err().map(|misfit| misfit.to_string())
-    };
     let unread = || found.manifest.is_none().then(|| "it can't be opened".to_string());
-    by_name.or(by_trust).or_else(torn).or_else(misfit).or_else(unread)
+    by_name.or(by_trust).or_else(torn).or_else(|| misfit(found, settings)).or_else(unread)
+}
+
+/// The newest set of a node on the card that can be restored.
+pub fn newest_own<'a>(sets: &'a [FoundSet], node: &str, settings: &Settings) -> Option<&'a FoundSet> {
+    let own = |found: &&FoundSet| {
+        let is_own = found.source == Source::Card && found.trust == Trust::Own && found.node == node;
+        is_own && found.manifest.is_some() && found.torn.is_empty() && misfit(found, settings).is_none()
+    };
+    sets.iter().filter(own).max_by_key(|found| found.age())
+}
+
+/// Why a set's database can't be given to what is installed.
+fn misfit(found: &FoundSet, settings: &Settings) -> Option<String> {
+    let manifest = found.manifest.as_ref()?;
+    if manifest.node != found.node {
+        return Some(format!("it says that it is of {}", manifest.node));
+    }
+    let keys = cluster::immutable_keys(settings);
+    let version = &settings.manifest.payload.version;
+    manifest.fits(version, &keys, cluster::IMMUTABLE).err().map(|misfit| misfit.to_string())
 }

@@ -6,6 +6,7 @@
 //! started before all of it is done.
 
 mod choose;
+pub mod lost_disk;
 
 pub use choose::{FoundSet, Source, Trust};
 
@@ -91,7 +92,7 @@ fn is_named(facts: &Facts, settings: &Settings) -> bool {
 }
 
 fn is_under_way(facts: &Facts) -> bool {
-    home::intent(facts).is_some_and(|intent| intent.act == Act::Restore)
+    home::intent(facts).is_some_and(|intent| matches!(intent.act, Act::Restore | Act::Replacement))
 }
 
 /// Whether no set is to be chosen: there is a cluster, and nobody has named it.
@@ -115,11 +116,11 @@ pub fn node(facts: &Facts, settings: &Settings) -> Option<String> {
 
 /// Whether a new identity has to wait for what becomes of a backup.
 pub fn withholds(facts: &Facts, settings: &Settings) -> bool {
-    if skips(settings).is_some() || has_cluster(facts, settings) {
+    if skips(settings).is_some() || has_cluster(facts, settings) || facts.payload_ran {
         return false;
     }
     let chosen = facts.sets.as_deref().map(|sets| choose::choose(sets, settings));
-    is_under_way(facts) || !matches!(chosen, Some(Choice::Nothing(_)))
+    is_under_way(facts) || matches!(chosen, None | Some(Choice::Refused(_)))
 }
 
 fn note(facts: &Facts) -> Option<Note> {
@@ -175,13 +176,14 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     if let Some(skip) = skips(settings) {
         return skip;
     }
-    if let Some(intent) = home::intent(facts).filter(|intent| intent.act == Act::Restore) {
+    if let Some(intent) = home::intent(facts).filter(|_| is_under_way(facts)) {
+        if lost_disk::is_back(facts, &intent) {
+            let why = "the data disk that was lost is back; nothing is restored".into();
+            return Decision::Run(why, vec![Action::Remove { path: INTENT.into() }]);
+        }
         return match note(facts).filter(|note| note.set == intent.set) {
             Some(note) => finish(facts, &intent, &note),
-            None => {
-                let text = format!("{} is to be restored, and its unpacked copy is gone", intent.set);
-                Decision::Refuse(Fault::new(Code::RestoreUnfinished, text))
-            }
+            None => resume(facts, settings, &intent),
         };
     }
     if has_cluster(facts, settings) {
@@ -208,6 +210,26 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         Decision::Done(why) => tidy(facts, why),
         decision => decision,
     }
+}
+
+/// The intent is there, and the unpacked copy isn't.
+fn resume(facts: &Facts, settings: &Settings, intent: &Intent) -> Decision {
+    let Some(sets) = &facts.sets else {
+        return Decision::Run("looking for the backup that is to be restored".into(), vec![Action::LookForSets]);
+    };
+    let named = sets.iter().find(|found| found.key() == intent.set && found.torn.is_empty());
+    if let Some((found, note)) = named.and_then(|found| Some((found, Note::of(found)?))) {
+        let text = format!("{} is unpacked and proved", found.words());
+        return Decision::Run(text, vec![Action::StageSet { set: note.set.clone(), note: json(&note) }]);
+    }
+    if intent.act == Act::Replacement
+        && let Some(found) = lost_disk::newest(facts, settings)
+    {
+        let why = format!("{} can't be used; {} is restored", intent.set, found.words());
+        return Decision::Run(why, lost_disk::intend(facts, &intent.disk, found).into_iter().collect());
+    }
+    let text = format!("{} is to be restored, and its unpacked copy is gone", intent.set);
+    Decision::Refuse(Fault::new(Code::RestoreUnfinished, text))
 }
 
 /// What an act leaves behind goes.
@@ -245,6 +267,11 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
         publish(facts, cluster::ON_STATE, json(&born), 0o600),
     ];
     actions.extend(records.into_iter().flatten());
+    if let Some((_, data)) = attached {
+        // A new card would find the secrets of before in it.
+        let sealed = data.content.as_ref().and_then(|content| content.seal.as_ref());
+        actions.push(Action::Seal { generation: sealed.map_or(1, |seal| seal.generation + 1) });
+    }
     actions.push(Action::Remove { path: INTENT.into() });
     let lacks = if note.lacks.is_empty() {
         String::new()

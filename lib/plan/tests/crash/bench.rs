@@ -11,7 +11,7 @@ use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, COPIED, DISK_HOME, HOME, INTENT};
 use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::latency;
-use bakelite_plan::restore::FoundSet;
+use bakelite_plan::restore::{FOLDER, FoundSet, STAGED};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
@@ -37,6 +37,8 @@ pub enum Mutation {
     BornFirst,
     /// A copy that was begun is never cleared, and k3s runs meanwhile.
     SwitchWithoutMoving,
+    /// A set is called whole before it is unpacked.
+    StagedFirst,
     /// The identity's record is taken out of the seal first.
     RecordFirst,
 }
@@ -122,6 +124,8 @@ pub struct Bench {
     pub proved: Vec<String>,
     pub attached: Option<usize>,
     pub sets: Option<Vec<FoundSet>>,
+    /// What a stick holds that is in all the time.
+    pub stick: Vec<FoundSet>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
     pub uptime: u64,
@@ -148,6 +152,7 @@ impl Bench {
             proved: Vec::new(),
             attached: None,
             sets: None,
+            stick: Vec::new(),
             shown: BTreeMap::new(),
             ran: false,
             uptime: 0,
@@ -332,6 +337,7 @@ impl Bench {
         let mut files: BTreeMap<_, _> =
             paths.iter().filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
+        files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
         let present = SECRETS[..4].iter().filter(|path| self.card.live.contains_key(**path));
         let mut facts = Facts {
             serial: "abc123".into(),
@@ -418,8 +424,24 @@ impl Bench {
                     self.publish(path, text)?;
                 }
             }
-            Action::LookForSets => self.sets = Some(Vec::new()),
-            Action::StageSet { .. } | Action::PutInPlace { .. } | Action::TakeIdentity { .. } => unreachable!("no set"),
+            Action::LookForSets => self.sets = Some(self.stick.clone()),
+            Action::StageSet { set, note } => self.stage(set, note)?,
+            Action::PutInPlace { .. } => self.put_in_place()?,
+            Action::TakeIdentity { .. } => {
+                for (path, text) in [(TOKEN, "t"), (PASSWORD, "p"), (HOST_KEY, "k")] {
+                    if self.text(path).as_deref() != Some(text) {
+                        self.publish(path, text)?;
+                    }
+                }
+            }
+            Action::RemoveFolder { path } if path.starts_with(FOLDER) => {
+                for path in [STAGED.to_string(), self.staged()] {
+                    let path = self.medium(&path);
+                    if self.text(&path).is_some() {
+                        self.remove(&path)?;
+                    }
+                }
+            }
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::CopyHome { .. } => self.copy_home()?,
             Action::ForgetAddresses { .. }
@@ -448,6 +470,44 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    /// Where k3s's data is, what seems to be at a path is on a medium.
+    fn medium(&self, path: &str) -> String {
+        let medium = if self.shown.contains_key("/var/lib/rancher") { "/disk" } else { "/state" };
+        path.replacen("/var/lib", medium, 1)
+    }
+
+    /// The database of an unpacked set.
+    fn staged(&self) -> String {
+        format!("{FOLDER}/staged/db")
+    }
+
+    /// Unpacked, synced, and then said to be whole.
+    fn stage(&mut self, set: &str, note: &str) -> Result<(), Cut> {
+        let found = self.sets.as_ref().unwrap().iter().find(|found| found.key() == set).unwrap();
+        let revision = found.manifest.as_ref().unwrap().revision.to_string();
+        let (said, database) = (self.medium(STAGED), self.medium(&self.staged()));
+        if self.mutation == Some(Mutation::StagedFirst) {
+            self.publish(&said, note)?;
+        }
+        self.write(&database, &revision, false)?;
+        self.tick()?;
+        self.files(&database).sync();
+        self.publish(&said, note)
+    }
+
+    /// The old one aside, the new one in its place, each by a rename that is durable before the next.
+    fn put_in_place(&mut self) -> Result<(), Cut> {
+        let (from, to) = (self.medium(&self.staged()), self.database());
+        let Some(text) = self.text(&from) else { return Ok(()) };
+        if let Some(old) = self.text(to) {
+            self.publish(&self.medium(&format!("{FOLDER}/aside")), &old)?;
+            self.remove(to)?;
+        }
+        self.publish(to, &text)?;
+        self.revision = 0;
+        self.remove(&from)
     }
 
     fn bear(&mut self, guid: &str) -> Result<(), Cut> {
@@ -538,8 +598,11 @@ impl Bench {
             return Ok(all);
         }
         // The other steps of settle know nothing of media; convergence.rs cuts them.
-        let steps: Vec<Step> =
-            SETTLE.iter().filter(|step| matches!(step.name, "home" | "integrity" | "database")).copied().collect();
+        let steps: Vec<Step> = SETTLE
+            .iter()
+            .filter(|step| matches!(step.name, "home" | "restore" | "integrity" | "database"))
+            .copied()
+            .collect();
         let (decisions, goes_on) = self.pass(&steps)?;
         all.extend(decisions);
         if goes_on {

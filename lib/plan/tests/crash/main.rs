@@ -56,6 +56,21 @@ fn fresh_card_old_disk() -> Bench {
     Bench::new(unfenced(), Files::default(), vec![Medium::data("a", "old", files)])
 }
 
+/// A fresh card, and a stick with a set that an owner has granted.
+fn fresh_card_stick(media: Vec<Medium>) -> Bench {
+    let manifest = json!({
+        "format": 1, "made": 0, "version": "0", "node": "shop-1", "epoch": 0, "k3s": "v1.36.2+k3s1", "datastore": "sqlite",
+        "keys": {}, "revision": 800, "compacted": 0, "live": {}, "row": "row",
+        "volumes": { "holds": [], "lacks": [] }, "members": []
+    });
+    let set = json!({
+        "source": { "stick": "sda1" }, "node": "shop-1", "file": "00000001-20261121T165500Z.tar.zst.age",
+        "trust": { "granted": { "clock": true } }, "manifest": manifest
+    });
+    let settings = settings(&json!({ "firewall": { "input": "open" }, "hostname": "shop-{serial}" }));
+    Bench { stick: vec![serde_json::from_value(set).unwrap()], ..Bench::new(settings, Files::default(), media) }
+}
+
 /// Plays a machine to its end, cut after so many effects, once or twice. What is wrong, if something is.
 fn play(start: &Bench, wanted: &str, cuts: &[usize], seed: u64) -> Result<(), String> {
     let mut machine = Bench { seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, ..start.clone() };
@@ -145,6 +160,24 @@ fn a_new_card_with_the_old_disk_is_the_same_node() {
     assert_eq!(whole.secrets, 0, "nothing is made anew");
 }
 
+#[test]
+fn a_set_from_a_stick_is_restored_whatever_moment_the_plug_is_pulled() {
+    for media in [Vec::new(), vec![Medium::new("a", Proof::Blank)]] {
+        let start = fresh_card_stick(media);
+        assert!(every_cut("restore", &start) > 40);
+        let mut whole = start;
+        whole.run_to_end();
+        let outcome = whole.outcome();
+        assert!(
+            outcome.contains("shop-1") && outcome.contains("the old one") && outcome.contains("intent false"),
+            "{outcome}"
+        );
+        let born: serde_json::Value = serde_json::from_str(&whole.card.live[bakelite_plan::cluster::ON_STATE]).unwrap();
+        assert_eq!((born["epoch"].as_u64(), born["node"].as_str()), (Some(1), Some("shop-1")), "{born}");
+        assert!(whole.revision > 800, "k3s ran upon revision {}", whole.revision);
+    }
+}
+
 /// How many of the cuts find something wrong.
 fn killed(start: &Bench, mutation: Mutation) -> usize {
     std::panic::set_hook(Box::new(|_| {}));
@@ -163,6 +196,7 @@ fn a_firstboot_that_breaks_a_rule_is_found_out() {
         (Mutation::CopiedFirst, used_card_blank_disk()),
         (Mutation::BornFirst, fresh_card_blank_disk()),
         (Mutation::RecordFirst, fresh_card_old_disk()),
+        (Mutation::StagedFirst, fresh_card_stick(vec![Medium::new("a", Proof::Blank)])),
     ] {
         let found = killed(&start, mutation);
         assert!(found > 0, "{mutation:?} is not found");

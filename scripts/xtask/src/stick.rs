@@ -1,0 +1,129 @@
+//! Makes a stick with a set of the cluster that lives on the card: what `bakelite stick` gives to a person.
+//!
+//! The set is the datastore crate's own, made from the database as the machine left it. The owner's keys are the
+//! scenarios' own: their public half stands in appliances/restored.yaml.
+
+use crate::door;
+use crate::look::{DATABASE, Volume};
+use crate::steps::{Granted, MakeStick};
+use anyhow::{Context, Result, ensure};
+use bakelite_datastore::set::{self, Request};
+use bakelite_plan::restore::FILES;
+use bakelite_spec::records::ClusterBorn;
+use bakelite_spec::set::{FORMAT, Manifest, TOKEN, Volumes};
+use bakelite_trust::file_key::FileKey;
+use bakelite_trust::grant::{self, Grant, GrantedSet};
+use bakelite_trust::{keys::OwnerKeys, signature, stick};
+use bakelite_vm::media::blank;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The seeds of the scenarios' owner, and of somebody else.
+const OWNER: [u8; 32] = [7; 32];
+const STRANGER: [u8; 32] = [8; 32];
+const HOUR: i64 = 3600;
+/// Where the state partition has what the running system shows elsewhere.
+const ON_STATE: &[(&str, &str)] =
+    &[("/var/lib/bakelite/", "/bakelite/"), ("/etc/rancher/", "/rancher-etc/"), ("/var/lib/dropbear/", "/dropbear/")];
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0))
+}
+
+/// Makes the stick from the cluster on a state partition.
+pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let at = |name: &str| work.path().join(name);
+    ensure!(state.take_out(DATABASE, &at("state.db"))?, "there is no {DATABASE}");
+    state.take_out(&format!("{DATABASE}-wal"), &at("state.db-wal"))?;
+    let born = state.file("/bakelite/cluster.json")?.context("no cluster was born on this card")?;
+    let born: ClusterBorn = serde_json::from_slice(&born)?;
+    let mut files = Vec::new();
+    for (member, path) in FILES.iter().filter(|(member, _)| *member != TOKEN) {
+        let (from, to) = ON_STATE.iter().find(|(from, _)| path.starts_with(from)).context("a place on state")?;
+        let taken = at(&member.replace('/', "-"));
+        if state.take_out(&path.replacen(from, to, 1), &taken)? {
+            files.push((member.to_string(), taken));
+        }
+    }
+    let token = String::from_utf8(state.file("/bakelite/token")?.context("there is no token")?)?;
+    let signer = OwnerKeys::generate(if wanted.granted == Granted::Stranger { STRANGER } else { OWNER });
+    let root = at("stick").join(stick::FOLDER);
+    let about = Manifest {
+        format: FORMAT,
+        made: now(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        node: born.node.clone(),
+        epoch: born.epoch,
+        k3s: wanted.k3s.clone().unwrap_or(born.k3s),
+        datastore: born.datastore,
+        keys: born.keys,
+        revision: 0,
+        compacted: 0,
+        live: BTreeMap::new(),
+        row: String::new(),
+        volumes: Volumes::default(),
+        members: Vec::new(),
+    };
+    let written = set::write(&Request {
+        database: &at("state.db"),
+        token: &token,
+        files: &files,
+        about: &about,
+        known: born.revision,
+        recipients: &[signer.identity().to_public()],
+        identity: Some(signer.identity()),
+        number: 1,
+        folder: &root.join(stick::SETS).join(&born.node),
+        scratch: &at("scratch"),
+    })?;
+    if wanted.granted != Granted::Nobody {
+        let granted = GrantedSet {
+            sha256: crate::look::sha256(&written.path)?,
+            node: written.manifest.node.clone(),
+            k3s: written.manifest.k3s.clone(),
+            revision: written.manifest.revision,
+            key: FileKey::of(File::open(&written.path)?, signer.identity())?.to_text(),
+        };
+        let grant = Grant { format: grant::FORMAT, nodes: vec!["*".into()], expires: now() + HOUR, sets: vec![granted] };
+        let (bytes, signed) = grant.sign(&signer);
+        let place = root.join(stick::GRANTS).join("all.json");
+        std::fs::create_dir_all(root.join(stick::GRANTS))?;
+        write(&place, &bytes)?;
+        write(&PathBuf::from(format!("{}{}", place.display(), signature::ENDING)), signed.as_bytes())?;
+    }
+    if wanted.torn {
+        let length = std::fs::metadata(&written.path)?.len();
+        File::options().write(true).open(&written.path)?.set_len(length / 2)?;
+    }
+    blank(path, wanted.size.0)?;
+    let target = path.display().to_string();
+    door::run(&tool("mkfs.fat")?, &["-F", "32", &target], Path::new("/"))?;
+    let folder = root.display().to_string();
+    door::run(&tool("mcopy")?, &["-s", "-i", &target, &folder, "::"], Path::new("/")).map(drop)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    Ok(File::create(path)?.write_all(bytes)?)
+}
+
+fn tool(name: &str) -> Result<String> {
+    let found = door::find(name).with_context(|| format!("there is no {name}; Debian has it in dosfstools or mtools"))?;
+    Ok(found.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_appliance_obeys_the_scenarios_owner() {
+        let path = door::root().join("scripts/scenarios/appliances/restored.yaml");
+        let text = std::fs::read_to_string(path).unwrap();
+        let key = OwnerKeys::generate(OWNER).owner_key();
+        assert!(text.contains(&key), "owner.keys has to be {key}");
+    }
+}
