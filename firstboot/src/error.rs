@@ -11,9 +11,12 @@ pub enum FirstbootError {
     UnknownPass(String),
     /// The operator's words mean nothing.
     #[error(
-        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote, or bakelite facts [--json] | plan"
+        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote, bakelite backup now | list | verify, or bakelite facts [--json] | plan"
     )]
     UnknownWords(String),
+    /// Anything about backups.
+    #[error(transparent)]
+    Keeper(#[from] bakelite_keeper::KeeperError),
     /// There are no settings on trial.
     #[error("no settings are being tried; they may have been undone already. Try bakelite config apply FILE")]
     NothingTried,

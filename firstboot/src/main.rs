@@ -1,7 +1,7 @@
 //! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`, and by
 //! the operator as `bakelite …`.
 //!
-//! `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
+//! `keeper` stays, and makes the backups. `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
 mod config;
@@ -78,6 +78,7 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
     match words {
         ["config", rest @ ..] => config::run(rest),
         ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
+        ["backup", rest @ ..] => Ok(bakelite_keeper::operate(rest, &layers::settings(Path::new("/"))?)?),
         ["storage", "promote"] => promote::promote(),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
@@ -90,6 +91,7 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "early" => early(root),
         "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
         "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
+        "keeper" => match bakelite_keeper::serve(&|| layers::settings(root).ok()) {},
         "facts" => {
             print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
             Ok(Outcome::GoOn)

@@ -13,7 +13,7 @@ use bakelite_datastore::restore;
 use bakelite_datastore::set::{self, SetError};
 use bakelite_disk::signature;
 use bakelite_plan::identity::DEVICE_KEY;
-use bakelite_plan::restore::{FOLDER, FoundSet, STAGING, Source, Trust};
+use bakelite_plan::restore::{FOLDER, FoundSet, OWN, STAGING, Source, Trust};
 use bakelite_spec::set::PLAIN;
 use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::sum::pour;
@@ -26,7 +26,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Sets on our own media, by where they lie.
-const OWN: &[(Source, &str)] = &[(Source::Card, "/var/lib/bakelite/sets"), (Source::Disk, "/disk/bakelite/sets")];
+const SHELVES: &[(Source, &str)] = &[(Source::Card, OWN.card), (Source::Disk, OWN.disk)];
 /// So many of the newest sets of a node are opened: each is decrypted to its manifest.
 const OPENED: usize = 32;
 
@@ -50,7 +50,7 @@ impl Machine {
     pub(crate) fn look_for_sets(&self) -> Result<Vec<FoundSet>, FirstbootError> {
         let believed = self.believed()?;
         let mut found = Vec::new();
-        for (source, folder) in OWN {
+        for (source, folder) in SHELVES {
             found.extend(in_folder(source, Path::new(folder), &[], &believed));
         }
         for name in self.foreign() {
@@ -95,7 +95,7 @@ impl Machine {
             .unwrap_or_else(|error| Some(Err(SetError::NotASet(words(&error)))))
             .unwrap_or_else(|| Err(gone())),
             own => {
-                let folder = OWN.iter().find(|(source, _)| source == own).map_or("", |(_, folder)| folder);
+                let folder = SHELVES.iter().find(|(source, _)| source == own).map_or("", |(_, folder)| folder);
                 stage(Path::new(folder), found, &[], &believed, note)
             }
         };

@@ -2,6 +2,7 @@
 //!
 //! Each field's meaning, range and default stand once, in [`crate::keys::APPLIANCE`]; a test holds the two together.
 
+use crate::backup::{Every, Keep};
 use crate::check::expand;
 use crate::quantity::{Seconds, Size};
 use serde::{Deserialize, Serialize};
@@ -168,6 +169,8 @@ pub struct Owner {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Backup {
+    pub every: Every,
+    pub keep: Keep,
     pub recipients: Vec<String>,
     pub encryption: Encryption,
 }

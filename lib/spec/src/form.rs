@@ -1,5 +1,6 @@
 //! The forms of texts: what a host name, a key, a path or a version has to look like, and what to type instead.
 
+use crate::backup::{Every, Keep};
 use crate::finding::nearest;
 use crate::keys::Form;
 use std::net::IpAddr;
@@ -35,6 +36,16 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
                     .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())),
             "not an age recipient",
             "the `age1…` that `bakelite new` printed",
+        ),
+        Form::BackupEvery => (
+            text.parse::<Every>().is_ok(),
+            "not how often a backup is made",
+            "`auto`, `off`, or a duration of ten minutes and more, such as `6h`",
+        ),
+        Form::BackupKeep => (
+            text.parse::<Keep>().is_ok(),
+            "not a rule for which backups are kept",
+            "`24 hourly, 7 daily, 4 weekly`, a count such as `\"720\"`, or an age such as `7 days`",
         ),
         Form::Mac => (
             text.split(':').count() == 6

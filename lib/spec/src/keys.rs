@@ -488,6 +488,18 @@ pub const APPLIANCE: &[Key] = &[
     ),
     key("backup", Kind::Section, "", "Backups of the cluster."),
     key(
+        "backup.every",
+        Kind::Text(Form::BackupEvery),
+        "\"auto\"",
+        "How often the datastore is backed up while k3s runs: `auto` (each hour onto a data disk, each day onto a card), `off`, or a duration.",
+    ),
+    key(
+        "backup.keep",
+        Kind::Text(Form::BackupKeep),
+        "\"24 hourly, 7 daily, 4 weekly\"",
+        "Which backups are kept: the newest of each hour, day and week, a count such as `\"720\"`, or an age such as `7 days`. The newest always is.",
+    ),
+    key(
         "backup.recipients",
         Kind::List(&Kind::Text(Form::AgeRecipient)),
         "[]",

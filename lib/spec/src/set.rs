@@ -185,6 +185,25 @@ pub fn number(file_name: &str) -> Option<u64> {
     if number.len() < 8 || !is_time { None } else { number.parse().ok() }
 }
 
+/// When a set was made by its name, in seconds since 1970, if it is one of ours.
+pub fn made(file_name: &str) -> Option<i64> {
+    number(file_name)?;
+    let time = file_name.split_once('-')?.1;
+    let part = |from: usize, to: usize| time.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    let (hour, minute, second) = (part(9, 11)?, part(11, 13)?, part(13, 15)?);
+    Some(days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+/// Days since 1970 of a date (Hinnant, as above, `days_from_civil`).
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year - era * 400;
+    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
 /// Year, month and day of a day since 1970 (Hinnant, chrono-compatible low-level date algorithms, `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
@@ -207,6 +226,10 @@ mod tests {
         assert_eq!(name(12, 1_795_280_100), "00000012-20261121T165500Z");
         assert_eq!(name(0, 0), "00000000-19700101T000000Z");
         assert_eq!(name(1, 951_782_400), "00000001-20000229T000000Z");
+        for made_at in [0, 951_782_400, 1_795_280_100, 4_102_444_799] {
+            assert_eq!(made(&(name(1, made_at) + PLAIN)), Some(made_at));
+        }
+        assert_eq!(made("00000012.tar.zst"), None);
         assert_eq!(number("00000012-20261121T165500Z.tar.zst.age"), Some(12));
         assert_eq!(number("00000012-20261121T165500Z.tar.zst"), Some(12));
         for other in ["12-20261121T165500Z.tar.zst", "00000012.tar.zst", "00000012-20261121T165500Z.tar", ".half"] {

@@ -28,6 +28,8 @@ use std::collections::BTreeMap;
 
 /// Everything about restoring, on the file system that k3s's data is on.
 pub const FOLDER: &str = "/var/lib/rancher/bakelite";
+/// The folders on a machine's own media that its sets lie in, by node.
+pub const OWN: Own = Own { card: "/var/lib/bakelite/sets", disk: "/disk/bakelite/sets" };
 /// Where a set is unpacked, below [`FOLDER`].
 pub const STAGING: &str = "staged";
 /// What is said of the set that is unpacked there whole.
@@ -41,6 +43,15 @@ pub const FILES: &[(&str, &str)] = &[
     ("ssh/host-key", HOST_KEY),
     ("settings/applied.yaml", paths::APPLIED),
 ];
+
+/// Where a machine's own sets are.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// On its card.
+    pub card: &'static str,
+    /// On its data disk.
+    pub disk: &'static str,
+}
 
 /// While k3s runs nothing is put in its place; it may have begun a cluster of its own since the last boot.
 const RUNNING: &str = "k3s has run since the machine was switched on; a backup is looked for at the next boot";

@@ -21,6 +21,10 @@ pub enum Form {
     OwnerKey,
     /// An age recipient, `age1…`.
     AgeRecipient,
+    /// How often a backup is made ([`crate::backup::Every`]).
+    BackupEvery,
+    /// Which backups are kept ([`crate::backup::Keep`]).
+    BackupKeep,
     /// A MAC address, six pairs of hexadecimal digits with colons.
     Mac,
     /// An address with its prefix length, such as `192.168.1.10/24`.

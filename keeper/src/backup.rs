@@ -1,0 +1,298 @@
+//! One backup: what goes into the set, where it goes, and what is told of it.
+//!
+//! The set is the datastore's: made by one read transaction while k3s runs, and opened again before it counts. Here is
+//! decided what belongs to it beside the database. One at a time makes sets on a machine: the lock says who.
+
+use crate::KeeperError;
+use crate::shelf::Shelf;
+use bakelite_datastore::set::{self, Request, Written};
+use bakelite_plan::home::INTENT;
+use bakelite_plan::identity::{DEVICE_KEY, TOKEN};
+use bakelite_plan::restore::{FILES, FOLDER, MANIFESTS};
+use bakelite_plan::{Settings, cluster};
+use bakelite_spec::appliance::{Encryption, Payload};
+use bakelite_spec::backup::Keep;
+use bakelite_spec::records::{ClusterBorn, Datastore};
+use bakelite_spec::set::{FORMAT, Manifest, TOKEN as TOKEN_MEMBER, Volumes, is_member_path};
+use bakelite_sys::{durable, machine, names_in, raw, read_text};
+use bakelite_trust::keys;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Held by whoever makes a set.
+const LOCK: &str = "/run/bakelite/backup.lock";
+/// What is known of the last backups of this boot.
+pub const RECORD: &str = "/run/bakelite/backup.json";
+/// Where copies of the database are made, beside k3s's data.
+const SCRATCH: &str = "scratch";
+/// k3s's folder of what a cluster's machines share.
+const SERVER: &str = "/var/lib/rancher/k3s/server";
+/// Where local-path keeps volumes.
+const VOLUMES: &str = "/var/lib/rancher/k3s/storage";
+/// What of [`SERVER`] belongs to a set: keys and certificates, by which k3s's programs know each other.
+const TREES: &[&str] = &["tls", "cred"];
+/// What was rendered for k3s: evidence of how it ran, never installed.
+const EVIDENCE: &[(&str, &str)] = &[
+    ("evidence/config.yaml", "/etc/rancher/k3s/config.yaml"),
+    ("evidence/registries.yaml", "/etc/rancher/k3s/registries.yaml"),
+];
+/// The manifests that k3s itself writes (k3s: manifests/ in its source); it writes them again.
+const OF_K3S: &[&str] =
+    &["ccm.yaml", "coredns.yaml", "local-storage.yaml", "rolebindings.yaml", "runtimes.yaml", "traefik.yaml"];
+/// The card keeps so many: the verified one of the day, and the one before it.
+const ON_CARD: Keep = Keep::Newest(2);
+/// Seconds after which the card gets another one.
+const CARD_EACH: i64 = 86_400;
+
+/// What the screen and the operator are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// The newest verified set of this boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Made>,
+    /// Why the last attempt failed, if it did; and when, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<(i64, String)>,
+}
+
+/// A set that was made and opened again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Made {
+    /// Its file.
+    pub path: PathBuf,
+    /// When, in seconds since 1970.
+    pub made: i64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The revision of the database in it.
+    pub revision: u64,
+    /// Milliseconds that it took, verification included.
+    pub milliseconds: u64,
+    /// Claims whose data isn't in it.
+    pub lacks: Vec<String>,
+}
+
+/// The cluster that there is to back up; `None` where there is none, or an act that changes it isn't finished.
+pub fn cluster_here(settings: &Settings) -> Option<ClusterBorn> {
+    let read = |path| serde_json::from_str::<ClusterBorn>(&read_text(path).ok()?).ok();
+    let (state, disk) = (read(cluster::ON_STATE), read(cluster::ON_DISK));
+    let born = ClusterBorn::ruling(state.as_ref(), disk.as_ref())?.clone();
+    let is_ready = settings.manifest.payload.kind != Payload::None
+        && born.datastore == Datastore::Sqlite
+        && !Path::new(INTENT).exists();
+    is_ready.then_some(born)
+}
+
+/// Takes the lock. Waits for it, or gives `None` while somebody else has it.
+///
+/// # Errors
+/// When there can be no lock.
+pub fn lock(waits: bool) -> Result<Option<File>, KeeperError> {
+    let failed = |source| KeeperError::Lock { path: LOCK.into(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(LOCK).map_err(failed)?;
+    match if waits { file.lock().map_err(std::fs::TryLockError::Error) } else { file.try_lock() } {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Makes a set on the first shelf, a copy on the card if that is due, and removes what is kept no longer. The caller has
+/// the lock. What happened is in [`RECORD`] afterwards.
+///
+/// # Errors
+/// When the set can't be made. A copy or a removal that fails is told, and the set counts.
+pub fn make(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError> {
+    let mut record: Record =
+        read_text(RECORD).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let made = make_set(settings, born);
+    match &made {
+        Ok(made) => {
+            log::info!(
+                "backed up revision {} in {} ms: {} ({} bytes), opened again and proved",
+                made.revision,
+                made.milliseconds,
+                made.path.display(),
+                made.bytes
+            );
+            record = Record { last: Some(made.clone()), failed: None };
+            for done in [onto_card(&born.node, made), thin_out(settings, &born.node)] {
+                if let Err(error) = done {
+                    let words = bakelite_sys::words(&error);
+                    log::warn!("{words}");
+                    record.failed = Some((machine::clock(), words));
+                }
+            }
+        }
+        Err(error) => record.failed = Some((machine::clock(), bakelite_sys::words(error))),
+    }
+    durable::replace(RECORD, &serde_json::to_vec(&record).unwrap_or_default(), 0o644)?;
+    // SQLite's and the compressor's memory isn't needed for another hour.
+    raw::return_memory();
+    made
+}
+
+fn make_set(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError> {
+    let begun = Instant::now();
+    let shelves = Shelf::all(&born.node);
+    shelves.iter().try_for_each(Shelf::clear_halves)?;
+    let scratch = Path::new(FOLDER).join(SCRATCH);
+    durable::remove_tree(&scratch)?;
+    let number = shelves.iter().filter_map(|shelf| Some(shelf.newest()?.1.number)).max().unwrap_or(0) + 1;
+    let identity = device_key(settings)?;
+    let mut recipients = Vec::new();
+    if let Some(own) = &identity {
+        recipients.push(own.to_public());
+        for text in &settings.appliance.backup.recipients {
+            recipients.push(keys::recipient(text)?);
+        }
+    }
+    let token = read_text(TOKEN)?;
+    let files = members();
+    let about = about(settings, born);
+    let request = Request {
+        database: Path::new(cluster::DATABASE),
+        token: token.trim(),
+        files: &files,
+        about: &about,
+        known: born.revision,
+        recipients: &recipients,
+        identity: identity.as_ref(),
+        number,
+        folder: &shelves[0].folder,
+        scratch: &scratch,
+    };
+    let Written { path, bytes, manifest } = set::write(&request)?;
+    let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let lacks = manifest.volumes.lacks;
+    Ok(Made { path, made: manifest.made, bytes, revision: manifest.revision, milliseconds, lacks })
+}
+
+/// The machine's own key; `None` where sets are to be plain.
+///
+/// # Errors
+/// When it can't be read.
+pub fn device_key(settings: &Settings) -> Result<Option<age::x25519::Identity>, KeeperError> {
+    match settings.appliance.backup.encryption {
+        Encryption::None => Ok(None),
+        Encryption::Age => Ok(Some(keys::device_key(&read_text(DEVICE_KEY)?)?)),
+    }
+}
+
+fn about(settings: &Settings, born: &ClusterBorn) -> Manifest {
+    Manifest {
+        format: FORMAT,
+        made: machine::clock(),
+        version: settings.manifest.version.clone(),
+        node: born.node.clone(),
+        epoch: born.epoch,
+        k3s: born.k3s.clone(),
+        datastore: born.datastore,
+        keys: born.keys.clone(),
+        revision: 0,
+        compacted: 0,
+        live: BTreeMap::new(),
+        row: born.row.clone(),
+        volumes: Volumes { holds: Vec::new(), lacks: claims(names_in(VOLUMES)) },
+        members: Vec::new(),
+    }
+}
+
+/// The claims of local-path's folders, `pvc-<uid>_<namespace>_<claim>` (local-path-provisioner: its default pattern).
+fn claims(folders: Vec<String>) -> Vec<String> {
+    let claim = |name: String| {
+        let (namespace, claim) = name.strip_prefix("pvc-")?.split_once('_')?.1.split_once('_')?;
+        Some(format!("{namespace}/{claim}"))
+    };
+    folders.into_iter().filter_map(claim).collect()
+}
+
+/// What a set holds beside database and token: each file's path in it, and where the machine has it.
+fn members() -> Vec<(String, PathBuf)> {
+    let mut found: Vec<(String, PathBuf)> = FILES
+        .iter()
+        .chain(EVIDENCE)
+        .filter(|(member, _)| *member != TOKEN_MEMBER)
+        .map(|(member, path)| (member.to_string(), path.into()))
+        .collect();
+    for tree in TREES {
+        files_below(&Path::new(SERVER).join(tree), &format!("server/{tree}"), &mut found);
+    }
+    let (member, folder) = MANIFESTS;
+    for name in names_in(folder) {
+        let path = Path::new(folder).join(&name);
+        // What came with the image is a link into it, and comes with the next image, too.
+        if !path.is_symlink() && path.is_file() && !OF_K3S.contains(&name.as_str()) {
+            found.push((format!("{member}/{name}"), path));
+        }
+    }
+    found.retain(|(member, _)| is_member_path(member));
+    found
+}
+
+fn files_below(folder: &Path, member: &str, found: &mut Vec<(String, PathBuf)>) {
+    for name in names_in(folder) {
+        let (path, member) = (folder.join(&name), format!("{member}/{name}"));
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => files_below(&path, &member, found),
+            Ok(meta) if meta.is_file() => found.push((member, path)),
+            _ => {}
+        }
+    }
+}
+
+/// The card gets a copy a day, so that a lost data disk can be replaced by a blank one.
+fn onto_card(node: &str, made: &Made) -> Result<(), KeeperError> {
+    let card = Shelf::of_card(node);
+    let Some(name) = made.path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
+    if made.path.starts_with(&card.folder) {
+        return Ok(());
+    }
+    let is_due = card.newest().is_none_or(|(_, newest)| (made.made - newest.made).abs() >= CARD_EACH);
+    if is_due {
+        let bytes = card.take(&made.path, name)?;
+        log::info!("copied {name} onto the card ({bytes} bytes)");
+        card.prune(&ON_CARD, made.made)?;
+    }
+    Ok(())
+}
+
+fn thin_out(settings: &Settings, node: &str) -> Result<(), KeeperError> {
+    let shelf = Shelf::of_disk(node).unwrap_or_else(|| Shelf::of_card(node));
+    let gone = shelf.prune(&settings.appliance.backup.keep, machine::clock())?;
+    if gone > 0 {
+        log::info!("removed {gone} backups that are kept no longer");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_told_by_the_names_of_their_folders() {
+        let folders = ["pvc-1b2c_shop_till-data", "pvc-3_kube-system_x_y", "lost+found", "pvc-5", "other_a_b"];
+        let folders = folders.map(String::from).to_vec();
+        assert_eq!(claims(folders), ["shop/till-data", "kube-system/x_y"]);
+    }
+
+    #[test]
+    fn a_tree_is_taken_with_its_folders_and_without_links() {
+        let folder = tempfile::tempdir().unwrap();
+        durable::make_folder(folder.path().join("etcd")).unwrap();
+        for name in ["server-ca.crt", "etcd/peer.key"] {
+            durable::replace(folder.path().join(name), b"x", 0o600).unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
+        let mut found = Vec::new();
+        files_below(folder.path(), "server/tls", &mut found);
+        let members: Vec<&str> = found.iter().map(|(member, _)| member.as_str()).collect();
+        assert_eq!(members, ["server/tls/etcd/peer.key", "server/tls/server-ca.crt"]);
+    }
+}

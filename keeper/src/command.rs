@@ -1,0 +1,105 @@
+//! `bakelite backup now | list | verify`: what the operator types on the machine. Tables for people, `--json` for programs.
+
+use crate::backup::{self, Made};
+use crate::shelf::Shelf;
+use crate::{KeeperError, backup::RECORD};
+use age::Identity;
+use bakelite_datastore::set;
+use bakelite_plan::Settings;
+use bakelite_plan::restore::FOLDER;
+use bakelite_spec::quantity::Size;
+use bakelite_sys::{durable, read_text};
+use serde_json::json;
+use std::path::Path;
+
+/// Does what the words say.
+///
+/// # Errors
+/// When they mean nothing, or it can't be done.
+pub fn operate(words: &[&str], settings: &Settings) -> Result<(), KeeperError> {
+    match words {
+        ["now"] => now(settings),
+        ["list"] => list(settings, false),
+        ["list", "--json"] => list(settings, true),
+        ["verify"] => verify(settings, None),
+        ["verify", name] => verify(settings, Some(name)),
+        _ => Err(KeeperError::Words(words.join(" "))),
+    }
+}
+
+fn now(settings: &Settings) -> Result<(), KeeperError> {
+    let _held = backup::lock(true)?;
+    let born = backup::cluster_here(settings).ok_or(KeeperError::NoCluster)?;
+    let Made { path, bytes, revision, milliseconds, lacks, .. } = backup::make(settings, &born)?;
+    println!(
+        "{}\n{} at revision {revision}, {}, made and opened again in {:.1} s",
+        path.display(),
+        born.node,
+        Size(bytes).human(),
+        milliseconds as f64 / 1000.0
+    );
+    if !lacks.is_empty() {
+        println!("without the data of the claims {}", lacks.join(", "));
+    }
+    if settings.appliance.backup.recipients.is_empty() {
+        println!("nobody but this machine can open it: there is no key in `backup.recipients`");
+    }
+    Ok(())
+}
+
+/// All sets on this machine's own media, the newest first.
+fn shelved(settings: &Settings) -> Result<Vec<(Shelf, String, i64)>, KeeperError> {
+    let born = backup::cluster_here(settings).ok_or(KeeperError::NoCluster)?;
+    let mut found = Vec::new();
+    for shelf in Shelf::all(&born.node) {
+        found.extend(shelf.sets().into_iter().map(|(name, shelved)| (shelf.clone(), name, shelved.made)));
+    }
+    found.sort_by(|one, other| other.1.cmp(&one.1));
+    Ok(found)
+}
+
+fn list(settings: &Settings, as_json: bool) -> Result<(), KeeperError> {
+    let sets = shelved(settings)?;
+    let size = |shelf: &Shelf, name: &str| shelf.folder.join(name).metadata().map_or(0, |meta| meta.len());
+    if as_json {
+        for (shelf, name, made) in &sets {
+            let bytes = size(shelf, name);
+            println!("{}", json!({"set": name, "place": shelf.place, "made": made, "bytes": bytes}));
+        }
+        return Ok(());
+    }
+    println!("{:<42} {:<10} {:>10}", "SET", "PLACE", "SIZE");
+    for (shelf, name, _) in &sets {
+        println!("{name:<42} {:<10} {:>10}", shelf.place, Size(size(shelf, name)).human());
+    }
+    if let Some((_, why)) = record().failed {
+        println!("the last attempt failed: {why}");
+    }
+    Ok(())
+}
+
+fn record() -> backup::Record {
+    read_text(RECORD).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Opens a set again: decrypted, each member compared, the database checked, the token proved.
+fn verify(settings: &Settings, wanted: Option<&str>) -> Result<(), KeeperError> {
+    let _held = backup::lock(true)?;
+    let sets = shelved(settings)?;
+    let found = sets.iter().find(|(_, name, _)| wanted.is_none_or(|wanted| wanted == name));
+    let (shelf, name, _) = found.ok_or_else(|| KeeperError::NoSuchSet(wanted.unwrap_or("at all").into()))?;
+    let identity = backup::device_key(settings)?;
+    let keys: Vec<&dyn Identity> = identity.iter().map(|key| key as &dyn Identity).collect();
+    let folder = Path::new(FOLDER);
+    durable::make_folder(folder)?;
+    let opened = set::verify(&shelf.folder.join(name), &keys, folder)?;
+    println!(
+        "{name} on the {}: whole; {} at revision {}, k3s {}, {} live keys; its token opens it",
+        shelf.place,
+        opened.manifest.node,
+        opened.contents.revision,
+        opened.manifest.k3s,
+        opened.contents.live.values().sum::<u64>()
+    );
+    Ok(())
+}
