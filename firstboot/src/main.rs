@@ -7,6 +7,7 @@
 mod config;
 mod disks;
 mod error;
+mod ladder;
 mod latency;
 mod layers;
 mod moving;

@@ -157,6 +157,13 @@ pub enum Action {
         /// What is said of it where it was unpacked, once it is whole.
         note: String,
     },
+    /// Makes what can be made of a damaged database, beside it, where a set would be unpacked; the damaged one stays.
+    Climb {
+        /// What is said of it, with what is known already.
+        note: String,
+        /// A revision that it has had.
+        known: u64,
+    },
     /// Puts the unpacked set's database in its place, and what was there in a folder of this name.
     PutInPlace {
         /// The folder.

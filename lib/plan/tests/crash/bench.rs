@@ -426,6 +426,7 @@ impl Bench {
             }
             Action::LookForSets => self.sets = Some(self.stick.clone()),
             Action::StageSet { set, note } => self.stage(set, note)?,
+            Action::Climb { .. } => unreachable!("nothing is damaged"),
             Action::PutInPlace { .. } => self.put_in_place()?,
             Action::TakeIdentity { .. } => {
                 for (path, text) in [(TOKEN, "t"), (PASSWORD, "p"), (HOST_KEY, "k")] {
