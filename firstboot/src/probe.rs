@@ -110,6 +110,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         waited,
         sets: looked.sets.clone(),
         climbed: looked.climbed.clone(),
+        token_lost: looked.token_lost,
         vanished: disks::has_vanished(&disks),
         disks,
         uptime: machine::uptime().as_secs(),

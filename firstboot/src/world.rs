@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{ladder, latency, moving, payload, placed, probe, restore, storage};
+use crate::{ladder, latency, moving, payload, placed, probe, restore, sealing, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -132,6 +132,10 @@ impl World for Machine {
                 let text = hexadecimal(bytes);
                 durable::write_durable(&path, text.as_bytes(), 0o600)?;
             }
+            Action::FindToken { path } => match sealing::find_token(&self.root) {
+                Some(token) => durable::write_durable(self.at(path), token.as_bytes(), 0o600)?,
+                None => self.looked.token_lost = true,
+            },
             Action::MakeDeviceKey { path } => {
                 let path = self.at(path);
                 self.parent(&path)?;

@@ -31,6 +31,11 @@ pub enum Action {
         /// The file.
         path: String,
     },
+    /// Finds the lost token of the cluster that is here, in k3s's own files or the data disk's seal, and puts it there, durably.
+    FindToken {
+        /// The file; one that is there stays.
+        path: String,
+    },
     /// Makes the machine's own age identity, mode 0600, durably; one that is there stays.
     MakeDeviceKey {
         /// The file.

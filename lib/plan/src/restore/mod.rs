@@ -170,6 +170,14 @@ pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
     }
     chosen(facts, settings, |found, passed_over| {
         let said: String = passed_over.iter().map(|why| format!("; {why}")).collect();
+        let said = match found.trust {
+            Trust::Granted { clock: false } => {
+                format!(
+                    "{said}; that its grant hasn't expired can't be proved, as the clock wasn't compared with the network's"
+                )
+            }
+            _ => said,
+        };
         Decision::Done(format!("this machine becomes {}: {} is restored{said}", found.node, found.words()))
     })
 }
@@ -292,6 +300,7 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
         actions.push(Action::Seal { generation: sealed.map_or(1, |seal| seal.generation + 1) });
     }
     actions.push(Action::Remove { path: INTENT.into() });
+    actions.push(Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
     let lacks = if note.lacks.is_empty() {
         String::new()
     } else {

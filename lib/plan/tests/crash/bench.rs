@@ -382,6 +382,7 @@ impl Bench {
             }
             Action::Tell { path, text, .. } => drop(self.run.insert(path.clone(), text.clone())),
             Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules.clone())),
+            Action::FindToken { path } => self.publish(path, "t")?,
             Action::MakeSecret { path } | Action::MakeHostKey { path } | Action::MakeDeviceKey { path } => {
                 self.secrets += 1;
                 let text = format!("secret{}", self.secrets);
