@@ -29,6 +29,12 @@ pub struct Looked {
     pub damaged: BTreeMap<String, String>,
     /// The first of the payload's files that is damaged, once they were looked at; empty if none is.
     pub payload: Option<String>,
+    /// Whether the cluster's token was looked for in vain.
+    #[serde(skip)]
+    pub token_lost: bool,
+    /// What came of climbing upon the damaged database; settle's own.
+    #[serde(skip)]
+    pub climbed: Option<String>,
     /// Sets, once they were looked for.
     pub sets: Option<Vec<FoundSet>>,
     /// What is wrong with the database, once it was checked; empty if nothing is.

@@ -7,6 +7,7 @@
 mod config;
 mod disks;
 mod error;
+mod ladder;
 mod latency;
 mod layers;
 mod moving;
@@ -91,7 +92,7 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "early" => early(root),
         "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
         "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
-        "keeper" => match bakelite_keeper::serve(&|| layers::settings(root).ok()) {},
+        "keeper" => bakelite_keeper::serve(&|| layers::settings(root).ok()),
         "facts" => {
             print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
             Ok(Outcome::GoOn)

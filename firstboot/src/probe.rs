@@ -109,6 +109,8 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,
         sets: looked.sets.clone(),
+        climbed: looked.climbed.clone(),
+        token_lost: looked.token_lost,
         vanished: disks::has_vanished(&disks),
         disks,
         uptime: machine::uptime().as_secs(),

@@ -3,11 +3,13 @@
 //! The first line is `bakelite-seal 1 GENERATION SHA256`, the hash being that of all that follows. What follows is JSON.
 //! A seal with one wrong byte is none.
 
+use bakelite_datastore::rekey;
 use bakelite_plan::disk::Seal;
-use bakelite_plan::identity::{Identity, RECORD};
+use bakelite_plan::identity::{Identity, RECORD, TOKEN};
 use bakelite_plan::seal::SEALED;
 use bakelite_spec::hexadecimal::hexadecimal;
-use bakelite_sys::{SysError, durable, names_in};
+use bakelite_spec::status::paths;
+use bakelite_sys::{SysError, durable, names_in, read_text};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::os::unix::fs::PermissionsExt;
@@ -113,6 +115,27 @@ pub fn unseal(bytes: &[u8], root: &Path) -> Result<(), SysError> {
     Ok(())
 }
 
+/// The cluster's token where it is kept besides: in k3s's own files, and in the data disk's seal. Where the database can be
+/// read, only one that opens it counts.
+pub fn find_token(root: &Path) -> Option<String> {
+    let at = |path: &str| root.join(path.trim_start_matches('/'));
+    let homes = [paths::DATA_MOUNT, paths::STATE_MOUNT].map(|medium| at(&format!("{medium}/rancher/k3s/server")));
+    let of_passwd = |server: &PathBuf| rekey::token_of_passwd(&read_text(server.join("cred/passwd")).ok()?);
+    let sealed = || {
+        let (.., files) = open(&std::fs::read(at(bakelite_plan::seal::SEAL)).ok()?)?;
+        let content = unhex(&files.iter().find(|file| file.path == TOKEN)?.content)?;
+        String::from_utf8(content).ok()
+    };
+    let opens = |token: &String| {
+        let databases = homes.iter().map(|server| server.join("db/state.db")).filter(|path| path.exists());
+        databases.map(|path| bakelite_datastore::prove_live(&path, token)).all(|proof| {
+            // A database that can't be read is another step's business.
+            proof.map_or(true, |opened| opened.is_ok())
+        })
+    };
+    homes.iter().filter_map(of_passwd).chain(sealed()).find(opens)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +162,19 @@ mod tests {
         unseal(&bytes, new.path()).unwrap();
         assert_eq!(collect(new.path()), files);
         assert_eq!(files.last().unwrap().path, RECORD, "the record is taken out last");
+    }
+
+    #[test]
+    fn a_lost_token_is_found_where_k3s_keeps_it_or_in_the_seal() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(find_token(root.path()), None);
+        put(root.path(), RECORD, br#"{"format":1,"node":"shop-1"}"#);
+        put(root.path(), TOKEN, b"sealed");
+        let bytes = seal(&collect(root.path()), 1);
+        put(root.path(), bakelite_plan::seal::SEAL, &bytes);
+        assert_eq!(find_token(root.path()).as_deref(), Some("sealed"));
+        put(root.path(), "/state/rancher/k3s/server/cred/passwd", b"of-k3s,server,server,k3s:server\n");
+        assert_eq!(find_token(root.path()).as_deref(), Some("of-k3s"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{latency, moving, payload, placed, probe, restore, storage};
+use crate::{ladder, latency, moving, payload, placed, probe, restore, sealing, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -132,6 +132,10 @@ impl World for Machine {
                 let text = hexadecimal(bytes);
                 durable::write_durable(&path, text.as_bytes(), 0o600)?;
             }
+            Action::FindToken { path } => match sealing::find_token(&self.root) {
+                Some(token) => durable::write_durable(self.at(path), token.as_bytes(), 0o600)?,
+                None => self.looked.token_lost = true,
+            },
             Action::MakeDeviceKey { path } => {
                 let path = self.at(path);
                 self.parent(&path)?;
@@ -187,7 +191,15 @@ impl World for Machine {
             Action::CopyHome { amount } => return moving::copy(*amount),
             Action::LookForSets => self.looked.sets = Some(self.look_for_sets()?),
             Action::StageSet { set, note } => return self.stage_set(set, note),
-            Action::PutInPlace { aside } => return restore::put_in_place(aside),
+            Action::Climb { note, known } => {
+                let note = serde_json::from_str(note).map_err(FirstbootError::WriteReport)?;
+                self.looked.climbed = Some(ladder::climb(note, *known)?);
+            }
+            Action::PutInPlace { aside } => {
+                // Whatever was found out about the old one.
+                (self.looked.database, self.looked.climbed) = (None, None);
+                return restore::put_in_place(aside);
+            }
             Action::TakeIdentity { aside } => return restore::take_identity(&self.root, aside),
             Action::MeasureLatency { disk, data_disk } => latency::measure(&self.root, disk, *data_disk)?,
             Action::LoadRules { rules } => self.load_rules(rules)?,

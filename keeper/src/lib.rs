@@ -17,7 +17,6 @@ use bakelite_plan::Settings;
 use bakelite_sys::{SysError, machine, words};
 use bakelite_trust::keys::KeyError;
 use shelf::Shelf;
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -86,7 +85,7 @@ pub enum KeeperError {
 }
 
 /// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read.
-pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> Infallible {
+pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
     // k3s and what it runs come first.
     let _ = rustix::process::nice(10);
     let mut not_before = Instant::now();

@@ -10,6 +10,7 @@ use bakelite_spec::set;
 use bakelite_spec::status::paths;
 use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount, names_in};
+use std::cmp::Reverse;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ impl Shelf {
                 Some((name, shelved))
             })
             .collect();
-        found.sort_by(|one, other| other.1.cmp(&one.1));
+        found.sort_by_key(|(_, shelved)| Reverse(*shelved));
         found
     }
 

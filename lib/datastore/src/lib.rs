@@ -95,6 +95,14 @@ pub fn prove(path: &Path, token: &str) -> Result<Result<token::Keys, token::Toke
     check::read_only(path).and_then(|connection| token::prove(&connection, token)).map_err(failed("reading", path))
 }
 
+/// The same where k3s has the database, with its -wal, which stays as it is.
+///
+/// # Errors
+/// SQLite's, outside; inside, why they don't belong together.
+pub fn prove_live(path: &Path, token: &str) -> Result<Result<token::Keys, token::TokenError>, DatastoreError> {
+    connect(path).and_then(|connection| token::prove(&connection, token)).map_err(failed("reading", path))
+}
+
 /// Reads revision and bootstrap row and makes durable what was read: `None` where there is no database.
 ///
 /// The order is the point: what was read before the fsync is on the medium after it, whatever k3s writes meanwhile.

@@ -31,6 +31,11 @@ pub enum Action {
         /// The file.
         path: String,
     },
+    /// Finds the lost token of the cluster that is here, in k3s's own files or the data disk's seal, and puts it there, durably.
+    FindToken {
+        /// The file; one that is there stays.
+        path: String,
+    },
     /// Makes the machine's own age identity, mode 0600, durably; one that is there stays.
     MakeDeviceKey {
         /// The file.
@@ -156,6 +161,13 @@ pub enum Action {
         set: String,
         /// What is said of it where it was unpacked, once it is whole.
         note: String,
+    },
+    /// Makes what can be made of a damaged database, beside it, where a set would be unpacked; the damaged one stays.
+    Climb {
+        /// What is said of it, with what is known already.
+        note: String,
+        /// A revision that it has had.
+        known: u64,
     },
     /// Puts the unpacked set's database in its place, and what was there in a folder of this name.
     PutInPlace {

@@ -9,6 +9,7 @@ use crate::action::Action;
 use crate::facts::{Database, Facts};
 use crate::home::{self, json};
 use crate::identity;
+use crate::restore;
 use crate::step::{Decision, publish};
 use bakelite_spec::appliance::{K3sRole, Payload as Kind};
 use bakelite_spec::fault::{Code, Fault};
@@ -79,9 +80,13 @@ pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
     if payload.kind == Kind::None {
         return Decision::Skip("this image has no payload".into());
     }
+    if restore::is_under_way(facts) {
+        return restore::decide(facts, settings);
+    }
     let born = of(facts);
     if datastore(settings) == Datastore::Sqlite
-        && let Some(decision) = facts.database.as_ref().and_then(|database| whole(facts, database, born.as_ref()))
+        && let Some(decision) =
+            facts.database.as_ref().and_then(|database| whole(facts, settings, database, born.as_ref()))
     {
         return decision;
     }
@@ -119,14 +124,15 @@ pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
     if database.revision == 0 {
         let what = if facts.database.is_none() { "is missing" } else { "is empty" };
         let text = format!("the database {what}, and {} had a cluster of revision {}", born.node, born.revision);
-        return Decision::Refuse(Fault::new(Code::DatabaseMissing, text));
+        return restore::heal(facts, settings, &born, Fault::new(Code::DatabaseMissing, text), Some(0));
     }
     if database.revision < born.revision {
         let text = format!(
             "the database has revision {}, and revision {} was on this machine's medium already",
             database.revision, born.revision
         );
-        return Decision::Refuse(Fault::new(Code::DatabaseOlder, text));
+        let fault = Fault::new(Code::DatabaseOlder, text);
+        return restore::heal(facts, settings, &born, fault, Some(database.revision));
     }
     let known = format!("the database has revision {}, and {} is known", database.revision, born.revision);
     Decision::of(record(facts, settings, Some(&born), &database), known.clone(), known)
@@ -134,7 +140,7 @@ pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
 
 /// Whether the database can be read at all. After a boot that was not ended in order SQLite checks all of it: k3s itself
 /// starts upon a destroyed page, and says that it is ready (k3s.md 11.1).
-fn whole(facts: &Facts, database: &Database, born: Option<&ClusterBorn>) -> Option<Decision> {
+fn whole(facts: &Facts, settings: &Settings, database: &Database, born: Option<&ClusterBorn>) -> Option<Decision> {
     if database.damage.is_empty() {
         if !facts.unclean || facts.has(CHECKED) {
             return None;
@@ -145,8 +151,9 @@ fn whole(facts: &Facts, database: &Database, born: Option<&ClusterBorn>) -> Opti
         return Some(Decision::Run(why.into(), vec![action]));
     }
     let text = format!("k3s's database can't be used: {}", database.damage);
-    if born.is_some() {
-        return Some(Decision::Refuse(Fault::new(Code::K3sDatabaseDamaged, text)));
+    if let Some(born) = born {
+        let fault = Fault::new(Code::K3sDatabaseDamaged, text);
+        return Some(restore::heal(facts, settings, born, fault, None));
     }
     // A first start that was cut: no cluster was ever ready in it. It is kept all the same.
     Some(Decision::Run(

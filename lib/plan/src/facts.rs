@@ -69,6 +69,10 @@ pub struct Facts {
     pub database: Option<Database>,
     /// Sets of this and other machines, once they were looked for.
     pub sets: Option<Vec<FoundSet>>,
+    /// Whether the cluster's token was looked for in vain.
+    pub token_lost: bool,
+    /// What came of climbing upon the damaged database: empty, or why nothing can be made of it; `None` before it was tried.
+    pub climbed: Option<String>,
     /// Whether k3s has run since the machine was switched on.
     pub payload_ran: bool,
 }

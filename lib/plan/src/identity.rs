@@ -7,7 +7,7 @@ use crate::Settings;
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::step::{Decision, publish};
-use crate::{data_disk, hostname, restore};
+use crate::{cluster, data_disk, hostname, restore};
 use bakelite_spec::fault::{Code, Fault};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,13 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
             let text = format!("this card is {}'s, and the data disk {} is {}'s", own.node, disk.words(), seal.node);
             Decision::Refuse(Fault::new(Code::IdentityConflict, text))
         }
+        (Some(own), _) if facts.token_lost && !facts.has(TOKEN) => {
+            let text = format!(
+                "the token of {}'s cluster is lost: neither k3s's own files nor a sealed identity have one that opens its database",
+                own.node
+            );
+            Decision::Refuse(Fault::new(Code::K3sWrongToken, text))
+        }
         (Some(own), _) => make(facts, own, "this machine is"),
         (None, Some((disk, seal))) => {
             let why = format!("this machine is {} again, as sealed on {}", seal.node, disk.words());
@@ -88,10 +95,15 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
 /// Makes what is missing of an identity.
 fn make(facts: &Facts, identity: Identity, what: &str) -> Decision {
     let secret = |path: &str| (!facts.has(path)).then(|| Action::MakeSecret { path: path.into() });
+    // A new token opens no database that is there already.
+    let token = || {
+        let found = cluster::of(facts).map(|_| Action::FindToken { path: TOKEN.into() }).filter(|_| !facts.has(TOKEN));
+        found.or_else(|| secret(TOKEN))
+    };
     // The record comes last: with it, all of the identity is there.
     let record = publish(facts, RECORD, json(&identity), 0o600);
     let key = (!facts.has(DEVICE_KEY)).then(|| Action::MakeDeviceKey { path: DEVICE_KEY.into() });
-    let actions: Vec<Action> = [secret(TOKEN), secret(PASSWORD), key, record].into_iter().flatten().collect();
+    let actions: Vec<Action> = [token(), secret(PASSWORD), key, record].into_iter().flatten().collect();
     let name = &identity.node;
     Decision::of(actions, format!("this machine is {name}"), format!("{what} {name}, with secrets of its own"))
 }

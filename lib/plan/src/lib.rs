@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod address;
+pub mod backup;
 pub mod certificates;
 pub mod cluster;
 pub mod data_disk;

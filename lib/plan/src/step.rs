@@ -3,8 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, certificates, cluster, data_disk, database, debris, firewall, home, identity, k3s_config,
-    latency, payload, placed, proxy, restore, seal, settings,
+    Settings, address, backup, certificates, cluster, data_disk, database, debris, firewall, home, identity,
+    k3s_config, latency, payload, placed, proxy, restore, seal, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -107,6 +107,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },
     Step { name: "proxy", ends_the_pass: true, fails_as: None, decide: proxy::decide },
     Step { name: "k3s-config", ends_the_pass: true, fails_as: None, decide: k3s_config::decide },
+    Step { name: "backup", ends_the_pass: false, fails_as: None, decide: backup::decide },
 ];
 
 /// Once the payload is ready for the first time.

@@ -102,6 +102,7 @@ codes! {
     DataDiskSmall, "data-disk-small", You, "Use a bigger data disk, or make room on the card; until then k3s runs on the card.";
     DatabaseMissing, "database-missing", Backup, "k3s would start as a new, empty cluster. Bring the data disk or a backup of this machine.";
     DatabaseOlder, "database-older", Backup, "Bring the disk or backup with the newer database.";
+    BackupNotRestorable, "backup-not-restorable", You, "Add `backup.recipients`, such as the one that `bakelite new` makes, and bake again.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";

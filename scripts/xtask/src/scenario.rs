@@ -81,7 +81,10 @@ impl Scenario {
     /// Whether it looks into file systems from outside.
     pub fn needs_debugfs(&self) -> bool {
         self.steps.iter().any(|step| {
-            let off = matches!(step, Step::StateFile(_) | Step::Check(_) | Step::GrowDatabase(_) | Step::Replay(_) | Step::MakeStick(_));
+            let off = matches!(
+                step,
+                Step::StateFile(_) | Step::Check(_) | Step::GrowDatabase(_) | Step::Replay(_) | Step::MakeStick(_)
+            );
             off || matches!(step, Step::Damage(Damage::FillState { .. }))
         })
     }

@@ -87,7 +87,8 @@ pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
             revision: written.manifest.revision,
             key: FileKey::of(File::open(&written.path)?, signer.identity())?.to_text(),
         };
-        let grant = Grant { format: grant::FORMAT, nodes: vec!["*".into()], expires: now() + HOUR, sets: vec![granted] };
+        let grant =
+            Grant { format: grant::FORMAT, nodes: vec!["*".into()], expires: now() + HOUR, sets: vec![granted] };
         let (bytes, signed) = grant.sign(&signer);
         let place = root.join(stick::GRANTS).join("all.json");
         std::fs::create_dir_all(root.join(stick::GRANTS))?;
@@ -111,7 +112,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn tool(name: &str) -> Result<String> {
-    let found = door::find(name).with_context(|| format!("there is no {name}; Debian has it in dosfstools or mtools"))?;
+    let found =
+        door::find(name).with_context(|| format!("there is no {name}; Debian has it in dosfstools or mtools"))?;
     Ok(found.display().to_string())
 }
 

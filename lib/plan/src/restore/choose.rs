@@ -178,10 +178,15 @@ fn obstacle(found: &FoundSet, settings: &Settings) -> Option<String> {
     by_name.or(by_trust).or_else(torn).or_else(|| misfit(found, settings)).or_else(unread)
 }
 
-/// The newest set of a node on the card that can be restored.
-pub fn newest_own<'a>(sets: &'a [FoundSet], node: &str, settings: &Settings) -> Option<&'a FoundSet> {
+/// The newest set of a node on this machine's own media that can be restored.
+pub fn newest_of<'a>(
+    sets: &'a [FoundSet],
+    node: &str,
+    sources: &[Source],
+    settings: &Settings,
+) -> Option<&'a FoundSet> {
     let own = |found: &&FoundSet| {
-        let is_own = found.source == Source::Card && found.trust == Trust::Own && found.node == node;
+        let is_own = sources.contains(&found.source) && found.trust == Trust::Own && found.node == node;
         is_own && found.manifest.is_some() && found.torn.is_empty() && misfit(found, settings).is_none()
     };
     sets.iter().filter(own).max_by_key(|found| found.age())

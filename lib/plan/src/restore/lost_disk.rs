@@ -4,8 +4,8 @@
 //! becomes the home, with the next epoch. Should the old one come back before that is done, nothing is restored; should it
 //! come back later, it waits for a person.
 
-use super::FoundSet;
-use super::choose::newest_own;
+use super::choose::newest_of;
+use super::{FoundSet, Source};
 use crate::Settings;
 use crate::action::Action;
 use crate::cluster;
@@ -22,7 +22,7 @@ fn under_way(facts: &Facts) -> Option<Intent> {
 
 /// The newest set of this machine's own cluster on its card.
 pub(super) fn newest<'a>(facts: &'a Facts, settings: &Settings) -> Option<&'a FoundSet> {
-    newest_own(facts.sets.as_deref()?, &cluster::of(facts)?.node, settings)
+    newest_of(facts.sets.as_deref()?, &cluster::of(facts)?.node, &[Source::Card], settings)
 }
 
 /// Whether the disk that was lost is in use again.

@@ -6,9 +6,11 @@
 //! started before all of it is done.
 
 mod choose;
+mod heal;
 pub mod lost_disk;
 
 pub use choose::{FoundSet, Source, Trust};
+pub use heal::heal;
 
 use crate::action::Action;
 use crate::facts::Facts;
@@ -53,20 +55,32 @@ pub struct Own {
     pub disk: &'static str,
 }
 
+/// What a database that was brought back from damage goes by, in place of a set.
+pub const HEALED: &str = "the damaged database";
 /// While k3s runs nothing is put in its place; it may have begun a cluster of its own since the last boot.
 const RUNNING: &str = "k3s has run since the machine was switched on; a backup is looked for at the next boot";
 
 /// What is said of an unpacked set: all that is needed to end the act when its stick is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Note {
-    set: String,
-    node: String,
-    revision: u64,
-    k3s: String,
-    row: String,
-    keys: BTreeMap<String, String>,
-    lacks: Vec<String>,
+pub struct Note {
+    /// What is restored: a set's [`FoundSet::key`], or [`HEALED`].
+    pub set: String,
+    /// The node.
+    pub node: String,
+    /// The revision of the database.
+    pub revision: u64,
+    /// The k3s version that it ran with.
+    pub k3s: String,
+    /// The name of the row with the cluster's keys.
+    pub row: String,
+    /// The keys of k3s's configuration that can't be changed any more.
+    pub keys: BTreeMap<String, String>,
+    /// Claims whose data isn't there.
+    pub lacks: Vec<String>,
+    /// What a person should know besides.
+    #[serde(default)]
+    pub said: String,
 }
 
 impl Note {
@@ -80,6 +94,7 @@ impl Note {
             row: manifest.row,
             keys: manifest.keys,
             lacks: manifest.volumes.lacks,
+            said: String::new(),
         })
     }
 }
@@ -102,7 +117,7 @@ fn is_named(facts: &Facts, settings: &Settings) -> bool {
     cluster::of(facts).is_some_and(|born| Some(cluster::id(&born).as_str()) == named)
 }
 
-fn is_under_way(facts: &Facts) -> bool {
+pub(crate) fn is_under_way(facts: &Facts) -> bool {
     home::intent(facts).is_some_and(|intent| matches!(intent.act, Act::Restore | Act::Replacement))
 }
 
@@ -166,6 +181,14 @@ pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
     }
     chosen(facts, settings, |found, passed_over| {
         let said: String = passed_over.iter().map(|why| format!("; {why}")).collect();
+        let said = match found.trust {
+            Trust::Granted { clock: false } => {
+                format!(
+                    "{said}; that its grant hasn't expired can't be proved, as the clock wasn't compared with the network's"
+                )
+            }
+            _ => said,
+        };
         Decision::Done(format!("this machine becomes {}: {} is restored{said}", found.node, found.words()))
     })
 }
@@ -209,18 +232,22 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
             let text = format!("{} is unpacked and proved", found.words());
             return Decision::Run(text, vec![Action::StageSet { set: wanted.set.clone(), note: json(&wanted) }]);
         }
-        let from_epoch =
-            cluster::of(facts).map_or(0, |born| born.epoch).max(home::of(facts).map_or(0, |home| home.epoch));
-        let disk = facts.attached().map(|(_, data)| data.guid.clone()).unwrap_or_default();
-        let (act, revision, set) = (Act::Restore, wanted.revision, wanted.set);
-        let intent = Intent { format: FORMAT, act, from_epoch, disk, revision, set };
+        let intent = intend(facts, &wanted);
         let why = format!("{} is whole, and takes the place of what is there", found.words());
-        Decision::Run(why, publish(facts, INTENT, json(&intent), 0o600).into_iter().collect())
+        Decision::Run(why, intent.into_iter().collect())
     });
     match decision {
         Decision::Done(why) => tidy(facts, why),
         decision => decision,
     }
+}
+
+/// The intent to put in place what is unpacked.
+fn intend(facts: &Facts, note: &Note) -> Option<Action> {
+    let from_epoch = cluster::of(facts).map_or(0, |born| born.epoch).max(home::of(facts).map_or(0, |home| home.epoch));
+    let disk = facts.attached().map(|(_, data)| data.guid.clone()).unwrap_or_default();
+    let (act, revision, set) = (Act::Restore, note.revision, note.set.clone());
+    publish(facts, INTENT, json(&Intent { format: FORMAT, act, from_epoch, disk, revision, set }), 0o600)
 }
 
 /// The intent is there, and the unpacked copy isn't.
@@ -284,10 +311,12 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
         actions.push(Action::Seal { generation: sealed.map_or(1, |seal| seal.generation + 1) });
     }
     actions.push(Action::Remove { path: INTENT.into() });
+    actions.push(Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
     let lacks = if note.lacks.is_empty() {
         String::new()
     } else {
         format!("; it is incomplete, as the set has no data of the claims {}", note.lacks.join(", "))
     };
-    Decision::Run(format!("{} is {} again, at revision {}{lacks}", note.set, note.node, note.revision), actions)
+    let said = if note.said.is_empty() { String::new() } else { format!("; {}", note.said) };
+    Decision::Run(format!("{} is {} again, at revision {}{said}{lacks}", note.set, note.node, note.revision), actions)
 }

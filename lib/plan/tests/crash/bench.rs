@@ -382,6 +382,7 @@ impl Bench {
             }
             Action::Tell { path, text, .. } => drop(self.run.insert(path.clone(), text.clone())),
             Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules.clone())),
+            Action::FindToken { path } => self.publish(path, "t")?,
             Action::MakeSecret { path } | Action::MakeHostKey { path } | Action::MakeDeviceKey { path } => {
                 self.secrets += 1;
                 let text = format!("secret{}", self.secrets);
@@ -426,6 +427,7 @@ impl Bench {
             }
             Action::LookForSets => self.sets = Some(self.stick.clone()),
             Action::StageSet { set, note } => self.stage(set, note)?,
+            Action::Climb { .. } => unreachable!("nothing is damaged"),
             Action::PutInPlace { .. } => self.put_in_place()?,
             Action::TakeIdentity { .. } => {
                 for (path, text) in [(TOKEN, "t"), (PASSWORD, "p"), (HOST_KEY, "k")] {
