@@ -124,8 +124,8 @@ pub struct Bench {
     pub proved: Vec<String>,
     pub attached: Option<usize>,
     pub sets: Option<Vec<FoundSet>>,
-    /// What a stick holds that is in all the time.
-    pub stick: Vec<FoundSet>,
+    /// The sets that there are, on a stick or the card, all the time.
+    pub sticks: Vec<FoundSet>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
     pub uptime: u64,
@@ -152,7 +152,7 @@ impl Bench {
             proved: Vec::new(),
             attached: None,
             sets: None,
-            stick: Vec::new(),
+            sticks: Vec::new(),
             shown: BTreeMap::new(),
             ran: false,
             uptime: 0,
@@ -425,7 +425,7 @@ impl Bench {
                     self.publish(path, text)?;
                 }
             }
-            Action::LookForSets => self.sets = Some(self.stick.clone()),
+            Action::LookForSets => self.sets = Some(self.sticks.clone()),
             Action::StageSet { set, note } => self.stage(set, note)?,
             Action::Climb { .. } => unreachable!("nothing is damaged"),
             Action::PutInPlace { .. } => self.put_in_place()?,
@@ -652,7 +652,13 @@ impl Bench {
             .unwrap_or_default();
         let intent = self.card.live.contains_key(INTENT);
         let record = self.card.live.get(RECORD).map(String::as_str);
-        let token = self.card.live.get(TOKEN).map(|token| if token == "t" { "the old one" } else { "a new one" });
-        format!("{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}", self.lost)
+        let which = |path: &str, old: &str| {
+            self.card.live.get(path).map(|text| if text == old { "the old one" } else { "a new one" })
+        };
+        let (token, password) = (which(TOKEN, "t"), which(PASSWORD, "p"));
+        format!(
+            "{record:?} token {token:?} password {password:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}",
+            self.lost
+        )
     }
 }
