@@ -141,6 +141,19 @@ impl Volume {
         Ok(Some(u64::try_from(highest)?))
     }
 
+    /// Zeros four KiB in the middle of k3s's database.
+    pub fn damage_database(&self) -> Result<()> {
+        use std::io::{Seek, SeekFrom, Write};
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("state.db");
+        ensure!(self.take_out(DATABASE, &path)?, "there is no {DATABASE}");
+        let mut file = File::options().write(true).open(&path)?;
+        file.seek(SeekFrom::Start(file.metadata()?.len() / 2 / 4096 * 4096))?;
+        file.write_all(&[0; 4096])?;
+        let commands = [format!("rm {DATABASE}"), format!("write {} {DATABASE}", path.display())];
+        debugfs(&commands.each_ref().map(String::as_str), &self.target(), true).map(drop)
+    }
+
     /// Puts rows into k3s's database until it has a size, as if they were a cluster's, the last ones only in its -wal.
     pub fn grow_database(&self, size: u64) -> Result<()> {
         let folder = tempfile::tempdir()?;
