@@ -3,6 +3,7 @@
 //! Each action is played as the single writes, renames and syncs that the real one makes, and the power can go before
 //! each of them. k3s is played as well: it makes a new cluster where it finds no database, as the real one does.
 
+use crate::media::{Files, Medium};
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::cluster::{ON_DISK, ON_STATE};
@@ -47,71 +48,6 @@ pub struct Cut;
 
 /// What the steps decided, by their names.
 pub type Decisions = Vec<(&'static str, Decision)>;
-
-/// A file system that forgets.
-#[derive(Clone, Debug, Default)]
-pub struct Files {
-    pub live: BTreeMap<String, String>,
-    durable: BTreeMap<String, String>,
-    pending: Vec<(String, Option<String>)>,
-}
-
-impl Files {
-    pub fn with(files: &[(&str, &str)]) -> Self {
-        let live: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
-        Self { durable: live.clone(), live, pending: Vec::new() }
-    }
-
-    fn sync(&mut self) {
-        self.durable = self.live.clone();
-        self.pending.clear();
-    }
-
-    fn forget(&mut self, whim: &mut impl FnMut() -> bool) {
-        for (path, text) in std::mem::take(&mut self.pending) {
-            match text {
-                _ if !whim() => {}
-                Some(text) => drop(self.durable.insert(path, text)),
-                None => drop(self.durable.remove(&path)),
-            }
-        }
-        self.live = self.durable.clone();
-    }
-}
-
-/// A disk besides the card.
-#[derive(Clone, Debug, Default)]
-pub struct Medium {
-    pub disk: Disk,
-    /// The GUID of its data partition, as it is and as it is on the medium.
-    table: (Option<String>, Option<String>),
-    born: (Option<String>, Option<String>),
-    pub files: Option<Files>,
-    /// How often its bytes were written.
-    pub writes: usize,
-    /// Whether it is plugged in.
-    pub here: bool,
-}
-
-impl Medium {
-    pub fn new(name: &str, proof: Proof) -> Self {
-        let disk = Disk {
-            name: name.into(),
-            transport: "nvme".into(),
-            size: 256 << 30,
-            serial: format!("serial-{name}"),
-            proof: Some(proof),
-            ..Disk::default()
-        };
-        Self { disk, here: true, ..Self::default() }
-    }
-
-    pub fn data(name: &str, guid: &str, files: Files) -> Self {
-        let guid = Some(guid.to_string());
-        let table = (guid.clone(), guid);
-        Self { born: table.clone(), table, files: Some(files), ..Self::new(name, Proof::Holds("ext4".into())) }
-    }
-}
 
 /// The machine.
 #[derive(Clone)]

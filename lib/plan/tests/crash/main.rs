@@ -6,14 +6,16 @@
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod media;
 
 use bakelite_plan::disk::Proof;
 use bakelite_plan::identity::{DEVICE_KEY, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::restore::FoundSet;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
-use bench::{Bench, CARD_DATABASE, DISK_DATABASE, Files, Medium, Mutation};
+use bench::{Bench, CARD_DATABASE, DISK_DATABASE, Mutation};
 use common::settings;
+use media::{Files, Medium};
 use serde_json::json;
 
 const ADVERSARIES: u64 = 200;
