@@ -116,6 +116,11 @@ impl Volume {
         })
     }
 
+    /// Changes it by debugfs's commands.
+    pub fn write(&self, commands: &[&str]) -> Result<()> {
+        debugfs(commands, &self.target(), true).map(drop)
+    }
+
     /// Takes a file out; whether it is there.
     pub fn take_out(&self, path: &str, to: &Path) -> Result<bool> {
         debugfs(&[&format!("dump \"{path}\" {}", to.display())], &self.target(), false)?;
@@ -151,7 +156,7 @@ impl Volume {
         file.seek(SeekFrom::Start(file.metadata()?.len() / 2 / 4096 * 4096))?;
         file.write_all(&[0; 4096])?;
         let commands = [format!("rm {DATABASE}"), format!("write {} {DATABASE}", path.display())];
-        debugfs(&commands.each_ref().map(String::as_str), &self.target(), true).map(drop)
+        self.write(&commands.each_ref().map(String::as_str))
     }
 
     /// Puts rows into k3s's database until it has a size, as if they were a cluster's, the last ones only in its -wal.

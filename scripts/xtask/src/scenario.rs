@@ -88,6 +88,7 @@ impl Scenario {
                     | Step::GrowDatabase(_)
                     | Step::DamageDatabase(_)
                     | Step::Replay(_)
+                    | Step::SetOnCard(_)
                     | Step::MakeStick(_)
             );
             off || matches!(step, Step::Damage(Damage::FillState { .. }))
@@ -209,6 +210,7 @@ impl Scenario {
                 | Step::StateFile(_)
                 | Step::Check(_)
                 | Step::GrowDatabase(_)
+                | Step::SetOnCard(_)
                 | Step::DamageDatabase(_) => Some(false),
                 Step::Wait(_) => None,
                 _ => Some(true),
