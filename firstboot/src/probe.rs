@@ -26,6 +26,7 @@ const FILES: &[&str] = &[
     cluster::ON_STATE,
     cluster::ON_DISK,
     restore::STAGED,
+    restore::RESTORED,
     cluster::CHECKED,
     data_disk::DEVICES,
     latency::RECORD,

@@ -143,6 +143,26 @@ mod tests {
     use std::io::Cursor;
 
     #[test]
+    fn labels_stand_where_each_format_has_them() {
+        let labelled = |places: &[(usize, &[u8])], kind: &str| {
+            let mut bytes = vec![0u8; 1 << 17];
+            for (at, text) in places {
+                bytes[*at..at + text.len()].copy_from_slice(text);
+            }
+            label(&mut Cursor::new(bytes), 0, kind).unwrap()
+        };
+        assert_eq!(labelled(&[(71, b"BAKELITE   "), (82, b"FAT32   ")], "FAT"), "BAKELITE");
+        assert_eq!(labelled(&[(43, b"BAKELITE   "), (54, b"FAT16   ")], "FAT"), "BAKELITE");
+        assert_eq!(labelled(&[(1144, b"BAKELITE")], "ext4"), "BAKELITE");
+        // Sectors of 512 bytes, clusters of 8; the heap from sector 64 on, the root folder in its cluster 4.
+        let boot: [(usize, &[u8]); 3] = [(88, &[64, 0, 0, 0]), (96, &[4, 0, 0, 0]), (108, &[9, 3])];
+        let root = 64 * 512 + 2 * 4096;
+        let entry = [&[0x83, 3][..], &[b'B', 0, b'A', 0, b'K', 0]].concat();
+        assert_eq!(labelled(&[&boot[..], &[(root, &entry)]].concat(), "exFAT"), "BAK");
+        assert_eq!(labelled(&[], "exFAT"), "");
+    }
+
+    #[test]
     fn formats_are_named_by_their_magic() {
         for (name, at, magic) in TABLE {
             let length = 1 << 20;

@@ -116,6 +116,11 @@ impl Volume {
         })
     }
 
+    /// Changes it by debugfs's commands.
+    pub fn write(&self, commands: &[&str]) -> Result<()> {
+        debugfs(commands, &self.target(), true).map(drop)
+    }
+
     /// Takes a file out; whether it is there.
     pub fn take_out(&self, path: &str, to: &Path) -> Result<bool> {
         debugfs(&[&format!("dump \"{path}\" {}", to.display())], &self.target(), false)?;
@@ -139,6 +144,19 @@ impl Volume {
         }
         let highest = connection.query_row("SELECT coalesce(max(id), 0) FROM kine", [], |row| row.get::<_, i64>(0))?;
         Ok(Some(u64::try_from(highest)?))
+    }
+
+    /// Zeros four KiB in the middle of k3s's database.
+    pub fn damage_database(&self) -> Result<()> {
+        use std::io::{Seek, SeekFrom, Write};
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("state.db");
+        ensure!(self.take_out(DATABASE, &path)?, "there is no {DATABASE}");
+        let mut file = File::options().write(true).open(&path)?;
+        file.seek(SeekFrom::Start(file.metadata()?.len() / 2 / 4096 * 4096))?;
+        file.write_all(&[0; 4096])?;
+        let commands = [format!("rm {DATABASE}"), format!("write {} {DATABASE}", path.display())];
+        self.write(&commands.each_ref().map(String::as_str))
     }
 
     /// Puts rows into k3s's database until it has a size, as if they were a cluster's, the last ones only in its -wal.

@@ -103,6 +103,13 @@ impl Media {
         Ok(())
     }
 
+    /// Puts a set of the cluster on a data disk onto the card.
+    pub fn set_on_card(&mut self, disk: &str) -> Result<()> {
+        let state = self.volume(None)?.repaired(&self.folder.join("checked.img"))?;
+        let data = self.volume(Some(disk))?.repaired(&self.folder.join("checked-data.img"))?;
+        stick::put_on_card(&self.boot, &state, &data)
+    }
+
     /// That a disk is as it was made, byte for byte.
     pub fn same_disk(&self, name: &str) -> Result<()> {
         let before = self.sums.get(name).with_context(|| format!("no disk {name} was made"))?;

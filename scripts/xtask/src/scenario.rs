@@ -83,7 +83,13 @@ impl Scenario {
         self.steps.iter().any(|step| {
             let off = matches!(
                 step,
-                Step::StateFile(_) | Step::Check(_) | Step::GrowDatabase(_) | Step::Replay(_) | Step::MakeStick(_)
+                Step::StateFile(_)
+                    | Step::Check(_)
+                    | Step::GrowDatabase(_)
+                    | Step::DamageDatabase(_)
+                    | Step::Replay(_)
+                    | Step::SetOnCard(_)
+                    | Step::MakeStick(_)
             );
             off || matches!(step, Step::Damage(Damage::FillState { .. }))
         })
@@ -203,7 +209,9 @@ impl Scenario {
                 | Step::SameDisk(_)
                 | Step::StateFile(_)
                 | Step::Check(_)
-                | Step::GrowDatabase(_) => Some(false),
+                | Step::GrowDatabase(_)
+                | Step::SetOnCard(_)
+                | Step::DamageDatabase(_) => Some(false),
                 Step::Wait(_) => None,
                 _ => Some(true),
             };

@@ -54,6 +54,10 @@ pub enum Step {
     Check(Check),
     /// Puts rows into k3s's database on the card while the machine is off.
     GrowDatabase(GrowDatabase),
+    /// While the machine is off: a set of the cluster on this data disk, on the card for the machine's own key.
+    SetOnCard(String),
+    /// While the machine is off: four KiB in the middle of k3s's database on the card become zeros.
+    DamageDatabase(Nothing),
     /// Ends the recording of this boot, and replays it up to many moments.
     Replay(Replay),
     /// Runs a command on the machine.

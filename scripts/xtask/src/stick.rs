@@ -6,6 +6,7 @@
 use crate::door;
 use crate::look::{DATABASE, Volume};
 use crate::steps::{Granted, MakeStick};
+use age::x25519::Identity;
 use anyhow::{Context, Result, ensure};
 use bakelite_datastore::set::{self, Request};
 use bakelite_plan::restore::FILES;
@@ -13,7 +14,8 @@ use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::set::{FORMAT, Manifest, TOKEN, Volumes};
 use bakelite_trust::file_key::FileKey;
 use bakelite_trust::grant::{self, Grant, GrantedSet};
-use bakelite_trust::{keys::OwnerKeys, signature, stick};
+use bakelite_trust::keys::{OwnerKeys, device_key};
+use bakelite_trust::{signature, stick};
 use bakelite_vm::media::blank;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,12 +34,12 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0))
 }
 
-/// Makes the stick from the cluster on a state partition.
-pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
+/// Makes a set of the cluster whose identity is on a state partition, for one key.
+fn set_of(state: &Volume, data: &Volume, k3s: Option<&String>, key: &Identity, sets: &Path) -> Result<set::Written> {
     let work = tempfile::tempdir()?;
     let at = |name: &str| work.path().join(name);
-    ensure!(state.take_out(DATABASE, &at("state.db"))?, "there is no {DATABASE}");
-    state.take_out(&format!("{DATABASE}-wal"), &at("state.db-wal"))?;
+    ensure!(data.take_out(DATABASE, &at("state.db"))?, "there is no {DATABASE}");
+    data.take_out(&format!("{DATABASE}-wal"), &at("state.db-wal"))?;
     let born = state.file("/bakelite/cluster.json")?.context("no cluster was born on this card")?;
     let born: ClusterBorn = serde_json::from_slice(&born)?;
     let mut files = Vec::new();
@@ -49,15 +51,13 @@ pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
         }
     }
     let token = String::from_utf8(state.file("/bakelite/token")?.context("there is no token")?)?;
-    let signer = OwnerKeys::generate(if wanted.granted == Granted::Stranger { STRANGER } else { OWNER });
-    let root = at("stick").join(stick::FOLDER);
     let about = Manifest {
         format: FORMAT,
         made: now(),
         version: env!("CARGO_PKG_VERSION").into(),
         node: born.node.clone(),
         epoch: born.epoch,
-        k3s: wanted.k3s.clone().unwrap_or(born.k3s),
+        k3s: k3s.cloned().unwrap_or(born.k3s),
         datastore: born.datastore,
         keys: born.keys,
         revision: 0,
@@ -67,18 +67,41 @@ pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
         volumes: Volumes::default(),
         members: Vec::new(),
     };
-    let written = set::write(&Request {
+    Ok(set::write(&Request {
         database: &at("state.db"),
         token: &token,
         files: &files,
         about: &about,
         known: born.revision,
-        recipients: &[signer.identity().to_public()],
-        identity: Some(signer.identity()),
+        recipients: &[key.to_public()],
+        identity: Some(key),
         number: 1,
-        folder: &root.join(stick::SETS).join(&born.node),
+        folder: &sets.join(&born.node),
         scratch: &at("scratch"),
-    })?;
+    })?)
+}
+
+/// Puts a set of the cluster on a data disk onto the card, where the machine's own sets lie, for the machine's own key.
+pub fn put_on_card(card: &Path, state: &Volume, data: &Volume) -> Result<()> {
+    let key = String::from_utf8(state.file("/bakelite/device.key")?.context("there is no key of the machine's")?)?;
+    let work = tempfile::tempdir()?;
+    let written = set_of(state, data, None, &device_key(&key)?, work.path())?;
+    let folder = format!("/bakelite/sets/{}", written.manifest.node);
+    let name = written.path.file_name().context("a set has a name")?.to_string_lossy();
+    let commands = [
+        "mkdir /bakelite/sets".to_string(),
+        format!("mkdir {folder}"),
+        format!("write {} {folder}/{name}", written.path.display()),
+    ];
+    Volume::state(card)?.write(&commands.each_ref().map(String::as_str))
+}
+
+/// Makes the stick from the cluster on a state partition.
+pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let signer = OwnerKeys::generate(if wanted.granted == Granted::Stranger { STRANGER } else { OWNER });
+    let root = work.path().join(stick::FOLDER);
+    let written = set_of(state, state, wanted.k3s.as_ref(), signer.identity(), &root.join(stick::SETS))?;
     if wanted.granted != Granted::Nobody {
         let granted = GrantedSet {
             sha256: crate::look::sha256(&written.path)?,

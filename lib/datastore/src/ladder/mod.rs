@@ -1,9 +1,9 @@
 //! The ladder: what can be made of a damaged database, the gentlest means first (k3s.md 3.10).
 //!
-//! 1. SQLite's own recovery from the -wal. 2. The indexes made anew. 3. All rows that can still be read, in a new file.
-//! A backup, and stopping, are the caller's. Each rung works on a copy; the damaged files stay as they are, as evidence.
-//! What a rung has lost is named: revisions and objects. Nothing is called healed that isn't whole, kine's, and opened by
-//! the token.
+//! First SQLite's own recovery from the -wal; then the indexes made anew; then all rows that can still be read, in a new
+//! file. A backup, and stopping, are the caller's. Each rung works on a copy; the damaged files stay as they are, as
+//! evidence. What a rung has lost is named: revisions and objects. Nothing is called healed that isn't whole, kine's, and
+//! opened by the token.
 
 mod salvage;
 
@@ -103,8 +103,7 @@ pub struct Patient<'a> {
 /// # Errors
 /// When files can't be copied or written: the medium, not the database.
 pub fn climb(patient: &Patient<'_>) -> Result<Result<Healed, BTreeMap<&'static str, Broken>>, DatastoreError> {
-    let rungs: [(&str, fn(&Patient<'_>, &Path) -> Tried); 3] =
-        [("recovery", recover), ("reindex", reindex), ("salvage", salvaged)];
+    let rungs: [(&str, Try); 3] = [("recovery", recover), ("reindex", reindex), ("salvage", salvaged)];
     let mut broken = BTreeMap::new();
     for (name, rung) in rungs {
         let folder = patient.scratch.join(name);
@@ -121,6 +120,7 @@ pub fn climb(patient: &Patient<'_>) -> Result<Result<Healed, BTreeMap<&'static s
     Ok(Err(broken))
 }
 
+type Try = fn(&Patient<'_>, &Path) -> Tried;
 type Tried = Result<Result<Healed, Broken>, DatastoreError>;
 
 /// A copy of the files as they are, to be tried upon.

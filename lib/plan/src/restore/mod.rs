@@ -36,6 +36,8 @@ pub const OWN: Own = Own { card: "/var/lib/bakelite/sets", disk: "/disk/bakelite
 pub const STAGING: &str = "staged";
 /// What is said of the set that is unpacked there whole.
 pub const STAGED: &str = "/var/lib/rancher/bakelite/staged/staged.json";
+/// What was restored last, with what was lost, for a person and for reports.
+pub const RESTORED: &str = "/var/lib/bakelite/restored.json";
 /// A set's folder of the user's own manifests, and where they go.
 pub const MANIFESTS: (&str, &str) = ("manifests", "/var/lib/rancher/k3s/server/manifests");
 /// What a set has besides the database, by its path there, and where it belongs.
@@ -310,6 +312,9 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
         let sealed = data.content.as_ref().and_then(|content| content.seal.as_ref());
         actions.push(Action::Seal { generation: sealed.map_or(1, |seal| seal.generation + 1) });
     }
+    actions.extend(publish(facts, RESTORED, json(note), 0o600));
+    // What is in place now was proved to the last page while it was unpacked.
+    actions.push(Action::Tell { path: cluster::CHECKED.into(), text: String::new(), mode: 0o644 });
     actions.push(Action::Remove { path: INTENT.into() });
     actions.push(Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
     let lacks = if note.lacks.is_empty() {

@@ -3,6 +3,7 @@
 //! Each action is played as the single writes, renames and syncs that the real one makes, and the power can go before
 //! each of them. k3s is played as well: it makes a new cluster where it finds no database, as the real one does.
 
+use crate::media::{Files, Medium};
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::cluster::{ON_DISK, ON_STATE};
@@ -48,71 +49,6 @@ pub struct Cut;
 /// What the steps decided, by their names.
 pub type Decisions = Vec<(&'static str, Decision)>;
 
-/// A file system that forgets.
-#[derive(Clone, Debug, Default)]
-pub struct Files {
-    pub live: BTreeMap<String, String>,
-    durable: BTreeMap<String, String>,
-    pending: Vec<(String, Option<String>)>,
-}
-
-impl Files {
-    pub fn with(files: &[(&str, &str)]) -> Self {
-        let live: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
-        Self { durable: live.clone(), live, pending: Vec::new() }
-    }
-
-    fn sync(&mut self) {
-        self.durable = self.live.clone();
-        self.pending.clear();
-    }
-
-    fn forget(&mut self, whim: &mut impl FnMut() -> bool) {
-        for (path, text) in std::mem::take(&mut self.pending) {
-            match text {
-                _ if !whim() => {}
-                Some(text) => drop(self.durable.insert(path, text)),
-                None => drop(self.durable.remove(&path)),
-            }
-        }
-        self.live = self.durable.clone();
-    }
-}
-
-/// A disk besides the card.
-#[derive(Clone, Debug, Default)]
-pub struct Medium {
-    pub disk: Disk,
-    /// The GUID of its data partition, as it is and as it is on the medium.
-    table: (Option<String>, Option<String>),
-    born: (Option<String>, Option<String>),
-    pub files: Option<Files>,
-    /// How often its bytes were written.
-    pub writes: usize,
-    /// Whether it is plugged in.
-    pub here: bool,
-}
-
-impl Medium {
-    pub fn new(name: &str, proof: Proof) -> Self {
-        let disk = Disk {
-            name: name.into(),
-            transport: "nvme".into(),
-            size: 256 << 30,
-            serial: format!("serial-{name}"),
-            proof: Some(proof),
-            ..Disk::default()
-        };
-        Self { disk, here: true, ..Self::default() }
-    }
-
-    pub fn data(name: &str, guid: &str, files: Files) -> Self {
-        let guid = Some(guid.to_string());
-        let table = (guid.clone(), guid);
-        Self { born: table.clone(), table, files: Some(files), ..Self::new(name, Proof::Holds("ext4".into())) }
-    }
-}
-
 /// The machine.
 #[derive(Clone)]
 pub struct Bench {
@@ -124,8 +60,8 @@ pub struct Bench {
     pub proved: Vec<String>,
     pub attached: Option<usize>,
     pub sets: Option<Vec<FoundSet>>,
-    /// What a stick holds that is in all the time.
-    pub stick: Vec<FoundSet>,
+    /// The sets that there are, on a stick or the card, all the time.
+    pub sticks: Vec<FoundSet>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
     pub uptime: u64,
@@ -152,7 +88,7 @@ impl Bench {
             proved: Vec::new(),
             attached: None,
             sets: None,
-            stick: Vec::new(),
+            sticks: Vec::new(),
             shown: BTreeMap::new(),
             ran: false,
             uptime: 0,
@@ -425,7 +361,7 @@ impl Bench {
                     self.publish(path, text)?;
                 }
             }
-            Action::LookForSets => self.sets = Some(self.stick.clone()),
+            Action::LookForSets => self.sets = Some(self.sticks.clone()),
             Action::StageSet { set, note } => self.stage(set, note)?,
             Action::Climb { .. } => unreachable!("nothing is damaged"),
             Action::PutInPlace { .. } => self.put_in_place()?,
@@ -652,7 +588,13 @@ impl Bench {
             .unwrap_or_default();
         let intent = self.card.live.contains_key(INTENT);
         let record = self.card.live.get(RECORD).map(String::as_str);
-        let token = self.card.live.get(TOKEN).map(|token| if token == "t" { "the old one" } else { "a new one" });
-        format!("{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}", self.lost)
+        let which = |path: &str, old: &str| {
+            self.card.live.get(path).map(|text| if text == old { "the old one" } else { "a new one" })
+        };
+        let (token, password) = (which(TOKEN, "t"), which(PASSWORD, "p"));
+        format!(
+            "{record:?} token {token:?} password {password:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}",
+            self.lost
+        )
     }
 }

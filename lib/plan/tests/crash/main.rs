@@ -6,13 +6,16 @@
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod media;
 
 use bakelite_plan::disk::Proof;
 use bakelite_plan::identity::{DEVICE_KEY, PASSWORD, RECORD, TOKEN};
+use bakelite_plan::restore::FoundSet;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
-use bench::{Bench, CARD_DATABASE, DISK_DATABASE, Files, Medium, Mutation};
+use bench::{Bench, CARD_DATABASE, DISK_DATABASE, Mutation};
 use common::settings;
+use media::{Files, Medium};
 use serde_json::json;
 
 const ADVERSARIES: u64 = 200;
@@ -56,19 +59,33 @@ fn fresh_card_old_disk() -> Bench {
     Bench::new(unfenced(), Files::default(), vec![Medium::data("a", "old", files)])
 }
 
-/// A fresh card, and a stick with a set that an owner has granted.
-fn fresh_card_stick(media: Vec<Medium>) -> Bench {
+/// A set of shop-1's.
+fn set(source: serde_json::Value, trust: serde_json::Value, revision: u64) -> FoundSet {
     let manifest = json!({
         "format": 1, "made": 0, "version": "0", "node": "shop-1", "epoch": 0, "k3s": "v1.36.2+k3s1", "datastore": "sqlite",
-        "keys": {}, "revision": 800, "compacted": 0, "live": {}, "row": "row",
+        "keys": {}, "revision": revision, "compacted": 0, "live": {}, "row": "row",
         "volumes": { "holds": [], "lacks": [] }, "members": []
     });
-    let set = json!({
-        "source": { "stick": "sda1" }, "node": "shop-1", "file": "00000001-20261121T165500Z.tar.zst.age",
-        "trust": { "granted": { "clock": true } }, "manifest": manifest
-    });
+    let file = "00000001-20261121T165500Z.tar.zst.age";
+    let set = json!({ "source": source, "node": "shop-1", "file": file, "trust": trust, "manifest": manifest });
+    serde_json::from_value(set).unwrap()
+}
+
+/// A fresh card, and a stick with a set that an owner has granted.
+fn fresh_card_stick(media: Vec<Medium>) -> Bench {
     let settings = settings(&json!({ "firewall": { "input": "open" }, "hostname": "shop-{serial}" }));
-    Bench { stick: vec![serde_json::from_value(set).unwrap()], ..Bench::new(settings, Files::default(), media) }
+    let granted = set(json!({ "stick": "sda1" }), json!({ "granted": { "clock": true } }), 800);
+    Bench { sticks: vec![granted], ..Bench::new(settings, Files::default(), media) }
+}
+
+/// A card whose data disk is lost, with a set of its own on it, and a blank disk.
+fn used_card_lost_disk() -> Bench {
+    let born = r#"{"format":1,"epoch":0,"node":"shop-1","datastore":"sqlite","row":"row","revision":900,"k3s":"v1.36.2+k3s1"}"#;
+    let home = r#"{"format":1,"place":{"disk":{"guid":"old","words":"serial old"}},"epoch":0}"#;
+    let mut files = identity().to_vec();
+    files.extend([(bakelite_plan::cluster::ON_STATE, born), (bakelite_plan::home::HOME, home)]);
+    let bench = Bench::new(unfenced(), Files::with(&files), vec![Medium::new("b", Proof::Blank)]);
+    Bench { sticks: vec![set(json!("card"), json!("own"), 880)], ..bench }
 }
 
 /// Plays a machine to its end, cut after so many effects, once or twice. What is wrong, if something is.
@@ -112,15 +129,20 @@ fn uncut(start: &Bench) -> (usize, String) {
 }
 
 fn every_cut(name: &str, start: &Bench) -> usize {
+    cuts(name, start, ADVERSARIES, 1)
+}
+
+/// Every cut with so many adversaries, and each so-many-th again during the recovery.
+fn cuts(name: &str, start: &Bench, adversaries: u64, stride: usize) -> usize {
     let (total, wanted) = uncut(start);
     let mut runs = 0;
     for cut in 0..=total {
-        for seed in 1..=ADVERSARIES {
+        for seed in 1..=adversaries {
             play(start, &wanted, &[cut], seed)
                 .unwrap_or_else(|error| panic!("{name}: cut at {cut}, adversary {seed}: {error}"));
             runs += 1;
         }
-        for second in 0..=total {
+        for second in (cut % stride..=total).step_by(stride) {
             let seed = 1 + (cut as u64 * 31 + second as u64) % NESTED;
             play(start, &wanted, &[cut, second], seed)
                 .unwrap_or_else(|error| panic!("{name}: cuts at {cut} and {second}, adversary {seed}: {error}"));
@@ -164,7 +186,7 @@ fn a_new_card_with_the_old_disk_is_the_same_node() {
 fn a_set_from_a_stick_is_restored_whatever_moment_the_plug_is_pulled() {
     for media in [Vec::new(), vec![Medium::new("a", Proof::Blank)]] {
         let start = fresh_card_stick(media);
-        assert!(every_cut("restore", &start) > 40);
+        assert!(cuts("restore", &start, 50, 3) > 40);
         let mut whole = start;
         whole.run_to_end();
         let outcome = whole.outcome();
@@ -176,6 +198,48 @@ fn a_set_from_a_stick_is_restored_whatever_moment_the_plug_is_pulled() {
         assert_eq!((born["epoch"].as_u64(), born["node"].as_str()), (Some(1), Some("shop-1")), "{born}");
         assert!(whole.revision > 800, "k3s ran upon revision {}", whole.revision);
     }
+}
+
+#[test]
+fn a_blank_disk_takes_a_lost_ones_place_whatever_moment_the_plug_is_pulled() {
+    let start = used_card_lost_disk();
+    assert!(cuts("lost disk", &start, 50, 3) > 40);
+    let mut machine = start;
+    machine.run_to_end();
+    assert!(machine.outcome().contains("(true, false, 1)") && machine.revision > 880, "{}", machine.outcome());
+    // The old disk comes back: the new one stays the home, and nobody writes to the old one.
+    let home = r#"{"format":1,"node":"shop-1","epoch":0}"#;
+    let files = Files::with(&[(bakelite_plan::home::DISK_HOME, home), (DISK_DATABASE, "950")]);
+    machine.power_cut();
+    machine.media.push(Medium::data("a", "old", files));
+    machine.run_to_end();
+    assert_eq!((machine.attached, machine.media[1].writes), (Some(0), 0));
+}
+
+#[test]
+fn a_lost_disk_that_is_back_in_time_stays_the_home() {
+    let (total, _) = uncut(&used_card_lost_disk());
+    let mut kept = 0;
+    for cut in 0..=total {
+        let mut machine = Bench { fuse: Some(cut), ..used_card_lost_disk() };
+        let _ = machine.boot();
+        machine.power_cut();
+        if machine.media[0].files.as_ref().is_some_and(|files| files.live.contains_key(DISK_DATABASE)) {
+            continue;
+        }
+        let born = machine.card.live[bakelite_plan::cluster::ON_STATE].clone();
+        let home = r#"{"format":1,"node":"shop-1","epoch":0}"#;
+        let files =
+            [(bakelite_plan::home::DISK_HOME, home), (bakelite_plan::cluster::ON_DISK, &born), (DISK_DATABASE, "950")];
+        machine.media.push(Medium::data("a", "old", Files::with(&files)));
+        machine.run_to_end();
+        if machine.attached == Some(1) {
+            assert_eq!(machine.text(DISK_DATABASE).as_deref(), Some("955"), "cut at {cut}");
+            assert!(machine.text(bakelite_plan::home::INTENT).is_none(), "cut at {cut}");
+            kept += 1;
+        }
+    }
+    assert!(kept > 3, "{kept}");
 }
 
 /// How many of the cuts find something wrong.
