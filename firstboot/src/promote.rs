@@ -7,14 +7,13 @@ use crate::error::FirstbootError;
 use crate::{layers, probe};
 use bakelite_plan::home::{self, AT_ONCE};
 use bakelite_spec::appliance::Payload;
-use bakelite_spec::event::UnitState;
-use bakelite_spec::status::{Status, paths};
-use bakelite_sys::{durable, read_text, socket};
+use bakelite_spec::status::paths;
+use bakelite_sys::{durable, socket};
 use std::path::Path;
 use std::time::Duration;
 
-/// k3s has a minute to end, its pods half a minute each.
-const LIMIT: Duration = Duration::from_secs(180);
+/// How long init may take to answer: while workloads end it hears nothing, and k3s has a minute, its pods half of one.
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// Begins the move, and says what to look at.
 ///
@@ -34,27 +33,15 @@ pub fn promote() -> Result<(), FirstbootError> {
     if !facts.disks.iter().any(|disk| !disk.boot) {
         return Err(FirstbootError::NothingToMove("there is no other disk".into()));
     }
+    let ask = |words: &str| socket::ask(Path::new(paths::CONTROL), words, LIMIT);
     durable::replace(AT_ONCE, b"", 0o644)?;
-    socket::ask(Path::new(paths::CONTROL), "stop-workloads")?;
-    await_end_of(unit)?;
-    for words in ["refit", &format!("start {unit}")] {
-        socket::ask(Path::new(paths::CONTROL), words)?;
+    if let Err(error) = ask("stop-workloads") {
+        durable::remove_file(AT_ONCE)?;
+        return Err(error.into());
     }
+    ask("refit")?;
+    ask(&format!("start {unit}"))?;
     println!("k3s stops, and its data moves to the disk if one may be used; it starts again after that.");
     println!("The screen and {} say how far it is.", paths::STATUS);
     Ok(())
-}
-
-/// Waits until a unit has ended: whatever is asked of init while it stops workloads isn't heard.
-fn await_end_of(unit: &str) -> Result<(), FirstbootError> {
-    for _ in 0..LIMIT.as_secs() {
-        std::thread::sleep(Duration::from_secs(1));
-        let status = read_text(paths::STATUS).ok().and_then(|text| serde_json::from_str::<Status>(&text).ok());
-        let live = status.and_then(|mut status| status.units.remove(unit));
-        if live.is_some_and(|live| live.pid.is_none() && live.state == UnitState::Waiting) {
-            return Ok(());
-        }
-    }
-    durable::remove_file(AT_ONCE)?;
-    Err(FirstbootError::NothingToMove(format!("{unit} didn't end in {} s", LIMIT.as_secs())))
 }

@@ -19,9 +19,12 @@ use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::{SysError, block, durable, ext4, machine, names_in, raw, socket, words};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where a partition is mounted to be looked into.
 const LOOK: &str = "/run/bakelite/look";
+/// What init answers in, as a rule: it does nothing else while early runs.
+const SOON: Duration = Duration::from_secs(5);
 /// Folders that systems make by themselves on a medium: not a user's files.
 const SYSTEMS_OWN: &[&str] =
     &["System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100", "found.000"];
@@ -131,7 +134,7 @@ impl Machine {
         let bytes = std::fs::read(SEAL).map_err(|source| SysError::Read { path: SEAL.into(), source })?;
         sealing::unseal(&bytes, &self.root)?;
         // An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
-        if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh") {
+        if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON) {
             log::info!("{}", words(&error));
         }
         Ok(Changed::Yes)

@@ -4,6 +4,7 @@
 
 mod watch;
 
+use crate::backlog::Backlog;
 use crate::baked::Baked;
 use crate::control::{self, Wish};
 use crate::error::InitError;
@@ -23,7 +24,7 @@ use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
 use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
@@ -61,6 +62,8 @@ struct Running {
     found: Found,
     state: State,
     pump: Pump,
+    /// What came in while workloads were being stopped.
+    backlog: Backlog,
     journal: Journal,
     watchdog: Watchdog,
     /// Faults of this program's own: state, clock, media.
@@ -111,6 +114,7 @@ pub fn run() -> Result<Infallible, InitError> {
     let state = State::new(baked.units.clone(), attached.fault);
     let mut running = Running {
         pump: Pump::new(&state)?,
+        backlog: Backlog::default(),
         watchdog: Watchdog::open(baked.manifest.board.watchdog.0),
         state,
         journal,
@@ -190,9 +194,10 @@ impl Running {
             self.listen();
             self.publish();
             let limit = self.limit();
-            let inputs = self.pump.wait(limit);
-            for input in inputs {
+            let mut inputs = VecDeque::from(self.pump.wait(limit));
+            while let Some(input) = inputs.pop_front() {
                 self.take(input);
+                inputs.extend(self.backlog.take());
             }
             self.feed(Event::Tick);
             if now() >= self.clock_at {
@@ -227,10 +232,18 @@ impl Running {
                 }
             }
             Input::Caller(caller) => match control::read(&caller) {
-                Ok(wish) => {
-                    control::answer(&caller, "ok");
+                Ok(Wish::Down(action)) => {
+                    control::answer(&caller, control::GRANTED);
                     drop(caller);
-                    self.grant(wish);
+                    self.go_down(action, "asked for over the control socket")
+                }
+                Ok(Wish::Units(ask)) => {
+                    self.feed(Event::Ask(ask));
+                    control::answer(&caller, control::GRANTED);
+                }
+                Ok(Wish::StopWorkloads) => {
+                    let ended = self.stop_workloads();
+                    control::answer(&caller, if ended { control::GRANTED } else { "the workloads don't end" });
                 }
                 Err(why) => control::answer(&caller, &why),
             },
@@ -256,26 +269,23 @@ impl Running {
         }
     }
 
-    fn grant(&mut self, wish: Wish) {
-        match wish {
-            Wish::Units(ask) => self.feed(Event::Ask(ask)),
-            Wish::Down(action) => self.go_down(action, "asked for over the control socket"),
-            Wish::StopWorkloads => {
-                if let Some(number) = self.state.of_role(Role::Payload) {
-                    let name = self.state.units[number].unit.name.clone();
-                    self.feed(Event::Ask(Ask::Stop(name)));
-                    let pid = self.state.units[number].pid;
-                    shutdown::stop_workloads(&mut self.parts());
-                    if pid.is_some() {
-                        self.feed(Event::Ended(number, None, None, None));
-                    }
-                }
-            }
-        }
+    /// Ends the payload and its pods; what comes in meanwhile, its end included, is taken after that. Whether all ended.
+    fn stop_workloads(&mut self) -> bool {
+        let Some(number) = self.state.of_role(Role::Payload) else { return true };
+        let name = self.state.units[number].unit.name.clone();
+        self.feed(Event::Ask(Ask::Stop(name)));
+        self.publish();
+        shutdown::stop_workloads(&mut self.parts())
     }
 
     fn parts(&mut self) -> Parts<'_> {
-        Parts { state: &self.state, pump: &mut self.pump, journal: &mut self.journal, watchdog: &mut self.watchdog }
+        Parts {
+            state: &self.state,
+            pump: &mut self.pump,
+            backlog: &mut self.backlog,
+            journal: &mut self.journal,
+            watchdog: &mut self.watchdog,
+        }
     }
 
     fn go_down(&mut self, action: Action, why: &str) -> ! {

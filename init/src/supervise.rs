@@ -383,7 +383,18 @@ impl State {
                 } else if !matches!(ask, Ask::Start(_)) {
                     self.stop(now, number, true, effects);
                 }
+                self.settle_anew(now, number);
             }
+        }
+    }
+
+    /// A payload that was stopped and is wanted again needs a settle that none was started upon.
+    fn settle_anew(&mut self, now: Moment, number: usize) {
+        let live = &self.units[number];
+        let rests = live.unit.role == Role::Payload && live.wanted && live.pid.is_none();
+        let spent = |settle: &Live| settle.state == UnitState::Done && !settle.unspent;
+        if rests && self.of_role(Role::Settle).is_some_and(|settle| spent(&self.units[settle])) {
+            self.run_again(now, Role::Settle);
         }
     }
 

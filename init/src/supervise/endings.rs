@@ -43,6 +43,7 @@ impl State {
             live.failures = 0;
             live.not_before = now;
             effects.push(said(live));
+            self.settle_anew(now, number);
             return;
         }
         match live.unit.kind {

@@ -286,6 +286,53 @@ fn events() -> impl Strategy<Value = (u64, Event)> {
     (prop_oneof![Just(1u64), 0..200u64, 0..90_000u64, 0..900_000u64], event)
 }
 
+/// While workloads end the loop stands still: what came in then is fed afterwards, all at one moment.
+#[test]
+fn what_was_asked_while_workloads_ended_counts_afterwards_whatever_its_order() {
+    let (refit, start) = (|| Event::Ask(Ask::Refit), || Event::Ask(Ask::Start("k3s".into())));
+    for asks in [vec![refit(), start()], vec![start(), refit()], vec![start()]] {
+        let mut rig = Rig::new(table(), None);
+        rig.up();
+        rig.feed(Event::Ask(Ask::Stop("k3s".into())));
+        // Longer than k3s may take, with nobody looking at the clock.
+        rig.now += 90_000;
+        // ssh ended meanwhile; that is no less true than the end of k3s.
+        rig.end(SSH, 1);
+        rig.end(K3S, 0);
+        let again = asks.len() > 1;
+        asks.into_iter().for_each(|ask| rig.feed(ask));
+        rig.advance(10_000);
+        assert_eq!((rig.started(EARLY), rig.started(SSH), rig.started(K3S)), (1 + usize::from(again), 2, 1));
+        if again {
+            rig.end(EARLY, 0);
+        }
+        rig.end(SETTLE, 0);
+        rig.advance(1_000);
+        if rig.state.units[SETTLE].pid.is_some() {
+            rig.end(SETTLE, 0);
+        }
+        rig.advance(1_000);
+        assert_eq!((rig.started(K3S), rig.terms.len()), (2, 1));
+    }
+}
+
+#[test]
+fn a_payload_that_was_stopped_stays_down_until_asked_for_and_a_restart_is_both() {
+    let mut rig = Rig::new(table(), None);
+    rig.up();
+    rig.feed(Event::Ask(Ask::Stop("k3s".into())));
+    rig.end(K3S, 0);
+    rig.advance(1_000_000);
+    assert_eq!((rig.started(SETTLE), rig.started(K3S)), (1, 1));
+    rig.feed(Event::Ask(Ask::Start("k3s".into())));
+    rig.end(SETTLE, 0);
+    assert_eq!((rig.started(SETTLE), rig.started(K3S)), (2, 2));
+    rig.feed(Event::Ask(Ask::Restart("k3s".into())));
+    rig.end(K3S, 0);
+    rig.end(SETTLE, 0);
+    assert_eq!((rig.started(SETTLE), rig.started(K3S)), (3, 3));
+}
+
 proptest! {
     /// Twice at once and a second SIGTERM are checked in the rig itself.
     #[test]
