@@ -1,21 +1,21 @@
-//! A machine with media that forget: what wasn't synced before a cut may be there afterwards or not, at an adversary's whim.
+//! A machine with media that forget: its boots, its facts and its power cuts. What firstboot does to it is in `acts`.
 //!
-//! Each action is played as the single writes, renames and syncs that the real one makes, and the power can go before
-//! each of them. k3s is played as well: it makes a new cluster where it finds no database, as the real one does.
+//! k3s is played as well: it makes a new cluster where it finds no database, as the real one does.
+
+mod acts;
+mod media;
 
 use bakelite_plan::Settings;
-use bakelite_plan::action::Action;
 use bakelite_plan::cluster::{ON_DISK, ON_STATE};
-use bakelite_plan::disk::{Content, Data, Disk, Proof, Seal};
+use bakelite_plan::disk::{Content, Data, Disk, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, COPIED, DISK_HOME, HOME, INTENT};
 use bakelite_plan::identity::{Identity, PASSWORD, RECORD, TOKEN};
-use bakelite_plan::latency;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
-use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Place;
+pub use media::{Files, Medium};
 use std::collections::BTreeMap;
 
 /// k3s's database on the card and on a data disk; its text is the revision.
@@ -42,71 +42,6 @@ pub struct Cut;
 
 /// What the steps decided, by their names.
 pub type Decisions = Vec<(&'static str, Decision)>;
-
-/// A file system that forgets.
-#[derive(Clone, Debug, Default)]
-pub struct Files {
-    pub live: BTreeMap<String, String>,
-    durable: BTreeMap<String, String>,
-    pending: Vec<(String, Option<String>)>,
-}
-
-impl Files {
-    pub fn with(files: &[(&str, &str)]) -> Self {
-        let live: BTreeMap<_, _> = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
-        Self { durable: live.clone(), live, pending: Vec::new() }
-    }
-
-    fn sync(&mut self) {
-        self.durable = self.live.clone();
-        self.pending.clear();
-    }
-
-    fn forget(&mut self, whim: &mut impl FnMut() -> bool) {
-        for (path, text) in std::mem::take(&mut self.pending) {
-            match text {
-                _ if !whim() => {}
-                Some(text) => drop(self.durable.insert(path, text)),
-                None => drop(self.durable.remove(&path)),
-            }
-        }
-        self.live = self.durable.clone();
-    }
-}
-
-/// A disk besides the card.
-#[derive(Clone, Debug, Default)]
-pub struct Medium {
-    pub disk: Disk,
-    /// The GUID of its data partition, as it is and as it is on the medium.
-    table: (Option<String>, Option<String>),
-    born: (Option<String>, Option<String>),
-    pub files: Option<Files>,
-    /// How often its bytes were written.
-    pub writes: usize,
-    /// Whether it is plugged in.
-    pub here: bool,
-}
-
-impl Medium {
-    pub fn new(name: &str, proof: Proof) -> Self {
-        let disk = Disk {
-            name: name.into(),
-            transport: "nvme".into(),
-            size: 256 << 30,
-            serial: format!("serial-{name}"),
-            proof: Some(proof),
-            ..Disk::default()
-        };
-        Self { disk, here: true, ..Self::default() }
-    }
-
-    pub fn data(name: &str, guid: &str, files: Files) -> Self {
-        let guid = Some(guid.to_string());
-        let table = (guid.clone(), guid);
-        Self { born: table.clone(), table, files: Some(files), ..Self::new(name, Proof::Holds("ext4".into())) }
-    }
-}
 
 /// The machine.
 #[derive(Clone)]
@@ -357,136 +292,6 @@ impl Bench {
 
     fn at(&self, fits: impl Fn(&Medium) -> bool) -> usize {
         self.media.iter().position(|medium| medium.here && fits(medium)).unwrap()
-    }
-
-    fn apply(&mut self, action: &Action) -> Result<(), Cut> {
-        match action {
-            Action::Publish { path, text, .. } => {
-                let skipped = self.mutation == Some(Mutation::SwitchWithoutMoving) && text.contains("moving");
-                if !skipped {
-                    self.publish(path, text)?;
-                }
-            }
-            Action::Tell { path, text, .. } => drop(self.run.insert(path.clone(), text.clone())),
-            Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules.clone())),
-            Action::MakeSecret { path } | Action::MakeHostKey { path } => {
-                self.secrets += 1;
-                let text = format!("secret{}", self.secrets);
-                self.publish(path, &text)?;
-            }
-            Action::Remove { path } => self.remove(path)?,
-            Action::Prove { disk, .. } => self.proved.push(disk.clone()),
-            Action::LookInto { guid } => {
-                let at = self.at(|medium| medium.table.0.as_ref() == Some(guid));
-                let content = Self::content(self.media[at].files.as_ref().unwrap());
-                self.looked.insert(guid.clone(), content);
-            }
-            Action::Claim { disk } => {
-                self.guids += 1;
-                let guid = format!("guid{}", self.guids);
-                let at = self.at(|medium| medium.disk.key() == *disk);
-                assert_eq!(self.media[at].disk.proof, Some(Proof::Blank), "a disk that isn't blank is claimed");
-                self.tick()?;
-                self.media[at].writes += 1;
-                self.media[at].table.0 = Some(guid.clone());
-                self.tick()?;
-                self.media[at].table.1 = Some(guid);
-            }
-            Action::Bear { guid } => self.bear(guid)?,
-            Action::Attach { guid } => {
-                let at = self.at(|medium| medium.table.0.as_ref() == Some(guid));
-                self.attached = self.media[at].files.is_some().then_some(at);
-            }
-            Action::Seal { generation } => {
-                let text = format!("{generation}|{}", self.to_seal());
-                self.publish(SEAL, &text)?;
-            }
-            Action::Unseal => {
-                let seal = self.text(SEAL).unwrap();
-                let mut parts: Vec<_> =
-                    [TOKEN, PASSWORD, HOST_KEY, RECORD].into_iter().zip(seal.split('|').skip(1)).collect();
-                if self.mutation == Some(Mutation::RecordFirst) {
-                    parts.reverse();
-                }
-                for (path, text) in parts {
-                    self.publish(path, text)?;
-                }
-            }
-            Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
-            Action::CopyHome { .. } => self.copy_home()?,
-            Action::ForgetAddresses { .. }
-            | Action::Link { .. }
-            | Action::Unlink { .. }
-            | Action::SetAside { .. }
-            | Action::RemoveFolder { .. }
-            | Action::RemoveEmpty { .. }
-            | Action::AwaitAddress { .. }
-            | Action::MakeDummy { .. }
-            | Action::RemoveDummy
-            | Action::VerifyUnpacked { .. }
-            | Action::VerifyPayload { .. }
-            | Action::CheckDatabase { .. }
-            | Action::Sync { .. }
-            | Action::Place(_) => {}
-            Action::MeasureLatency { disk, .. } => {
-                let mut all = latency::all(&self.facts());
-                all.insert(disk.clone(), latency::Latency::of(vec![1]));
-                self.publish(latency::RECORD, &serde_json::to_string(&all).unwrap())?;
-            }
-            Action::PrepareDatabase { .. } => {
-                if self.text(self.database()).is_none() {
-                    self.publish(self.database(), "0")?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn bear(&mut self, guid: &str) -> Result<(), Cut> {
-        let at = self.at(|medium| medium.table.0.as_deref() == Some(guid));
-        self.media[at].writes += 1;
-        if self.mutation == Some(Mutation::BornFirst) {
-            self.media[at].born = (Some(guid.into()), Some(guid.into()));
-        }
-        self.tick()?;
-        assert!(self.media[at].files.as_ref().is_none_or(|files| files.durable.is_empty()), "something was formatted");
-        self.media[at].files = Some(Files::default());
-        self.tick()?;
-        self.attached = Some(at);
-        self.media[at].born.0 = Some(guid.into());
-        self.tick()?;
-        self.media[at].born.1 = Some(guid.into());
-        Ok(())
-    }
-
-    fn copy_home(&mut self) -> Result<(), Cut> {
-        let intent = self.text(INTENT).unwrap();
-        if self.mutation == Some(Mutation::CopiedFirst) {
-            self.publish(COPIED, &intent)?;
-        }
-        if self.text(COPYING).as_ref() != Some(&intent) {
-            let old: Vec<String> =
-                self.files("/disk/").live.keys().filter(|path| path.starts_with("/disk/rancher")).cloned().collect();
-            for path in old {
-                self.remove(&path)?;
-            }
-            self.publish(COPYING, &intent)?;
-        }
-        let card: Vec<_> = self.card.live.clone().into_iter().filter(|(path, _)| path.starts_with("/state/")).collect();
-        for (path, text) in card {
-            let to = path.replacen("/state", "/disk", 1);
-            let beside = format!("{to}.half");
-            self.write(&beside, &text, false)?;
-            self.tick()?;
-            let files = self.files(&to);
-            files.live.remove(&beside);
-            files.live.insert(to.clone(), text.clone());
-            files.pending.push((to, Some(text)));
-        }
-        self.tick()?;
-        self.files("/disk/").sync();
-        self.publish(COPIED, &intent)?;
-        self.remove(COPYING)
     }
 
     fn settle(&mut self, step: &Step) -> Result<Decision, Cut> {
