@@ -11,7 +11,7 @@ pub enum FirstbootError {
     UnknownPass(String),
     /// The operator's words mean nothing.
     #[error(
-        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote, or bakelite facts [--json] | plan"
+        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote | demote, or bakelite facts [--json] | plan"
     )]
     UnknownWords(String),
     /// There are no settings on trial.
@@ -60,7 +60,7 @@ pub enum FirstbootError {
     #[error("k3s's data can't move: {0}")]
     NothingToMove(String),
     /// A copy isn't what was copied.
-    #[error("{0} on the data disk differs from what was copied")]
+    #[error("{0} differs from what was copied")]
     CopyDiffers(String),
     /// Anything with the system.
     #[error(transparent)]

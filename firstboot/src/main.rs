@@ -15,11 +15,12 @@ mod pass;
 mod payload;
 mod placed;
 mod probe;
-mod promote;
+mod relocate;
 mod sealing;
 mod storage;
 mod world;
 
+use bakelite_plan::home::{TO_CARD, TO_DISK};
 use bakelite_plan::step::{BORN, EARLY, SETTLE};
 use bakelite_plan::{forecast, table};
 use bakelite_spec::event::Outcome;
@@ -76,7 +77,7 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
     match words {
         ["config", rest @ ..] => config::run(rest),
         ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
-        ["storage", "promote"] => promote::promote(),
+        ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(word),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
-use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
+use bakelite_plan::facts::{Database, Dummy, Facts, Link};
 use bakelite_plan::{
     address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
 };
@@ -22,6 +22,8 @@ const FILES: &[&str] = &[
     home::DISK_HOME,
     home::INTENT,
     home::COPIED,
+    home::COPIED_ON_CARD,
+    home::AT_ONCE,
     cluster::ON_STATE,
     cluster::ON_DISK,
     cluster::CHECKED,
@@ -131,12 +133,19 @@ fn shown() -> BTreeMap<String, String> {
     places::on_disk().filter_map(|place| Some((place.at.to_string(), shown(place.at)?))).collect()
 }
 
+/// How much there is to move, and where there is room for it.
+pub(crate) fn weigh(facts: &mut Facts) {
+    (facts.on_card, facts.on_disk) = (moving::CARD.amount(), moving::DISK.amount());
+    facts.free_on_card = mount::free(Path::new(paths::STATE_MOUNT));
+    facts.free_on_disk = mount::free(Path::new(paths::DATA_MOUNT));
+}
+
 /// What takes a look at the media themselves, and only as far as it is needed: the old copy on a card is left alone.
 fn look_at_home(facts: &mut Facts, looked: &Looked) {
     let on_disk = home::of(facts).is_some_and(|home| home.moving.is_none() && matches!(home.place, Place::Disk(_)));
-    if facts.attached().is_some() && !on_disk {
-        facts.on_card = Some(moving::amount()).filter(|amount| *amount != Amount::default());
-        facts.free_on_disk = mount::free(Path::new(paths::DATA_MOUNT));
+    let unclear = home::of(facts).is_none_or(|home| home.moving.is_some());
+    if facts.attached().is_some() && (unclear || home::wish(facts).is_some()) {
+        weigh(facts);
     }
     let shown_from_disk =
         facts.shown.get(places::RANCHER.at).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));

@@ -241,6 +241,15 @@ fn is_empty(device: &Path, driver: &str) -> Result<bool, SysError> {
     Ok(empty)
 }
 
+/// What is shown at a place steps aside; where somebody holds it, it can only be covered.
+pub(crate) fn hide(place: &Path) {
+    if mount::points().iter().any(|point| Path::new(point) == place)
+        && let Err(error) = mount::unmount(place, false)
+    {
+        log::info!("{}", words(&error));
+    }
+}
+
 /// Shows a folder of a medium at a place.
 pub(crate) fn show(folder: &str, place: &str, mode: u32) -> Result<Changed, FirstbootError> {
     let (folder, place) = (Path::new(folder), Path::new(place));
@@ -249,12 +258,7 @@ pub(crate) fn show(folder: &str, place: &str, mode: u32) -> Result<Changed, Firs
         durable::set_mode(folder, mode)?;
         durable::sync_folder(folder.parent().unwrap_or(folder))?;
     }
-    // What is shown there from the card steps aside; where somebody holds it, it is covered instead.
-    if mount::points().iter().any(|point| Path::new(point) == place)
-        && let Err(error) = mount::unmount(place, false)
-    {
-        log::info!("{}", words(&error));
-    }
+    hide(place);
     durable::make_folder(place)?;
     mount::bind(folder, place)?;
     Ok(Changed::Yes)

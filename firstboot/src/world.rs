@@ -178,7 +178,8 @@ impl World for Machine {
             Action::Seal { generation } => return self.seal(*generation),
             Action::Unseal => return self.unseal(),
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
-            Action::CopyHome { amount } => return moving::copy(*amount),
+            Action::Hide { place } => storage::hide(Path::new(place)),
+            Action::CopyHome { act, amount } => return moving::copy(*act, *amount),
             Action::MeasureLatency { disk, data_disk } => latency::measure(&self.root, disk, *data_disk)?,
             Action::LoadRules { rules } => self.load_rules(rules)?,
             Action::ForgetAddresses { links } => {

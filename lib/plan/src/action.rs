@@ -1,6 +1,7 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
 use bakelite_spec::manifest::{PayloadFile, PlacedFile};
+use bakelite_spec::records::Act;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -138,8 +139,15 @@ pub enum Action {
         /// Permission bits of a folder that is made.
         mode: u32,
     },
-    /// Copies what the card holds of k3s's data onto the data disk, verified; what was copied already stays.
+    /// Shows what was at a place before the data disk was shown there.
+    Hide {
+        /// The place.
+        place: String,
+    },
+    /// Copies what one medium holds of k3s's data onto the other, verified; what was copied already stays.
     CopyHome {
+        /// From which to which.
+        act: Act,
         /// How much it is about.
         amount: crate::facts::Amount,
     },

@@ -62,8 +62,12 @@ pub struct Facts {
     pub shown: BTreeMap<String, String>,
     /// What the card holds in those places.
     pub on_card: Option<Amount>,
+    /// What the data disk holds in them; only where a move is possible.
+    pub on_disk: Option<Amount>,
     /// Bytes that are free on the data disk.
     pub free_on_disk: u64,
+    /// Bytes that are free on the card.
+    pub free_on_card: u64,
     /// k3s's database, where it is to be read from now.
     pub database: Option<Database>,
     /// Whether k3s has run since the machine was switched on.

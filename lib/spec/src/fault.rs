@@ -100,8 +100,9 @@ codes! {
     DataDiskForeign, "data-disk-foreign", You, "Plug the disk into the machine that it belongs to, or name it in the YAML with `storage.serial` to start it afresh.";
     DataDiskDamaged, "data-disk-damaged", Hardware, "Nothing on the data disk was changed. Copy it first, then run e2fsck by hand, or replace it.";
     DataDiskSmall, "data-disk-small", You, "Use a bigger data disk, or make room on the card; until then k3s runs on the card.";
+    CardSmall, "card-small", You, "Make room on the card, or use a bigger one; until then k3s runs on the data disk.";
     DatabaseMissing, "database-missing", Backup, "k3s would start as a new, empty cluster. Bring the data disk or a backup of this machine.";
-    DatabaseOlder, "database-older", Backup, "Bring the disk or backup with the newer database.";
+    DatabaseOlder, "database-older", Backup, "Bring the card, disk or backup with the newer database.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
     FirewallRefused, "firewall-refused", Us, "The machine can be reached by ssh; `firewall: open` turns the firewall off until it is mended.";
     K3sKeyChanged, "k3s-key-changed", You, "Set the key back in the YAML: it can't be changed once a cluster is born.";

@@ -54,7 +54,7 @@ impl Home {
     }
 }
 
-/// That the cluster lives on the data disk that holds this record.
+/// That the cluster lives on the data disk that holds this record, or that it has left it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DiskHome {
@@ -64,6 +64,9 @@ pub struct DiskHome {
     pub node: String,
     /// The line of the database.
     pub epoch: u64,
+    /// The cluster moved back to a card, which has this epoch; what is here is older.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
 /// What keeps a cluster's data.
@@ -132,6 +135,8 @@ pub struct Intent {
 pub enum Act {
     /// From the card to a data disk.
     Promotion,
+    /// From a data disk back to the card.
+    Demotion,
 }
 
 /// A k3s version as numbers: `v1.36.2+k3s1` is 1, 36, 2, 1. `None` for what isn't a release, such as a stand-in's.

@@ -63,6 +63,22 @@ pub fn amount(folder: &Path, left_out: &dyn Fn(&Path) -> bool) -> Amount {
     amount
 }
 
+/// Removes what is in a folder, not the folder; nothing is durable before its file system is synced. What became free.
+///
+/// # Errors
+/// When something can't be removed.
+pub fn clear(folder: &Path) -> Result<Amount, SysError> {
+    let freed = amount(folder, &|_| false);
+    for path in names(folder)?.into_iter().map(|name| folder.join(name)) {
+        if path.symlink_metadata().map_err(read(&path))?.is_dir() {
+            crate::durable::remove_tree(&path)?;
+        } else {
+            crate::durable::remove_file(&path)?;
+        }
+    }
+    Ok(freed)
+}
+
 /// A copy in progress.
 pub struct Copier<'a> {
     /// Paths of the source that stay behind.

@@ -9,11 +9,12 @@ use bakelite_plan::Settings;
 use bakelite_plan::cluster::{ON_DISK, ON_STATE};
 use bakelite_plan::disk::{Content, Data, Disk, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
-use bakelite_plan::home::{self, COPIED, DISK_HOME, HOME, INTENT};
+use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
 use bakelite_plan::identity::{Identity, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
+use bakelite_spec::places;
 use bakelite_spec::records::Place;
 pub use media::{Files, Medium};
 use std::collections::BTreeMap;
@@ -21,7 +22,6 @@ use std::collections::BTreeMap;
 /// k3s's database on the card and on a data disk; its text is the revision.
 pub const CARD_DATABASE: &str = "/state/rancher/db";
 pub const DISK_DATABASE: &str = "/disk/rancher/db";
-const COPYING: &str = "/disk/bakelite/copying.json";
 
 /// A rule that a broken firstboot would break: with each of them a test has to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Mutation {
     SwitchWithoutMoving,
     /// The identity's record is taken out of the seal first.
     RecordFirst,
+    /// A disk isn't told that the cluster left it.
+    LeftUnsaid,
 }
 
 pub struct Cut;
@@ -55,6 +57,8 @@ pub struct Bench {
     pub attached: Option<usize>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
+    /// Which move a person asks for until it is done.
+    pub wish: Option<&'static str>,
     pub uptime: u64,
     pub secrets: usize,
     pub guids: usize,
@@ -80,6 +84,7 @@ impl Bench {
             attached: None,
             shown: BTreeMap::new(),
             ran: false,
+            wish: None,
             uptime: 0,
             secrets: 0,
             guids: 0,
@@ -234,9 +239,17 @@ impl Bench {
         }
     }
 
+    fn is_shown_from_disk(&self) -> bool {
+        self.shown.get(places::RANCHER.at).is_some_and(|folder| folder.starts_with("/disk/"))
+    }
+
+    fn lives_on_disk(&self) -> bool {
+        home::of(&self.facts()).is_some_and(|home| matches!(home.place, Place::Disk(_)))
+    }
+
     /// Where k3s reads its database.
     fn database(&self) -> &'static str {
-        if self.shown.contains_key("/var/lib/rancher") { DISK_DATABASE } else { CARD_DATABASE }
+        if self.is_shown_from_disk() { DISK_DATABASE } else { CARD_DATABASE }
     }
 
     pub fn facts(&self) -> Facts {
@@ -257,7 +270,7 @@ impl Bench {
             let proof = medium.disk.proof.clone().filter(|_| self.proved.contains(&medium.disk.key()));
             Disk { data, proof, ..medium.disk.clone() }
         });
-        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, ON_DISK];
+        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK];
         let mut files: BTreeMap<_, _> =
             paths.iter().filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
@@ -271,15 +284,17 @@ impl Bench {
             uptime: self.uptime,
             shown: self.shown.clone(),
             free_on_disk: 100 << 30,
+            free_on_card: 100 << 30,
             payload_ran: self.ran,
             files,
             ..Facts::default()
         };
-        let card: Vec<_> = self.card.live.keys().filter(|path| path.starts_with("/state/")).collect();
-        facts.on_card = (!card.is_empty()).then_some(Amount { bytes: 1 << 20, files: card.len() as u64 });
+        let amount = |files: u64| (files > 0).then_some(Amount { bytes: 1 << 20, files });
+        facts.on_card = amount(self.tree("/state/").len() as u64);
+        facts.on_disk = amount(self.tree("/disk/").len() as u64);
         let on_disk =
             home::of(&facts).is_some_and(|home| matches!(home.place, Place::Disk(_)) && home.moving.is_none());
-        if !on_disk || !self.shown.is_empty() {
+        if !on_disk || self.is_shown_from_disk() {
             let revision = |text: String| Database {
                 revision: text.parse().unwrap_or(0),
                 row: "row".into(),
@@ -288,6 +303,17 @@ impl Bench {
             facts.database = self.text(self.database()).map(revision);
         }
         facts
+    }
+
+    /// The files that move, of the card (`/state/`) or the attached disk (`/disk/`).
+    fn tree(&self, medium: &str) -> BTreeMap<String, String> {
+        let files = match self.attached {
+            _ if medium == "/state/" => Some(&self.card),
+            attached => attached.and_then(|at| self.media[at].files.as_ref()),
+        };
+        let all = files.into_iter().flat_map(|files| &files.live);
+        let moves = all.filter(|(path, _)| path.starts_with(medium) && !path.starts_with("/disk/bakelite/"));
+        moves.map(|(path, text)| (path.clone(), text.clone())).collect()
     }
 
     fn at(&self, fits: impl Fn(&Medium) -> bool) -> usize {
@@ -323,6 +349,12 @@ impl Bench {
     /// One boot, as init does it: early until it has ended well, settle, k3s, the record of its birth.
     pub fn boot(&mut self) -> Result<Decisions, Cut> {
         let mut all = Vec::new();
+        for place in places::OF_EITHER {
+            self.shown.insert(place.at.into(), format!("/state/{}", place.folder));
+        }
+        if let Some(wish) = self.wish.filter(|wish| (*wish == TO_CARD) == self.lives_on_disk()) {
+            self.run.insert(AT_ONCE.into(), wish.into());
+        }
         for _ in 0..5 {
             let (decisions, goes_on) = self.pass(EARLY)?;
             all = decisions;
@@ -377,11 +409,8 @@ impl Bench {
             .map(|home| (matches!(home.place, Place::Disk(_)), home.moving.is_some(), home.epoch));
         let sealed = self.text(SEAL).and_then(|text| Some(text.split_once('|')?.1.to_string()));
         let is_sealed = sealed.map(|digest| digest == self.to_seal());
-        let kept: Vec<_> = self
-            .attached
-            .and_then(|at| self.media[at].files.as_ref())
-            .map(|files| files.live.keys().filter(|path| !path.contains("/bakelite/")).cloned().collect())
-            .unwrap_or_default();
+        let stays = home::of(&self.facts()).is_some_and(|home| home.needs().is_none());
+        let kept: Vec<_> = self.tree(if stays { "/state/" } else { "/disk/" }).into_keys().collect();
         let intent = self.card.live.contains_key(INTENT);
         let record = self.card.live.get(RECORD).map(String::as_str);
         let token = self.card.live.get(TOKEN).map(|token| if token == "t" { "the old one" } else { "a new one" });

@@ -1,21 +1,29 @@
 //! What firstboot does, as the single writes, renames and syncs of the real one: the power can go before each of them.
 
 use super::media::Files;
-use super::{Bench, COPYING, Cut, Mutation};
+use super::{Bench, Cut, Mutation};
 use bakelite_plan::action::Action;
 use bakelite_plan::disk::Proof;
-use bakelite_plan::home::{COPIED, INTENT};
+use bakelite_plan::home::{AT_ONCE, COPIED, COPIED_ON_CARD, INTENT};
 use bakelite_plan::identity::{PASSWORD, RECORD, TOKEN};
 use bakelite_plan::latency;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_spec::firewall::RULES;
+use bakelite_spec::records::Act;
+
+const COPYING: &str = "/disk/bakelite/copying.json";
+const COPYING_ON_CARD: &str = "/var/lib/bakelite/copying.json";
 
 impl Bench {
     pub(super) fn apply(&mut self, action: &Action) -> Result<(), Cut> {
         match action {
             Action::Publish { path, text, .. } => {
-                let skipped = self.mutation == Some(Mutation::SwitchWithoutMoving) && text.contains("moving");
+                let skipped = match self.mutation {
+                    Some(Mutation::SwitchWithoutMoving) => text.contains("moving"),
+                    Some(Mutation::LeftUnsaid) => text.contains("left"),
+                    _ => false,
+                };
                 if !skipped {
                     self.publish(path, text)?;
                 }
@@ -66,7 +74,8 @@ impl Bench {
                 }
             }
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
-            Action::CopyHome { .. } => self.copy_home()?,
+            Action::Hide { place } => drop(self.shown.remove(place)),
+            Action::CopyHome { act, .. } => self.copy_home(*act)?,
             Action::ForgetAddresses { .. }
             | Action::Link { .. }
             | Action::Unlink { .. }
@@ -112,22 +121,23 @@ impl Bench {
         Ok(())
     }
 
-    fn copy_home(&mut self) -> Result<(), Cut> {
+    fn copy_home(&mut self, act: Act) -> Result<(), Cut> {
+        let (from, to, copying, copied) = match act {
+            Act::Promotion => ("/state/", "/disk/", COPYING, COPIED),
+            Act::Demotion => ("/disk/", "/state/", COPYING_ON_CARD, COPIED_ON_CARD),
+        };
         let intent = self.text(INTENT).unwrap();
         if self.mutation == Some(Mutation::CopiedFirst) {
-            self.publish(COPIED, &intent)?;
+            self.publish(copied, &intent)?;
         }
-        if self.text(COPYING).as_ref() != Some(&intent) {
-            let old: Vec<String> =
-                self.files("/disk/").live.keys().filter(|path| path.starts_with("/disk/rancher")).cloned().collect();
-            for path in old {
+        if self.text(copying).as_ref() != Some(&intent) {
+            for path in self.tree(to).into_keys() {
                 self.remove(&path)?;
             }
-            self.publish(COPYING, &intent)?;
+            self.publish(copying, &intent)?;
         }
-        let card: Vec<_> = self.card.live.clone().into_iter().filter(|(path, _)| path.starts_with("/state/")).collect();
-        for (path, text) in card {
-            let to = path.replacen("/state", "/disk", 1);
+        for (path, text) in self.tree(from) {
+            let to = path.replacen(from, to, 1);
             let beside = format!("{to}.half");
             self.write(&beside, &text, false)?;
             self.tick()?;
@@ -137,8 +147,10 @@ impl Bench {
             files.pending.push((to, Some(text)));
         }
         self.tick()?;
-        self.files("/disk/").sync();
-        self.publish(COPIED, &intent)?;
-        self.remove(COPYING)
+        self.files(to).sync();
+        self.publish(copied, &intent)?;
+        self.remove(copying)?;
+        self.run.remove(AT_ONCE);
+        Ok(())
     }
 }
