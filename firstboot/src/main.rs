@@ -1,7 +1,7 @@
 //! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`, and by
 //! the operator as `bakelite …`.
 //!
-//! `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
+//! `early` prepares what network, time and ssh read; `settle` what k3s reads; `upkeep` looks after media. `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
 mod config;
@@ -18,10 +18,11 @@ mod probe;
 mod relocate;
 mod sealing;
 mod storage;
+mod trim;
 mod world;
 
 use bakelite_plan::home::{TO_CARD, TO_DISK};
-use bakelite_plan::step::{BORN, EARLY, SETTLE};
+use bakelite_plan::step::{BORN, EARLY, SETTLE, UPKEEP};
 use bakelite_plan::{forecast, table};
 use bakelite_spec::event::Outcome;
 use disks::Looked;
@@ -89,6 +90,7 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "early" => early(root),
         "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
         "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
+        "upkeep" => pass::run("upkeep", UPKEEP, &mut after_early(), &layers::settings(root)?),
         "facts" => {
             print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
             Ok(Outcome::GoOn)

@@ -14,7 +14,7 @@ use bakelite_spec::quantity::Size;
 use bakelite_spec::records::Act;
 use bakelite_spec::status::paths;
 use bakelite_sys::tree::{self, Copier, Verifier};
-use bakelite_sys::{SysError, durable, machine, notify, read_text};
+use bakelite_sys::{SysError, durable, machine, mount, notify, read_text};
 use std::path::{Path, PathBuf};
 
 /// The containers' store below the folder of k3s's data, and what k3s knows of imported archives.
@@ -102,6 +102,23 @@ impl Medium {
         durable::sync_file_system(Path::new(self.mount))?;
         Ok(sum)
     }
+}
+
+/// Removes the old copy on the card, if the places really are shown from the data disk.
+///
+/// # Errors
+/// When they aren't, or something can't be removed.
+pub fn remove_old_copy() -> Result<Changed, FirstbootError> {
+    let mounts = mount::all();
+    let device = |point: &str| mounts.iter().rev().find(|mounted| mounted.point == point).map(|found| &found.device);
+    let on_disk = device(paths::DATA_MOUNT);
+    let shown = |place: &places::Shown| device(place.at) == on_disk;
+    if on_disk.is_none() || !places::OF_EITHER.iter().all(shown) {
+        return Err(FirstbootError::NothingToMove("the data disk isn't shown in all places".into()));
+    }
+    let freed = CARD.clear()?;
+    log::info!("removed the old copy on the card: {} in {} files", Size(freed.bytes).human(), freed.files);
+    Ok(Changed::Yes)
 }
 
 /// Copies, verifies, and says so.

@@ -4,7 +4,8 @@ use crate::disks::{self, Looked};
 use crate::{moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Database, Dummy, Facts, Link};
 use bakelite_plan::{
-    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
+    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, old_copy,
+    payload, settings, trim,
 };
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::places;
@@ -24,6 +25,9 @@ const FILES: &[&str] = &[
     home::COPIED,
     home::COPIED_ON_CARD,
     home::AT_ONCE,
+    old_copy::RECORD,
+    trim::RECORD,
+    paths::GOOD,
     cluster::ON_STATE,
     cluster::ON_DISK,
     cluster::CHECKED,
@@ -113,6 +117,8 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
         payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
+        clock: machine::clock(),
+        boot: read_text(at("/proc/sys/kernel/random/boot_id")).unwrap_or_default(),
         clock_is_set: raw::clock_is_synchronised(),
         ..Facts::default()
     };
@@ -146,6 +152,8 @@ fn look_at_home(facts: &mut Facts, looked: &Looked) {
     let unclear = home::of(facts).is_none_or(|home| home.moving.is_some());
     if facts.attached().is_some() && (unclear || home::wish(facts).is_some()) {
         weigh(facts);
+    } else if old_copy::goes(facts) {
+        facts.on_card = moving::CARD.amount();
     }
     let shown_from_disk =
         facts.shown.get(places::RANCHER.at).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));

@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{latency, moving, payload, placed, probe, storage};
+use crate::{latency, moving, payload, placed, probe, storage, trim};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -180,6 +180,8 @@ impl World for Machine {
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
             Action::Hide { place } => storage::hide(Path::new(place)),
             Action::CopyHome { act, amount } => return moving::copy(*act, *amount),
+            Action::RemoveOldCopy => return moving::remove_old_copy(),
+            Action::Trim { mount, disk } => trim::trim(&self.root, mount, disk)?,
             Action::MeasureLatency { disk, data_disk } => latency::measure(&self.root, disk, *data_disk)?,
             Action::LoadRules { rules } => self.load_rules(rules)?,
             Action::ForgetAddresses { links } => {

@@ -307,7 +307,7 @@ impl Running {
         if !well && !asked {
             self.pump.outputs[number].keep();
         }
-        if matches!(unit.role, Role::Early | Role::Settle | Role::Born) {
+        if matches!(unit.role, Role::Early | Role::Settle | Role::Born | Role::Upkeep) {
             self.take_report(&unit.name);
         }
         if unit.role == Role::Early {
@@ -404,6 +404,7 @@ impl Running {
                 self.journal.say(What::Good);
                 let marked = boot_good::mark(&self.found.disk);
                 self.tell(marked);
+                self.tell(durable::replace(paths::GOOD, b"good\n", 0o644).map(|()| None));
                 None
             }
             Effect::Reboot(unit) => {

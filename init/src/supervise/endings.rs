@@ -102,6 +102,12 @@ impl State {
                 }
             }
         }
+        if let Some(seconds) = live.unit.every_seconds
+            && matches!(live.state, UnitState::Done | UnitState::GivenUp)
+        {
+            live.state = UnitState::Waiting;
+            live.not_before = now + seconds * 1000;
+        }
         if std::mem::take(&mut live.again) && live.state != UnitState::Failed {
             live.state = UnitState::Waiting;
             live.not_before = now;

@@ -19,6 +19,7 @@ fn unit(name: &str, role: Role, kind: Kind, after: &[&str]) -> Unit {
         readiness: if role == Role::Payload { Readiness::Notify } else { Readiness::Started },
         stop_seconds: 10,
         start_seconds: (role != Role::Access).then_some(300),
+        every_seconds: None,
         alive_port: (role == Role::Payload).then_some(6443),
         open_files: None,
         oom_score: 0,
@@ -331,6 +332,35 @@ fn a_payload_that_was_stopped_stays_down_until_asked_for_and_a_restart_is_both()
     rig.end(K3S, 0);
     rig.end(SETTLE, 0);
     assert_eq!((rig.started(SETTLE), rig.started(K3S)), (3, 3));
+}
+
+#[test]
+fn upkeep_begins_when_its_file_is_there_and_comes_again_after_its_time_whatever_became_of_it() {
+    let mut units = table();
+    units.push(Unit {
+        needs_file: Some("/good".into()),
+        every_seconds: Some(3_600),
+        ..unit("upkeep", Role::Upkeep, Kind::Oneshot, &["settle"])
+    });
+    let upkeep = units.len() - 1;
+    let mut rig = Rig::new(units, None);
+    rig.up();
+    rig.advance(10_000);
+    assert_eq!(rig.started(upkeep), 0);
+    rig.files = true;
+    rig.advance(1);
+    assert_eq!(rig.started(upkeep), 1);
+    rig.end(upkeep, 0);
+    rig.advance(3_599_000);
+    assert_eq!(rig.started(upkeep), 1);
+    rig.advance(1_000);
+    assert_eq!(rig.started(upkeep), 2);
+    rig.end(upkeep, 77);
+    rig.advance(3_600_000);
+    assert_eq!(rig.started(upkeep), 3, "a refusal is for this time only");
+    rig.end(upkeep, 1);
+    rig.advance(5_000);
+    assert_eq!((rig.started(upkeep), rig.started(K3S), rig.terms.len()), (4, 1, 0));
 }
 
 proptest! {

@@ -151,6 +151,15 @@ pub enum Action {
         /// How much it is about.
         amount: crate::facts::Amount,
     },
+    /// Removes what the card holds in the places of k3s's data, while a data disk is shown there; durably.
+    RemoveOldCopy,
+    /// Tells a medium of our own which of its bytes hold nothing, and writes down that it was done.
+    Trim {
+        /// Where its file system is mounted.
+        mount: String,
+        /// The disk's key.
+        disk: String,
+    },
     /// Measures how long a medium of our own takes to make 4 KiB durable, and writes it down beside what is known.
     MeasureLatency {
         /// The disk's key.

@@ -44,6 +44,10 @@ pub struct Facts {
     pub store: Store,
     /// The memory that the kernel has, in bytes.
     pub memory: u64,
+    /// The wall clock, in seconds since 1970.
+    pub clock: i64,
+    /// The kernel's id of this boot.
+    pub boot: String,
     /// Whether the clock was compared with the network's in this boot.
     pub clock_is_set: bool,
     /// k3s's data lies on an SD card, an eMMC or something behind USB.

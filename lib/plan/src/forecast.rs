@@ -4,8 +4,9 @@
 
 use crate::Settings;
 use crate::facts::Facts;
-use crate::step::{Decision, EARLY, SETTLE, Step};
+use crate::step::{Decision, EARLY, SETTLE, Step, UPKEEP};
 use bakelite_spec::fault::Fault;
+use bakelite_spec::status::paths;
 use std::fmt::Write;
 
 /// All steps, one a line, with what a person has to do where one can't go on.
@@ -13,6 +14,10 @@ pub fn text(facts: &Facts, settings: &Settings) -> String {
     let mut text = String::new();
     if !pass(EARLY, facts, settings, &mut text) || !pass(SETTLE, facts, settings, &mut text) {
         text.push_str("k3s isn't started before that.\n");
+    }
+    // Before that it would only say that it waits.
+    if facts.has(paths::GOOD) {
+        pass(UPKEEP, facts, settings, &mut text);
     }
     text
 }

@@ -12,8 +12,8 @@ use crate::action::Action;
 use crate::data_disk;
 use crate::disk::{Data, Disk};
 use crate::facts::{Amount, Facts};
-use crate::identity;
 use crate::step::{Decision, publish};
+use crate::{identity, old_copy};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places::{self, Shown};
 use bakelite_spec::records::{Act, DiskHome, FORMAT, Home, Intent, Place};
@@ -170,9 +170,21 @@ fn leftovers<'a>(facts: &'a Facts) -> impl Iterator<Item = Action> + 'a {
     left.map(|path| Action::Remove { path: path.into() })
 }
 
+/// A promotion that came to its end leaves a mark of what is still on the card; before its intent goes.
+fn marks_old_copy(facts: &Facts) -> Option<Action> {
+    let promoted = intent(facts).filter(|intent| intent.act == Act::Promotion)?;
+    let epoch = promoted.from_epoch + 1;
+    of(facts).filter(|home| home.epoch == epoch)?;
+    publish(facts, old_copy::RECORD, old_copy::mark(&promoted.disk, epoch), 0o600)
+}
+
 /// The data disk is the home; `None` where it is shown already. A move that came this far is over once state says so.
 fn show(facts: &Facts, disk: &Disk, over: bool) -> Option<Decision> {
-    let mut actions: Vec<Action> = leftovers(facts).filter(|_| over).collect();
+    let mut actions = Vec::new();
+    if over {
+        actions.extend(marks_old_copy(facts));
+        actions.extend(leftovers(facts));
+    }
     actions.extend(shows(facts, paths::DATA_MOUNT, places::on_disk()));
     (!actions.is_empty()).then(|| Decision::Run(format!("k3s's data is shown from {}", disk.words()), actions))
 }
@@ -180,6 +192,8 @@ fn show(facts: &Facts, disk: &Disk, over: bool) -> Option<Decision> {
 /// The card is the home by a person's word, whatever data disk there is.
 fn stay(facts: &Facts) -> Decision {
     let mut actions: Vec<Action> = leftovers(facts).collect();
+    // What is on the card is the cluster itself.
+    actions.extend(facts.has(old_copy::RECORD).then(|| Action::Remove { path: old_copy::RECORD.into() }));
     actions.extend(shows(facts, paths::STATE_MOUNT, places::OF_EITHER.iter().copied()));
     let of_disk =
         |place: &&Shown| facts.shown.get(place.at).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));

@@ -20,6 +20,7 @@ pub mod hostname;
 pub mod identity;
 pub mod k3s_config;
 pub mod latency;
+pub mod old_copy;
 pub mod payload;
 pub mod placed;
 pub mod proxy;
@@ -29,6 +30,7 @@ pub mod step;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod trim;
 
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::manifest::Manifest;

@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
     Settings, address, certificates, cluster, data_disk, database, debris, firewall, home, identity, k3s_config,
-    latency, payload, placed, proxy, seal, settings,
+    latency, old_copy, payload, placed, proxy, seal, settings, trim,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -111,6 +111,12 @@ pub const SETTLE: &[Step] = &[
 pub const BORN: &[Step] = &[
     Step { name: "written", ends_the_pass: true, fails_as: None, decide: payload::born },
     Step { name: "born", ends_the_pass: true, fails_as: None, decide: cluster::born },
+];
+
+/// Once a day in a boot that counts as good: what may take its time, and nobody waits for.
+pub const UPKEEP: &[Step] = &[
+    Step { name: "old-copy", ends_the_pass: false, fails_as: None, decide: old_copy::decide },
+    Step { name: "trim", ends_the_pass: false, fails_as: None, decide: trim::decide },
 ];
 
 /// A file that a step wants on a medium: nothing to do where it is like that.

@@ -69,6 +69,21 @@ pub struct DiskHome {
     pub left: bool,
 }
 
+/// That a card still holds what moved from it to a data disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OldCopy {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The partition that it moved to.
+    pub disk: String,
+    /// The epoch of that move.
+    pub epoch: u64,
+    /// The first boot that was good on the new home, by the kernel's id of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_in: Option<String>,
+}
+
 /// What keeps a cluster's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -11,11 +11,13 @@ use bakelite_plan::disk::{Content, Data, Disk, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
 use bakelite_plan::identity::{Identity, PASSWORD, RECORD, TOKEN};
+use bakelite_plan::old_copy;
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
-use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
+use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step, UPKEEP};
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
+use bakelite_spec::status::paths;
 pub use media::{Files, Medium};
 use std::collections::BTreeMap;
 
@@ -60,6 +62,10 @@ pub struct Bench {
     /// Which move a person asks for until it is done.
     pub wish: Option<&'static str>,
     pub uptime: u64,
+    /// How often it was switched on.
+    pub boots: usize,
+    /// Whether each boot that starts k3s is a good one.
+    pub good: bool,
     pub secrets: usize,
     pub guids: usize,
     /// How often k3s made a new cluster although there had been one.
@@ -86,6 +92,8 @@ impl Bench {
             ran: false,
             wish: None,
             uptime: 0,
+            boots: 0,
+            good: false,
             secrets: 0,
             guids: 0,
             lost: 0,
@@ -141,6 +149,7 @@ impl Bench {
         self.shown.clear();
         self.attached = None;
         self.ran = false;
+        self.boots += 1;
         self.uptime = 0;
         self.effects = 0;
         self.fuse = None;
@@ -270,7 +279,7 @@ impl Bench {
             let proof = medium.disk.proof.clone().filter(|_| self.proved.contains(&medium.disk.key()));
             Disk { data, proof, ..medium.disk.clone() }
         });
-        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK];
+        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
         let mut files: BTreeMap<_, _> =
             paths.iter().filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
@@ -286,6 +295,7 @@ impl Bench {
             free_on_disk: 100 << 30,
             free_on_card: 100 << 30,
             payload_ran: self.ran,
+            boot: format!("boot{}", self.boots),
             files,
             ..Facts::default()
         };
@@ -374,6 +384,10 @@ impl Bench {
         if goes_on {
             self.run_k3s()?;
             all.extend(self.pass(BORN)?.0);
+            if self.good {
+                self.run.insert(paths::GOOD.into(), "good".into());
+                all.extend(self.pass(UPKEEP)?.0);
+            }
         }
         Ok(all)
     }
@@ -411,9 +425,13 @@ impl Bench {
         let is_sealed = sealed.map(|digest| digest == self.to_seal());
         let stays = home::of(&self.facts()).is_some_and(|home| home.needs().is_none());
         let kept: Vec<_> = self.tree(if stays { "/state/" } else { "/disk/" }).into_keys().collect();
+        let old = self.tree("/state/").len() * usize::from(!stays);
         let intent = self.card.live.contains_key(INTENT);
         let record = self.card.live.get(RECORD).map(String::as_str);
         let token = self.card.live.get(TOKEN).map(|token| if token == "t" { "the old one" } else { "a new one" });
-        format!("{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}", self.lost)
+        format!(
+            "{record:?} token {token:?} {home:?} sealed {is_sealed:?} {kept:?} old {old} intent {intent} lost {}",
+            self.lost
+        )
     }
 }

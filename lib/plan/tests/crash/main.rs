@@ -157,6 +157,64 @@ fn a_cluster_moves_back_to_the_card_whatever_moment_the_plug_is_pulled() {
     assert!(whole.outcome().contains("sealed Some(true)"), "the disk stays sealed: {}", whole.outcome());
 }
 
+/// Boots in order, all of them good, until the old copy could be gone.
+fn good_boots(machine: &mut Bench, boots: usize) {
+    machine.good = true;
+    for _ in 0..boots {
+        machine.power_cut();
+        machine.run_to_end();
+    }
+}
+
+fn old_copy(machine: &Bench) -> usize {
+    machine.card.live.keys().filter(|path| path.starts_with("/state/")).count()
+}
+
+#[test]
+fn the_old_copy_on_the_card_goes_in_the_second_good_boot_whatever_moment_the_plug_is_pulled() {
+    let mut moved = used_card_blank_disk();
+    moved.run_to_end();
+    let kept = old_copy(&moved);
+    assert!(kept > 2);
+    good_boots(&mut moved, 1);
+    assert_eq!(old_copy(&moved), kept, "one good boot isn't enough");
+    moved.power_cut();
+    let start = moved.clone();
+    assert!(every_cut("old copy", &start) > 8);
+    moved.run_to_end();
+    assert_eq!(old_copy(&moved), 0);
+    assert!(!moved.card.live.contains_key(bakelite_plan::old_copy::RECORD));
+    assert!(moved.outcome().contains("(true, false, 1)") && moved.outcome().contains("/disk/rancher/volume"));
+}
+
+#[test]
+fn the_old_copy_stays_without_its_disk_and_without_good_boots_and_where_it_is_the_cluster() {
+    let mut bad = used_card_blank_disk();
+    bad.run_to_end();
+    let kept = old_copy(&bad);
+    for _ in 0..4 {
+        bad.power_cut();
+        bad.run_to_end();
+    }
+    assert_eq!(old_copy(&bad), kept, "no boot was good");
+    good_boots(&mut bad, 1);
+    bad.media[0].here = false;
+    bad.power_cut();
+    let _ = bad.boot();
+    assert_eq!(old_copy(&bad), kept, "the disk is gone");
+    // Back to the card: what is there is the cluster from now on.
+    let mut back = used_disk_wish_card();
+    good_boots(&mut back, 4);
+    assert!(back.outcome().contains("(false, false, 2)"), "{}", back.outcome());
+    assert!(old_copy(&back) >= kept && back.lost == 0, "{}", back.outcome());
+    // A card with things of its own that were never copied has no mark.
+    let mut other = fresh_card_old_disk();
+    other.card = Files::with(&[("/state/data/mine", "mine")]);
+    other.run_to_end();
+    good_boots(&mut other, 3);
+    assert_eq!(old_copy(&other), 1);
+}
+
 #[test]
 fn a_wish_that_a_cut_took_away_leaves_the_cluster_whole_on_one_of_the_two() {
     let start = used_disk_wish_card();

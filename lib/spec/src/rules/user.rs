@@ -51,7 +51,8 @@ const OURS: &[(&str, &str)] = &[
 ];
 
 /// Names of init's own units.
-pub const UNITS: &[&str] = &["early", "network", "time", "ssh", "shell", "settle", "k3s", "rehearsal", "born"];
+pub const UNITS: &[&str] =
+    &["early", "network", "time", "ssh", "shell", "settle", "k3s", "rehearsal", "born", "upkeep"];
 
 /// All findings.
 pub fn findings(appliance: &Appliance) -> Vec<Finding> {

@@ -74,6 +74,7 @@ impl Bench {
                 }
             }
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
+            Action::RemoveOldCopy => self.remove_old_copy()?,
             Action::Hide { place } => drop(self.shown.remove(place)),
             Action::CopyHome { act, .. } => self.copy_home(*act)?,
             Action::ForgetAddresses { .. }
@@ -85,6 +86,7 @@ impl Bench {
             | Action::AwaitAddress { .. }
             | Action::MakeDummy { .. }
             | Action::RemoveDummy
+            | Action::Trim { .. }
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }
             | Action::CheckDatabase { .. }
@@ -118,6 +120,14 @@ impl Bench {
         self.media[at].born.0 = Some(guid.into());
         self.tick()?;
         self.media[at].born.1 = Some(guid.into());
+        Ok(())
+    }
+
+    fn remove_old_copy(&mut self) -> Result<(), Cut> {
+        assert!(self.is_shown_from_disk(), "what is removed is in use");
+        for path in self.tree("/state/").into_keys() {
+            self.remove(&path)?;
+        }
         Ok(())
     }
 
