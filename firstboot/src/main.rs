@@ -6,6 +6,7 @@
 
 mod config;
 mod disks;
+mod effort;
 mod error;
 mod latency;
 mod layers;
@@ -85,12 +86,15 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
 
 fn run(command: &str) -> Result<Outcome, FirstbootError> {
     let root = Path::new("/");
-    let after_early = || Machine::new(root, Looked::by_early(root));
+    let after = |pass, steps| {
+        let mut machine = Machine::new(root, Looked::by_early(root));
+        effort::told(pass, || pass::run(pass, steps, &mut machine, &layers::settings(root)?))
+    };
     match command {
-        "early" => early(root),
-        "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
-        "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
-        "upkeep" => pass::run("upkeep", UPKEEP, &mut after_early(), &layers::settings(root)?),
+        "early" => effort::told(command, || early(root)),
+        "settle" => after("settle", SETTLE),
+        "born" => after("born", BORN),
+        "upkeep" => after("upkeep", UPKEEP),
         "facts" => {
             print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
             Ok(Outcome::GoOn)
