@@ -8,6 +8,9 @@ use bakelite_vm::machine::Medium;
 use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, VmError};
 use std::time::Duration;
 
+/// How long a machine may take to go down in order.
+const GO_DOWN: Duration = Duration::from_secs(120);
+
 /// What comes of it: whether what was waited for has happened.
 pub fn run(arguments: &Run, screen: &Screen) -> Result<bool, VmError> {
     let machine = machine(arguments)?;
@@ -21,6 +24,10 @@ pub fn run(arguments: &Run, screen: &Screen) -> Result<bool, VmError> {
             let reached = follow(&mut running, until, Duration::from_secs(arguments.seconds), screen);
             if let (true, Some(seconds)) = (reached, arguments.then) {
                 watch_writes(&mut running, Duration::from_secs(seconds), screen)?;
+            }
+            // What is kept is left as an orderly end leaves it; of a snapshot nothing is left.
+            if reached && machine.medium == Medium::Image && !go_down(&mut running)? {
+                screen.detail("it didn't go down in order in time and was switched off");
             }
             Ok(reached)
         }
@@ -95,6 +102,20 @@ fn watch_writes(running: &mut Running, time: Duration, screen: &Screen) -> Resul
         }
     }
     Ok(())
+}
+
+/// Has the machine go down in order; whether it did, before the time was up.
+fn go_down(running: &mut Running) -> Result<bool, VmError> {
+    let limit = running.elapsed() + GO_DOWN;
+    running.press_keys_for_reboot()?;
+    while let Some(left) = limit.checked_sub(running.elapsed()) {
+        match running.next(left).map(|seen| seen.report) {
+            Some(Report::Machine { event, .. }) if event == "RESET" => return Ok(true),
+            Some(Report::Ended) | None => break,
+            Some(_) => {}
+        }
+    }
+    Ok(false)
 }
 
 /// An event as a person reads it; those that only a program needs have no words.

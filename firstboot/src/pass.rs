@@ -1,11 +1,12 @@
 //! One pass: each step decides, what it wants is done, and it is asked again until it wants nothing more.
 //!
-//! Law 2: the world is looked at anew after each round. The report is written whatever happens.
+//! Law 2: the world is looked at anew after whatever was done to it. The report is written whatever happens.
 
 use crate::error::FirstbootError;
 use crate::world::World;
 use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
+use bakelite_plan::facts::Facts;
 use bakelite_plan::step::{Decision, Step};
 use bakelite_spec::event::Outcome;
 use bakelite_spec::fault::Fault;
@@ -32,12 +33,14 @@ fn run_steps(
     report: &mut Report,
 ) -> Result<Outcome, FirstbootError> {
     let mut outcome = Outcome::GoOn;
+    let mut seen = None;
     for step in steps {
-        let ended = match (run_step(step, world, settings, report), step.fails_as) {
+        let ended = match (run_step(step, world, settings, report, &mut seen), step.fails_as) {
             // What fails with a disk must not keep an operator out: the other steps are still done.
             (Err(error), Some(code)) => {
                 let error = bakelite_sys::words(&error);
                 log::error!("{}: {error}", step.name);
+                seen = None;
                 note(report, Fault::new(code, error));
                 Outcome::TryAgain
             }
@@ -51,14 +54,16 @@ fn run_steps(
     Ok(outcome)
 }
 
+/// One step. `seen` is the world as it is since the last thing that was done to it.
 fn run_step(
     step: &Step,
     world: &mut impl World,
     settings: &Settings,
     report: &mut Report,
+    seen: &mut Option<Facts>,
 ) -> Result<Outcome, FirstbootError> {
     for round in 0..=ROUNDS {
-        let decision = (step.decide)(&world.facts(), settings);
+        let decision = (step.decide)(seen.get_or_insert_with(|| world.facts()), settings);
         // What was done counts more than that there was nothing left to do afterwards.
         if round == 0 || decision.kind() != "done" {
             log::info!("{}: {}", step.name, decision.why());
@@ -78,6 +83,7 @@ fn run_step(
                 if actions.iter().any(Action::touches_a_medium) {
                     world.tell(&format!("{}: {why}", step.name));
                 }
+                *seen = None;
                 actions.iter().try_for_each(|action| world.apply(action).map(drop))?;
                 continue;
             }
