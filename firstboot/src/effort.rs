@@ -5,11 +5,18 @@ use bakelite_sys::{machine, read_text};
 use std::time::Duration;
 
 /// Nanoseconds on a processor and bytes written so far, by this process; `None` where the kernel doesn't count them.
-fn counted() -> (Option<u64>, Option<u64>) {
+type Counted = (Option<u64>, Option<u64>);
+
+fn counted() -> Counted {
     let processors = read_text("/proc/self/schedstat").unwrap_or_default();
-    let files = read_text("/proc/self/io").unwrap_or_default();
-    let written = files.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    (processors.split(' ').next().and_then(|first| first.parse().ok()), written.and_then(|bytes| bytes.parse().ok()))
+    let nanoseconds = processors.split(' ').next().and_then(|first| first.parse().ok());
+    (nanoseconds, written(&read_text("/proc/self/io").unwrap_or_default()))
+}
+
+/// Bytes that are on their way to a medium; what was cut off before it went there is no wear.
+fn written(text: &str) -> Option<u64> {
+    let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Some(of("write_bytes:")?.saturating_sub(of("cancelled_write_bytes:").unwrap_or(0)))
 }
 
 /// Does something, and says what it took.
@@ -20,8 +27,6 @@ pub fn told<T>(name: &str, act: impl FnOnce() -> T) -> T {
     log::info!("{}", words(name, took, before, after));
     done
 }
-
-type Counted = (Option<u64>, Option<u64>);
 
 fn words(name: &str, took: Duration, before: Counted, after: Counted) -> String {
     let since = |before: Option<u64>, after: Option<u64>| Some(after?.saturating_sub(before?));
@@ -46,5 +51,7 @@ mod tests {
         assert_eq!(words("early", took, before, after), "early took 1.250 s, 0.300 s of a processor, and wrote 8 KiB");
         assert_eq!(words("early", took, (None, None), after), "early took 1.250 s");
         assert_eq!(told("test", || 7), 7);
+        let file = "rchar: 9\nread_bytes: 1\nwrite_bytes: 40960\ncancelled_write_bytes: 32768\n";
+        assert_eq!((written(file), written("")), (Some(8192), None));
     }
 }
