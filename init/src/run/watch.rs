@@ -124,8 +124,10 @@ impl Running {
         match (early, settle, payload) {
             (Some(early), _, _) if early.state == Starting => says("preparing the settings", &early.detail),
             (Some(early), _, _) if matches!(early.state, Failed | GivenUp) => says("settings", &early.detail),
+            (Some(early), _, _) if early.waits() => says("waiting", &early.detail),
             (_, Some(settle), _) if settle.state == Starting => says("preparing the machine", &settle.detail),
             (_, Some(settle), _) if matches!(settle.state, Failed | GivenUp) => says("machine", &settle.detail),
+            (_, Some(settle), _) if settle.waits() => says("waiting", &settle.detail),
             (_, _, Some(payload)) => match payload.state {
                 Running => "k3s is running".replace("k3s", &self.payload_kind()),
                 Starting => says(&format!("starting {}", self.payload_kind()), &payload.detail),
