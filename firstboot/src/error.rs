@@ -11,7 +11,7 @@ pub enum FirstbootError {
     UnknownPass(String),
     /// The operator's words mean nothing.
     #[error(
-        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote, or bakelite facts [--json] | plan"
+        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote, bakelite retry, or bakelite facts [--json] | plan"
     )]
     UnknownWords(String),
     /// There are no settings on trial.

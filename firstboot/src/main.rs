@@ -16,6 +16,7 @@ mod payload;
 mod placed;
 mod probe;
 mod promote;
+mod retry;
 mod sealing;
 mod storage;
 mod world;
@@ -77,6 +78,7 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
         ["config", rest @ ..] => config::run(rest),
         ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
         ["storage", "promote"] => promote::promote(),
+        ["retry"] => retry::retry(),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
 }

@@ -4,9 +4,9 @@
 
 use crate::error::FirstbootError;
 use crate::world::World;
-use bakelite_plan::Settings;
 use bakelite_plan::action::Action;
 use bakelite_plan::step::{Decision, Step};
+use bakelite_plan::{Settings, attempts};
 use bakelite_spec::event::Outcome;
 use bakelite_spec::fault::Fault;
 use bakelite_spec::status::{Report, StepReport};
@@ -33,7 +33,9 @@ fn run_steps(
 ) -> Result<Outcome, FirstbootError> {
     let mut outcome = Outcome::GoOn;
     for step in steps {
-        let ended = match (run_step(step, world, settings, report), step.fails_as) {
+        let ended =
+            run_step(step, world, settings, report).or_else(|error| counted(step, world, settings, report, error));
+        let ended = match (ended, step.fails_as) {
             // What fails with a disk must not keep an operator out: the other steps are still done.
             (Err(error), Some(code)) => {
                 let error = bakelite_sys::words(&error);
@@ -58,7 +60,8 @@ fn run_step(
     report: &mut Report,
 ) -> Result<Outcome, FirstbootError> {
     for round in 0..=ROUNDS {
-        let decision = (step.decide)(&world.facts(), settings);
+        let facts = world.facts();
+        let decision = attempts::decide(step, &facts, settings);
         // What was done counts more than that there was nothing left to do afterwards.
         if round == 0 || decision.kind() != "done" {
             log::info!("{}: {}", step.name, decision.why());
@@ -75,6 +78,13 @@ fn run_step(
                 (Outcome::GoOn, None)
             }
             Decision::Run(why, actions) => {
+                match attempts::begin(&facts, settings, step.name, &why, &actions) {
+                    Ok(noted) => keep(world, noted),
+                    Err(counted) => {
+                        keep(world, Some(counted));
+                        continue;
+                    }
+                }
                 if actions.iter().any(Action::touches_a_medium) {
                     world.tell(&format!("{}: {why}", step.name));
                 }
@@ -84,13 +94,44 @@ fn run_step(
             Decision::Done(_) | Decision::Skip(_) => (Outcome::GoOn, None),
             Decision::Without(fault) => (Outcome::GoOn, Some(fault)),
             Decision::Wait(_, fault) => (Outcome::TryAgain, fault),
-            Decision::Reboot(fault) => (Outcome::Reboot, Some(fault)),
+            Decision::Reboot(fault) => {
+                report.reboot.get_or_insert_with(|| fault.text.clone());
+                (Outcome::Reboot, Some(fault))
+            }
             Decision::Refuse(fault) => (Outcome::Refused, Some(fault)),
         };
+        if outcome == Outcome::GoOn {
+            keep(world, attempts::end(&facts, step.name));
+        }
         fault.into_iter().for_each(|fault| note(report, fault));
         return Ok(outcome);
     }
     Err(FirstbootError::Endless(step.name))
+}
+
+/// Counts a fault that a step returned. After the last try it is a refusal: what comes after is done where it may be.
+fn counted(
+    step: &Step,
+    world: &mut impl World,
+    settings: &Settings,
+    report: &mut Report,
+    error: FirstbootError,
+) -> Result<Outcome, FirstbootError> {
+    let text = bakelite_sys::words(&error);
+    let (noted, last) = attempts::fail(&world.facts(), settings, step.name, &text);
+    keep(world, Some(noted));
+    let Some(fault) = last else { return Err(error) };
+    log::error!("{}: {text}", step.name);
+    step.fails_as.into_iter().for_each(|code| note(report, Fault::new(code, &text)));
+    note(report, fault);
+    Ok(Outcome::Refused)
+}
+
+/// Keeps the record of attempts; a medium that doesn't take it is told of by whatever it was about.
+fn keep(world: &mut impl World, noted: Option<Action>) {
+    if let Some(Err(error)) = noted.map(|noted| world.apply(&noted)) {
+        log::warn!("{}", bakelite_sys::words(&error));
+    }
 }
 
 /// Two steps may find the same wrong; it is told once.
@@ -99,3 +140,6 @@ fn note(report: &mut Report, fault: Fault) {
         report.faults.push(fault);
     }
 }
+
+#[cfg(test)]
+mod tests;

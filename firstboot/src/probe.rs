@@ -6,6 +6,7 @@ use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{
     address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
 };
+use bakelite_spec::attempts;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Files whose content steps read.
 const FILES: &[&str] = &[
+    attempts::PATH,
     identity::RECORD,
     home::HOME,
     home::DISK_HOME,
@@ -108,6 +110,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         vanished: disks::has_vanished(&disks),
         disks,
         uptime: machine::uptime().as_secs(),
+        boot: machine::boot(root),
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
         payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),

@@ -13,7 +13,7 @@ use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, boot_good, cgroups, environment, fallback, machine, mounts, places};
+use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -52,9 +52,6 @@ const K3S_MODULES: &[&str] = &[
 ];
 /// Between two saves of the clock.
 const CLOCK_EACH: Moment = 600_000;
-/// The same reason restarts the machine at most once in so many seconds of running time: a clock may jump.
-const REBOOT_EACH: i64 = 24 * 3600;
-const REBOOTS: &str = "/var/lib/bakelite/reboots.json";
 
 struct Running {
     baked: Baked,
@@ -67,6 +64,8 @@ struct Running {
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
     reported: BTreeMap<String, Vec<Fault>>,
+    /// Why the last pass asked for a restart.
+    reboot_reason: Option<String>,
     address: Option<(String, String)>,
     addresses: BTreeMap<String, Vec<String>>,
     status: Status,
@@ -116,6 +115,7 @@ pub fn run() -> Result<Infallible, InitError> {
         journal,
         own,
         reported: BTreeMap::new(),
+        reboot_reason: None,
         address: None,
         addresses: BTreeMap::new(),
         status: Status::default(),
@@ -335,6 +335,7 @@ impl Running {
         for text in report.warnings {
             self.journal.say(What::Effect { text });
         }
+        self.reboot_reason = report.reboot;
         let before = self.reported.insert(unit.into(), report.faults.clone()).unwrap_or_default();
         for fault in report.faults.into_iter().filter(|fault| !before.contains(fault)) {
             self.journal.say(What::Fault(fault));
@@ -394,6 +395,7 @@ impl Running {
                 self.journal.say(What::Good);
                 let marked = boot_good::mark(&self.found.disk);
                 self.tell(marked);
+                self.tell(attempts::forget_faults().map(|()| None));
                 None
             }
             Effect::Reboot(unit) => {
@@ -465,20 +467,24 @@ impl Running {
         }
     }
 
-    /// Restarts because a unit asks for it, at most once in a day of running time for the same one.
+    /// Restarts because a unit asks for it, unless it was in vain already. Then nothing may go on as if it weren't needed.
     fn reboot_for(&mut self, unit: &str) {
-        let read = std::fs::read(REBOOTS).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut reboots: BTreeMap<String, i64> = read.unwrap_or_default();
-        let running = machine::running_time();
-        if reboots.get(unit).is_some_and(|last| running - last < REBOOT_EACH) {
-            let text = format!("{unit} asks for a restart again; the last one is less than a day ago");
-            self.journal.say(What::Effect { text });
-            return;
+        let reason = self.reboot_reason.take().unwrap_or_else(|| unit.into());
+        match attempts::may_reboot(&reason, machine::running_time()) {
+            Ok(true) => self.go_down(Action::Reboot, &format!("{unit} asked for it: {reason}")),
+            Ok(false) => {
+                let text = format!("the machine was restarted for this less than a day ago, and isn't again: {reason}");
+                self.withhold_restart(text);
+            }
+            // Without a note it could restart for ever.
+            Err(error) => self.withhold_restart(format!("{reason}; a restart can't be noted: {}", words(&error))),
         }
-        reboots.insert(unit.into(), running);
-        let noted = serde_json::to_vec(&reboots).ok().map(|bytes| durable::write_durable(REBOOTS, &bytes, 0o600));
-        if matches!(noted, Some(Ok(()))) {
-            self.go_down(Action::Reboot, &format!("{unit} asked for it"));
-        }
+    }
+
+    fn withhold_restart(&mut self, text: String) {
+        let fault = Fault::new(Code::RestartWithheld, text);
+        self.journal.say(What::Fault(fault.clone()));
+        self.own.insert("restart", fault);
+        self.grant(Wish::StopWorkloads);
     }
 }

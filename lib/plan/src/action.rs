@@ -179,6 +179,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it is done once in a machine's life and changes a disk or who the machine is: it is noted before it is done.
+    pub fn is_once_in_a_life(&self) -> bool {
+        matches!(self, Self::Claim { .. } | Self::Bear { .. } | Self::Unseal | Self::CopyHome { .. })
+    }
+
     /// Whether it does something to a medium: worth a word while it is done, as it may take its time.
     pub fn touches_a_medium(&self) -> bool {
         match self {

@@ -56,6 +56,8 @@ pub struct Facts {
     pub vanished: bool,
     /// Seconds since the kernel started.
     pub uptime: u64,
+    /// What tells this boot from others.
+    pub boot: String,
     /// A hash over what is to be sealed, as it is on state now; empty before there is an identity.
     pub to_seal: String,
     /// Folders that are shown at the places of k3s's data, by place.

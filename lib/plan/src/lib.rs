@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod address;
+pub mod attempts;
 pub mod certificates;
 pub mod cluster;
 pub mod data_disk;

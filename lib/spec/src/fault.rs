@@ -108,6 +108,8 @@ codes! {
     NoNetwork, "no-network", Wait, "No cable, or nothing answers at the other end; k3s runs on this machine alone.";
     UnitFailing, "unit-failing", Us, "The service ends again and again; its last words are in /var/lib/bakelite/last-words.";
     UserUnitFailing, "user-unit-failing", You, "A program of your own ends again and again; its last words are in /var/lib/bakelite/last-words.";
+    SafeMode, "safe-mode", You, "Look at what failed and mend it, then type `bakelite retry` on the machine; switching it off and on tries it once more, too. Until then k3s isn't started.";
+    RestartWithheld, "restart-withheld", You, "Mend what the machine wanted to restart for, then switch it off and on; until then k3s isn't started.";
     SecretMissing, "secret-missing", You, "Put the secret into /var/lib/bakelite/secrets under its name, mode 0600, or flash with a seed that brings it.";
     PayloadDamaged, "payload-damaged", Hardware, "A k3s file on the card isn't what was flashed; flash the card again.";
     K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";

@@ -122,6 +122,9 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// What a person should know although nothing is wrong.
     pub warnings: Vec<String>,
+    /// Why the machine has to be restarted; the same words restart it once a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<String>,
 }
 
 /// The decision of one step.
