@@ -7,7 +7,7 @@ use bakelite_sys::SysError;
 #[derive(Debug, thiserror::Error)]
 pub enum FirstbootError {
     /// The argument is none of the passes.
-    #[error("`{0}` is not a pass; try early, settle, born, facts or plan")]
+    #[error("`{0}` is not a pass; try early, settle, born, report, facts or plan")]
     UnknownPass(String),
     /// The operator's words mean nothing.
     #[error(

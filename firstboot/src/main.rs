@@ -1,9 +1,12 @@
 //! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`, and by
 //! the operator as `bakelite …`.
 //!
-//! `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
+//! `early` prepares what network, time and ssh read; `settle` what k3s reads; `report` tells of both on the boot partition.
+//! `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
+mod account;
+mod boot_partition;
 mod config;
 mod disks;
 mod error;
@@ -90,6 +93,7 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "early" => early(root),
         "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
         "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
+        "report" => account::write(root),
         "facts" => {
             print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
             Ok(Outcome::GoOn)

@@ -200,9 +200,11 @@ impl World for Machine {
 
     fn report(&mut self, report: &Report) -> Result<(), FirstbootError> {
         let text = serde_json::to_vec(report).map_err(FirstbootError::WriteReport)?;
-        let path = self.at(paths::REPORT);
-        self.parent(&path)?;
-        Ok(durable::replace(&path, &text, 0o644)?)
+        for path in [self.at(paths::REPORTS).join(&report.pass), self.at(paths::REPORT)] {
+            self.parent(&path)?;
+            durable::replace(&path, &text, 0o644)?;
+        }
+        Ok(())
     }
 }
 

@@ -74,6 +74,8 @@ struct Running {
     network_changed: bool,
     /// When the payload's words are looked at next.
     listen_at: Moment,
+    /// When firstboot is to write its account of this boot.
+    report_at: Option<Moment>,
     /// What units found in the files that they read at their start, by the unit's number.
     read: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -123,6 +125,7 @@ pub fn run() -> Result<Infallible, InitError> {
         clock_at: now() + CLOCK_EACH,
         network_changed: true,
         listen_at: 0,
+        report_at: None,
         read: BTreeMap::new(),
         baked,
         found,
@@ -137,7 +140,12 @@ fn contents(paths: &[String]) -> Vec<Vec<u8>> {
 
 /// Starts this program once more for a part of the work; its number, to wait for it.
 fn child(arguments: &[&str]) -> Option<u32> {
-    let command: Vec<String> = [&[SELF], arguments].concat().into_iter().map(String::from).collect();
+    beside(&[&[SELF], arguments].concat())
+}
+
+/// Starts a program that is no unit, and that nothing depends on.
+fn beside(command: &[&str]) -> Option<u32> {
+    let command: Vec<String> = command.iter().map(ToString::to_string).collect();
     let start = tool::Start {
         command: &command,
         environment: &BTreeMap::new(),
@@ -198,6 +206,10 @@ impl Running {
             if now() >= self.clock_at {
                 self.housekeeping();
             }
+            if self.report_at.is_some_and(|at| at <= now()) {
+                self.report_at = None;
+                self.start_report();
+            }
             self.watchdog.pet();
         }
     }
@@ -205,7 +217,8 @@ impl Running {
     /// How long may be waited: to the next deadline, and never so long that the watchdog bites.
     fn limit(&mut self) -> Duration {
         let now = now();
-        let next = [self.state.deadline(now), Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
+        let next =
+            [self.state.deadline(now), Some(self.clock_at), self.report_at].into_iter().flatten().min().unwrap_or(now);
         let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
         let slow = if self.journal.flush() { 20 } else { longest };
         Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
@@ -396,6 +409,9 @@ impl Running {
                 let marked = boot_good::mark(&self.found.disk);
                 self.tell(marked);
                 self.tell(attempts::forget_faults().map(|()| None));
+                let slot = self.found.slot.clone();
+                self.tell(boot_good::note(&self.baked.manifest.image, &slot).map(|()| None));
+                self.report_at = Some(now());
                 None
             }
             Effect::Reboot(unit) => {

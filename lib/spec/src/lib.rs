@@ -5,6 +5,7 @@
 //! A person's YAML is read by [`yaml`] (feature `yaml`), checked against the one table of keys in [`keys`],
 //! merged by [`layers`], and becomes a typed [`appliance::Appliance`] only after that.
 
+pub mod account;
 pub mod appliance;
 pub mod attempts;
 pub mod board;

@@ -24,6 +24,8 @@ pub mod paths {
     pub const UNCLEAN: &str = "/run/bakelite/unclean";
     /// What firstboot's last pass decided, for the screen and for init.
     pub const REPORT: &str = "/run/bakelite/report.json";
+    /// The folder with the last report of each pass of this boot.
+    pub const REPORTS: &str = "/run/bakelite/reports";
     /// The node's name, by firstboot.
     pub const HOSTNAME: &str = "/run/bakelite/hostname";
     /// The keys that may log in; absent or empty: no ssh.
