@@ -12,6 +12,7 @@ mod disks;
 mod error;
 mod latency;
 mod layers;
+mod loader;
 mod moving;
 mod overlay;
 mod pass;

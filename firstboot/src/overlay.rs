@@ -1,9 +1,10 @@
 //! The overlay on the boot partition: `bakelite.yaml`, which a person wrote on a laptop. Read, never written.
 //!
-//! The partition is mounted for that moment, read-only. What was seen is kept in /run for the passes of this boot.
+//! The partition is mounted for that moment, read-only; the boot loader's entries are looked at by the way. What was seen is
+//! kept in /run for the passes of this boot.
 
-use crate::boot_partition;
 use crate::error::FirstbootError;
+use crate::{boot_partition, loader};
 use bakelite_sys::{SysError, durable, fat, words};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -42,10 +43,13 @@ pub fn look() -> Result<(), FirstbootError> {
     Ok(durable::replace(Path::new("/").join(SEEN), &bytes, 0o600)?)
 }
 
-fn read(root: &Path) -> Result<Seen, SysError> {
+fn read(root: &Path) -> Result<Seen, FirstbootError> {
     // Without a boot partition there can't be a file in it.
     let Some(device) = boot_partition::device(root)? else { return Ok(Seen::Absent) };
-    fat::look(&device, |root| text(&root.join(NAME)))
+    fat::look(&device, |boot| {
+        loader::look(root, boot)?;
+        Ok(text(&boot.join(NAME))?)
+    })
 }
 
 fn text(path: &Path) -> Result<Seen, SysError> {

@@ -120,11 +120,15 @@ fn counted(
     let text = bakelite_sys::words(&error);
     let (noted, last) = attempts::fail(&world.facts(), settings, step.name, &text);
     keep(world, Some(noted));
-    let Some(fault) = last else { return Err(error) };
+    let (outcome, fault) = match last {
+        Some(Decision::Without(fault)) => (Outcome::GoOn, fault),
+        Some(Decision::Refuse(fault)) => (Outcome::Refused, fault),
+        _ => return Err(error),
+    };
     log::error!("{}: {text}", step.name);
     step.fails_as.into_iter().for_each(|code| note(report, Fault::new(code, &text)));
     note(report, fault);
-    Ok(Outcome::Refused)
+    Ok(outcome)
 }
 
 /// Keeps the record of attempts; a medium that doesn't take it is told of by whatever it was about.

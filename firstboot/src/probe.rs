@@ -1,10 +1,11 @@
 //! Looks at the machine and changes nothing.
 
 use crate::disks::{self, Looked};
-use crate::{moving, payload as files_of_payload, placed, sealing};
+use crate::{loader, moving, payload as files_of_payload, placed, sealing};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{
-    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, settings,
+    address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency, payload,
+    settings,
 };
 use bakelite_spec::attempts;
 use bakelite_spec::firewall::RULES;
@@ -29,6 +30,9 @@ const FILES: &[&str] = &[
     cluster::CHECKED,
     data_disk::DEVICES,
     latency::RECORD,
+    cmdline::RECORD,
+    cmdline::BY_HAND[0],
+    cmdline::BY_HAND[1],
     address::LAST,
     k3s_config::CONFIG,
     k3s_config::KUBELET,
@@ -111,6 +115,9 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         disks,
         uptime: machine::uptime().as_secs(),
         boot: machine::boot(root),
+        loader: loader::seen(root),
+        cmdline: read_text(at("/proc/cmdline")).unwrap_or_default(),
+        controllers: controllers(&at("/sys/fs/cgroup/cgroup.controllers")),
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
         payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
@@ -119,6 +126,10 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
     };
     look_at_home(&mut facts, looked);
     facts
+}
+
+fn controllers(path: &Path) -> Vec<String> {
+    read_text(path).unwrap_or_default().split_whitespace().map(String::from).collect()
 }
 
 /// What is shown at the places of k3s's data, as folders of the card or the data disk.

@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{latency, moving, payload, placed, probe, storage};
+use crate::{latency, loader, moving, payload, placed, probe, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -187,6 +187,8 @@ impl World for Machine {
                     ip(&["address", "flush", "dev", link, "scope", "global"])?;
                 }
             }
+            Action::AddEntry { name, text } => return loader::add(&self.root, name, text),
+            Action::RemoveEntries { names } => return loader::remove(&self.root, names),
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),
             Action::MakeDummy { addresses } => make_dummy(addresses)?,
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,

@@ -3,9 +3,11 @@
 //! UEFI: shim (signed by Microsoft) starts Debian's signed systemd-boot under the one name that shim looks for, and
 //! that counts down `+3` of slot A's entry. The initramfs and the command line are not covered by any signature.
 
+use crate::config::Config;
 use crate::tree::{Blob, Tree};
 use bakelite_spec::board::{Arch, Board, Flow};
 use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::loader_entry::{EntryName, FOLDER, LoaderEntry, TRIES};
 
 /// A file that a package should have brought.
 #[derive(Debug, thiserror::Error)]
@@ -17,15 +19,21 @@ pub struct MissingFile {
     pub needed_for: &'static str,
 }
 
-/// The kernel command line of a slot.
-pub fn cmdline(board: &Board, slot: &str) -> String {
+/// The loader's entry of a slot.
+fn entry(config: &Config, version: &str, image: &str, slot: &str) -> LoaderEntry {
     let mut line = Cmdline::parse(&format!("bakelite.slot={slot}"));
-    board.cmdline.iter().for_each(|text| line.add(text));
-    line.render()
+    config.board.cmdline.iter().for_each(|text| line.add(text));
+    let entry = format!(
+        "title Bakelite {version} (slot {slot})\nsort-key bakelite\nversion {image}\nlinux /bakelite/{slot}/vmlinuz\ninitrd /bakelite/{slot}/initrd\noptions {}\n",
+        line.render()
+    );
+    LoaderEntry::parse(&entry).setting(&config.appliance.kernel.line())
 }
 
-/// Tries of a slot that hasn't proved itself yet.
-const TRIES: u32 = 3;
+/// The kernel command line of a slot.
+pub fn cmdline(config: &Config, slot: &str) -> String {
+    entry(config, "", "", slot).options.render()
+}
 
 /// What the boot partition holds besides kernel and initramfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,14 +95,11 @@ pub fn kernel<'a>(packages: &'a Tree, release: &str) -> Result<&'a Blob, Missing
 }
 
 /// The whole boot partition with slot A.
-pub fn partition(loader: &Loader, board: &Board, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
+pub fn partition(loader: &Loader, config: &Config, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
     let mut tree = loader.tree.clone();
     let slot = "a";
-    let options = cmdline(board, slot);
-    let entry = format!(
-        "title Bakelite {version} (slot {slot})\nsort-key bakelite\nversion {image}\nlinux /bakelite/{slot}/vmlinuz\ninitrd /bakelite/{slot}/initrd\noptions {options}\n"
-    );
-    tree.file(&format!("loader/entries/bakelite-{slot}+{TRIES}.conf"), 0o644, entry);
+    let name = EntryName { slot: slot.into(), generation: 1, tries: Some((TRIES, 0)) };
+    tree.file(&format!("{FOLDER}/{}", name.text()), 0o644, entry(config, version, image, slot).render());
     tree.file(&format!("bakelite/{slot}/vmlinuz"), 0o644, kernel);
     tree.file(&format!("bakelite/{slot}/initrd"), 0o644, initramfs);
     tree

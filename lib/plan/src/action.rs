@@ -162,6 +162,18 @@ pub enum Action {
         /// The links' names.
         links: Vec<String>,
     },
+    /// Adds an entry to the boot loader's, whole or not at all; durably.
+    AddEntry {
+        /// The file's name.
+        name: String,
+        /// Its text.
+        text: String,
+    },
+    /// Removes entries of the boot loader's, durably.
+    RemoveEntries {
+        /// The files' names.
+        names: Vec<String>,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.

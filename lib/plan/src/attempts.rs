@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// What lets an operator in is tried for ever.
 const ALWAYS: &[&str] = &["settings", "firewall"];
 /// k3s doesn't need these.
-const MINOR: &[&str] = &["latency", "written", "born"];
+const MINOR: &[&str] = &["latency", "cmdline", "written", "born"];
 
 /// The record.
 pub fn of(facts: &Facts) -> Attempts {
@@ -33,9 +33,7 @@ fn withheld(facts: &Facts, settings: &Settings, step: &str) -> Option<Decision> 
         return None;
     }
     let attempts = of(facts);
-    let tries = attempts.withheld(step, &facts.boot, &mark_of_facts(facts, settings))?;
-    let fault = safe_mode(step, tries);
-    Some(if MINOR.contains(&step) { Decision::Without(fault) } else { Decision::Refuse(fault) })
+    attempts.withheld(step, &facts.boot, &mark_of_facts(facts, settings)).map(|tries| safe_mode(step, tries))
 }
 
 /// What has to be noted before a step's actions are done. `Err` is what is noted where they must not be done: the last try
@@ -77,8 +75,8 @@ pub fn end(facts: &Facts, step: &str) -> Option<Action> {
     (begun.is_some() || failed.is_some()).then(|| write(&attempts))
 }
 
-/// What has to be noted when an action of a step has failed, and the fault where it was the last try.
-pub fn fail(facts: &Facts, settings: &Settings, step: &str, error: &str) -> (Action, Option<Fault>) {
+/// What has to be noted when an action of a step has failed, and the decision where it was the last try.
+pub fn fail(facts: &Facts, settings: &Settings, step: &str, error: &str) -> (Action, Option<Decision>) {
     let mut attempts = of(facts);
     attempts.fail(step, &facts.boot, &mark_of_facts(facts, settings), error);
     let last = attempts.steps.get(step).filter(|tries| tries.faults >= LIMIT && !ALWAYS.contains(&step));
@@ -92,8 +90,9 @@ fn write(attempts: &Attempts) -> Action {
     Action::Publish { path: PATH.into(), text: attempts.text(), mode: 0o600 }
 }
 
-fn safe_mode(step: &str, tries: &Tries) -> Fault {
-    Fault::new(Code::SafeMode, format!("`{step}` has failed {} times: {}", tries.faults, tries.text))
+fn safe_mode(step: &str, tries: &Tries) -> Decision {
+    let fault = Fault::new(Code::SafeMode, format!("`{step}` has failed {} times: {}", tries.faults, tries.text));
+    if MINOR.contains(&step) { Decision::Without(fault) } else { Decision::Refuse(fault) }
 }
 
 /// How far things are: another sentence or less room mean that the last try did something.

@@ -9,6 +9,7 @@ pub mod address;
 pub mod attempts;
 pub mod certificates;
 pub mod cluster;
+pub mod cmdline;
 pub mod data_disk;
 pub mod database;
 pub mod debris;

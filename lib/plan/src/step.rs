@@ -3,8 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, certificates, cluster, data_disk, database, debris, firewall, home, identity, k3s_config,
-    latency, payload, placed, proxy, seal, settings,
+    Settings, address, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
+    k3s_config, latency, payload, placed, proxy, seal, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -96,6 +96,7 @@ pub const EARLY: &[Step] = &[
 pub const SETTLE: &[Step] = &[
     Step { name: "home", ends_the_pass: true, fails_as: None, decide: home::decide },
     Step { name: "latency", ends_the_pass: false, fails_as: None, decide: latency::decide },
+    Step { name: "cmdline", ends_the_pass: true, fails_as: Some(Code::KernelArguments), decide: cmdline::decide },
     Step { name: "integrity", ends_the_pass: true, fails_as: None, decide: cluster::integrity },
     Step { name: "database", ends_the_pass: true, fails_as: None, decide: database::decide },
     Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },

@@ -112,6 +112,7 @@ codes! {
     RestartWithheld, "restart-withheld", You, "Mend what the machine wanted to restart for, then switch it off and on; until then k3s isn't started.";
     SecretMissing, "secret-missing", You, "Put the secret into /var/lib/bakelite/secrets under its name, mode 0600, or flash with a seed that brings it.";
     PayloadDamaged, "payload-damaged", Hardware, "A k3s file on the card isn't what was flashed; flash the card again.";
+    KernelArguments, "kernel-arguments", You, "Correct `kernel.cmdline`, or take it out; the machine runs with the arguments of before.";
     K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";
     K3sClock, "k3s-clock", You, "The clock is wrong; give the machine a network or set the clock.";
     K3sWrongToken, "k3s-wrong-token", Backup, "The token doesn't open this cluster's database; bring the token, or restore a backup.";

@@ -131,6 +131,13 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "Kernel modules, or sets of them from module-sets.yaml, that the running system can load; their firmware comes along, if a package brings it.",
     ),
+    key("kernel", Kind::Section, "", "The kernel."),
+    key(
+        "kernel.cmdline",
+        Kind::List(&Kind::Text(Form::KernelArgument)),
+        "[]",
+        "Arguments for the kernel besides the board's, such as `nomodeset` or `usb-storage.quirks=152d:0578:u`; an argument that is there with another value gets this one.",
+    ),
     key("files", Kind::Records, "[]", "Your own files in the system."),
     key(
         "files[].from",

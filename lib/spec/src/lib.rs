@@ -23,6 +23,7 @@ pub mod k3s_flags;
 pub mod keys;
 pub mod layers;
 pub mod layout;
+pub mod loader_entry;
 pub mod manifest;
 pub mod places;
 pub mod quantity;

@@ -423,6 +423,8 @@ impl Bench {
             | Action::AwaitAddress { .. }
             | Action::MakeDummy { .. }
             | Action::RemoveDummy
+            | Action::AddEntry { .. }
+            | Action::RemoveEntries { .. }
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }
             | Action::CheckDatabase { .. }
