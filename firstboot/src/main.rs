@@ -22,6 +22,7 @@ mod probe;
 mod promote;
 mod retry;
 mod sealing;
+mod seed;
 mod storage;
 mod world;
 

@@ -1,10 +1,10 @@
 //! The overlay on the boot partition: `bakelite.yaml`, which a person wrote on a laptop. Read, never written.
 //!
-//! The partition is mounted for that moment, read-only; the boot loader's entries are looked at by the way. What was seen is
+//! The partition is mounted for that moment, read-only; seed and boot loader's entries are looked at by the way. What was seen is
 //! kept in /run for the passes of this boot.
 
 use crate::error::FirstbootError;
-use crate::{boot_partition, loader};
+use crate::{boot_partition, loader, seed};
 use bakelite_sys::{SysError, durable, fat, words};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -48,6 +48,7 @@ fn read(root: &Path) -> Result<Seen, FirstbootError> {
     let Some(device) = boot_partition::device(root)? else { return Ok(Seen::Absent) };
     fat::look(&device, |boot| {
         loader::look(root, boot)?;
+        seed::look(root, boot)?;
         Ok(text(&boot.join(NAME))?)
     })
 }

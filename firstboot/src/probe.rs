@@ -1,7 +1,7 @@
 //! Looks at the machine and changes nothing.
 
 use crate::disks::{self, Looked};
-use crate::{loader, moving, payload as files_of_payload, placed, sealing};
+use crate::{loader, moving, payload as files_of_payload, placed, sealing, seed};
 use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
 use bakelite_plan::{
     address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency, payload,
@@ -52,6 +52,8 @@ const FILES: &[&str] = &[
     firewall::REFUSED,
     firewall::ACCEPTED,
     RULES,
+    paths::SEED,
+    bakelite_plan::seed::SPENDING,
     paths::OVERLAY,
     settings::OVERLAY_SEEN,
     paths::HOSTNAME,
@@ -115,6 +117,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         disks,
         uptime: machine::uptime().as_secs(),
         boot: machine::boot(root),
+        seed: seed::seen(root),
         loader: loader::seen(root),
         cmdline: read_text(at("/proc/cmdline")).unwrap_or_default(),
         controllers: controllers(&at("/sys/fs/cgroup/cgroup.controllers")),

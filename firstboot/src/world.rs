@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{latency, loader, moving, payload, placed, probe, storage};
+use crate::{latency, loader, moving, payload, placed, probe, seed, storage};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -187,6 +187,8 @@ impl World for Machine {
                     ip(&["address", "flush", "dev", link, "scope", "global"])?;
                 }
             }
+            Action::TakeSecrets { names } => return seed::take_secrets(&self.root, names),
+            Action::SpendSeed => return seed::spend(&self.root),
             Action::AddEntry { name, text } => return loader::add(&self.root, name, text),
             Action::RemoveEntries { names } => return loader::remove(&self.root, names),
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),

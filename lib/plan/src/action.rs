@@ -127,6 +127,13 @@ pub enum Action {
         /// Its number.
         generation: u64,
     },
+    /// Puts secrets of the seed into their files, durably.
+    TakeSecrets {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Overwrites the seed on the boot partition, durably; it was taken.
+    SpendSeed,
     /// Takes the identity from the data disk's seal; its record comes last.
     Unseal,
     /// Shows a folder of a medium at a place, in place of what is shown there.

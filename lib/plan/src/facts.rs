@@ -58,6 +58,8 @@ pub struct Facts {
     pub uptime: u64,
     /// What tells this boot from others.
     pub boot: String,
+    /// The seed on the boot partition.
+    pub seed: Option<crate::seed::Seed>,
     /// The boot loader of ours that has started this machine.
     pub loader: Option<Loader>,
     /// The command line with which the kernel was started.

@@ -26,6 +26,7 @@ pub mod payload;
 pub mod placed;
 pub mod proxy;
 pub mod seal;
+pub mod seed;
 pub mod settings;
 pub mod step;
 pub mod table;

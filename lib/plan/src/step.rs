@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
     Settings, address, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
-    k3s_config, latency, payload, placed, proxy, seal, settings,
+    k3s_config, latency, payload, placed, proxy, seal, seed, settings,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -85,6 +85,7 @@ impl std::fmt::Debug for Step {
 /// Before network, time and ssh. A refusal doesn't end it: whatever is wrong, an operator with a key gets in.
 pub const EARLY: &[Step] = &[
     Step { name: "data-disk", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: data_disk::decide },
+    Step { name: "seed", ends_the_pass: false, fails_as: Some(Code::SeedRefused), decide: seed::decide },
     Step { name: "identity", ends_the_pass: false, fails_as: None, decide: identity::decide },
     Step { name: "settings", ends_the_pass: false, fails_as: None, decide: settings::decide },
     Step { name: "firewall", ends_the_pass: false, fails_as: Some(Code::FirewallRefused), decide: firewall::decide },

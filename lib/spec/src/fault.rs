@@ -94,6 +94,8 @@ codes! {
     SettingsRefused, "settings-refused", You, "Correct the file; until then the last accepted settings of that kind count.";
     EarlyFailed, "early-failed", Us, "The settings could not be prepared; the last accepted ones are in use.";
     IdentityConflict, "identity-conflict", You, "Use the card that belongs to this machine, or flash this one again.";
+    SeedConflict, "seed-conflict", You, "Flash the card with this machine's own seed, or take seed.yaml off the boot partition.";
+    SeedRefused, "seed-refused", You, "Correct seed.yaml on the boot partition, or flash the card again; nothing of it was taken.";
     DataDiskRefused, "data-disk-refused", You, "Allow it in the YAML with `storage.serial` or `storage.claim`, or take the disk out; until then k3s runs on the card.";
     DataDiskMissing, "data-disk-missing", Hardware, "Plug the data disk in again; k3s then starts by itself.";
     DataDiskReplaced, "data-disk-replaced", You, "Plug the old data disk in again; the new one isn't used while the cluster lives on the old one.";

@@ -203,7 +203,8 @@ fn hostname_pattern(text: &str) -> Result<(), (String, String)> {
         let Some((name, after)) = after.split_once('}') else {
             return Err((format!("`{text}` opens a brace and doesn't close it"), "`{serial}`".into()));
         };
-        if !HOSTNAME_PLACEHOLDERS.contains(&name) {
+        let of_seed = name.strip_prefix("seed.").is_some_and(|name| is_word(name, "-_"));
+        if !of_seed && !HOSTNAME_PLACEHOLDERS.contains(&name) {
             let hint = nearest(name, HOSTNAME_PLACEHOLDERS.iter().copied()).unwrap_or("serial");
             return Err((format!("`{{{name}}}` is not a known placeholder"), format!("`{{{hint}}}`")));
         }
@@ -238,6 +239,7 @@ mod tests {
         let good = |form, text| form_of(form, text).is_ok();
         assert!(good(Form::HostnamePattern, "shop-{serial}"));
         assert!(!good(Form::HostnamePattern, "shop-{seriel}"));
+        assert!(good(Form::HostnamePattern, "shop-{seed.number}") && !good(Form::HostnamePattern, "shop-{seed.}"));
         assert!(!good(Form::HostnamePattern, "Shop"));
         assert!(!good(Form::HostnamePattern, "a.b"));
         assert!(!good(Form::HostnamePattern, "localhost"));

@@ -68,7 +68,7 @@ pub const APPLIANCE: &[Key] = &[
         "hostname",
         Kind::Text(Form::HostnamePattern),
         "\"bakelite-{serial}\"",
-        "The node's name. `{serial}` is the machine's serial number (the first network card's MAC where the firmware gives a useless one), `{mac}` that MAC, `{board}` the board.",
+        "The node's name. `{serial}` is the machine's serial number (the first network card's MAC where the firmware gives a useless one), `{mac}` that MAC, `{board}` the board, `{seed.NAME}` what the seed says.",
     ),
     key(
         "debug",

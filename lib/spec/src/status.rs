@@ -36,6 +36,8 @@ pub mod paths {
     pub const TRIAL: &str = "/run/bakelite/trial.yaml";
     /// Settings applied on the device and confirmed.
     pub const APPLIED: &str = "/var/lib/bakelite/settings/applied.yaml";
+    /// What is kept of a seed that was taken, as JSON.
+    pub const SEED: &str = "/var/lib/bakelite/settings/seed.yaml";
     /// The last accepted `bakelite.yaml`.
     pub const OVERLAY: &str = "/var/lib/bakelite/settings/overlay.yaml";
     /// The state partition's mount point.

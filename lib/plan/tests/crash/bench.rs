@@ -424,6 +424,8 @@ impl Bench {
             | Action::MakeDummy { .. }
             | Action::RemoveDummy
             | Action::AddEntry { .. }
+            | Action::TakeSecrets { .. }
+            | Action::SpendSeed
             | Action::RemoveEntries { .. }
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }
