@@ -8,6 +8,9 @@ use bakelite_vm::machine::Medium;
 use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, VmError};
 use std::time::Duration;
 
+/// How long a machine may take to go down in order.
+const GO_DOWN: Duration = Duration::from_secs(120);
+
 /// What comes of it: whether what was waited for has happened.
 pub fn run(arguments: &Run, screen: &Screen) -> Result<bool, VmError> {
     let machine = machine(arguments)?;
@@ -60,6 +63,10 @@ fn follow(machine: &Machine, until: Until, limit: Duration, screen: &Screen) -> 
                     Until::Good => matches!(event.what, What::Good),
                 };
                 if reached {
+                    // What is kept is left as an orderly end leaves it; of a snapshot nothing is left.
+                    if machine.medium == Medium::Image && !go_down(&mut running)? {
+                        screen.detail("it didn't go down in order in time and was switched off");
+                    }
                     return Ok(true);
                 }
             }
@@ -71,6 +78,20 @@ fn follow(machine: &Machine, until: Until, limit: Duration, screen: &Screen) -> 
     let lines: Vec<&str> = console.lines().collect();
     screen.detail(&format!("it didn't get there in {:.0} s; the end of its console:", running.elapsed().as_secs_f64()));
     lines[lines.len().saturating_sub(30)..].iter().for_each(|line| screen.detail(line));
+    Ok(false)
+}
+
+/// Has the machine go down in order; whether it did, before the time was up.
+fn go_down(running: &mut Running) -> Result<bool, VmError> {
+    let limit = running.elapsed() + GO_DOWN;
+    running.press_keys_for_reboot()?;
+    while let Some(left) = limit.checked_sub(running.elapsed()) {
+        match running.next(left).map(|seen| seen.report) {
+            Some(Report::Machine { event, .. }) if event == "RESET" => return Ok(true),
+            Some(Report::Ended) | None => break,
+            Some(_) => {}
+        }
+    }
     Ok(false)
 }
 

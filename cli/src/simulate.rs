@@ -43,6 +43,7 @@ fn settings(config: config::Config) -> Settings {
         time: 0,
         board_name: config.board_name,
         board: config.board,
+        boot: Vec::new(),
         system: System { length: 0, sha256: String::new(), kernel: String::new() },
         payload: PayloadManifest {
             kind: config.appliance.k3s.payload,

@@ -1,10 +1,11 @@
 //! One pass: each step decides, what it wants is done, and it is asked again until it wants nothing more.
 //!
-//! Law 2: the world is looked at anew after each round. The report is written whatever happens.
+//! Law 2: the world is looked at anew after whatever was done to it. The report is written whatever happens.
 
 use crate::error::FirstbootError;
 use crate::world::World;
 use bakelite_plan::action::Action;
+use bakelite_plan::facts::Facts;
 use bakelite_plan::step::{Decision, Step};
 use bakelite_plan::{Settings, attempts};
 use bakelite_spec::event::Outcome;
@@ -32,14 +33,16 @@ fn run_steps(
     report: &mut Report,
 ) -> Result<Outcome, FirstbootError> {
     let mut outcome = Outcome::GoOn;
+    let mut seen = None;
     for step in steps {
-        let ended =
-            run_step(step, world, settings, report).or_else(|error| counted(step, world, settings, report, error));
+        let ended = run_step(step, world, settings, report, &mut seen)
+            .or_else(|error| counted(step, world, settings, report, error));
         let ended = match (ended, step.fails_as) {
             // What fails with a disk must not keep an operator out: the other steps are still done.
             (Err(error), Some(code)) => {
                 let error = bakelite_sys::words(&error);
                 log::error!("{}: {error}", step.name);
+                seen = None;
                 note(report, Fault::new(code, error));
                 Outcome::TryAgain
             }
@@ -53,15 +56,16 @@ fn run_steps(
     Ok(outcome)
 }
 
+/// One step. `seen` is the world as it is since the last thing that was done to it.
 fn run_step(
     step: &Step,
     world: &mut impl World,
     settings: &Settings,
     report: &mut Report,
+    seen: &mut Option<Facts>,
 ) -> Result<Outcome, FirstbootError> {
     for round in 0..=ROUNDS {
-        let facts = world.facts();
-        let decision = attempts::decide(step, &facts, settings);
+        let decision = attempts::decide(step, seen.get_or_insert_with(|| world.facts()), settings);
         // What was done counts more than that there was nothing left to do afterwards.
         if round == 0 || decision.kind() != "done" {
             log::info!("{}: {}", step.name, decision.why());
@@ -78,8 +82,11 @@ fn run_step(
                 (Outcome::GoOn, None)
             }
             Decision::Run(why, actions) => {
+                let facts = seen.take().unwrap_or_else(|| world.facts());
                 match attempts::begin(&facts, settings, step.name, &why, &actions) {
-                    Ok(noted) => keep(world, noted),
+                    Ok(noted) => {
+                        keep(world, noted);
+                    }
                     Err(counted) => {
                         keep(world, Some(counted));
                         continue;
@@ -101,7 +108,10 @@ fn run_step(
             Decision::Refuse(fault) => (Outcome::Refused, Some(fault)),
         };
         if outcome == Outcome::GoOn {
-            keep(world, attempts::end(&facts, step.name));
+            let noted = seen.as_ref().and_then(|facts| attempts::end(facts, step.name));
+            if keep(world, noted) {
+                *seen = None;
+            }
         }
         fault.into_iter().for_each(|fault| note(report, fault));
         return Ok(outcome);
@@ -131,11 +141,13 @@ fn counted(
     Ok(outcome)
 }
 
-/// Keeps the record of attempts; a medium that doesn't take it is told of by whatever it was about.
-fn keep(world: &mut impl World, noted: Option<Action>) {
-    if let Some(Err(error)) = noted.map(|noted| world.apply(&noted)) {
+/// Keeps the record of attempts, if there is something to note; whether there was. A medium that doesn't take it is told of by whatever it was about.
+fn keep(world: &mut impl World, noted: Option<Action>) -> bool {
+    let Some(noted) = noted else { return false };
+    if let Err(error) = world.apply(&noted) {
         log::warn!("{}", bakelite_sys::words(&error));
     }
+    true
 }
 
 /// Two steps may find the same wrong; it is told once.

@@ -22,7 +22,7 @@ use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{self, Layout, RECORD, Role, SECTOR, UNSTAMPED_DISK};
-use bakelite_spec::manifest::{FORMAT, Manifest, System};
+use bakelite_spec::manifest::{BootFile, FORMAT, Manifest, System};
 use bakelite_spec::quantity::Size;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -78,7 +78,10 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     listen.event(&BuildEvent::PhaseFinished { phase: "squashfs", items, bytes: length });
 
     let system = System { length, sha256: hexadecimal(sha256), kernel: prepared.release.clone() };
-    let manifest = manifest(&request.inputs, system, &prepared)?;
+    let programs = programs(&prepared, time, &work)?;
+    let boot = boot::files(&prepared.loader, &prepared.kernel, &programs);
+    let boot = boot.map_err(io_error("reading", "a file of the boot partition"))?;
+    let manifest = manifest(&request.inputs, boot, system)?;
     let needed = length + RECORD;
     let slot = layout::slot_size(config.appliance.image.slot_size, needed);
     if slot.0 < needed {
@@ -87,7 +90,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     let layout = layout::layout(slot);
 
     listen.event(&BuildEvent::PhaseStarted { phase: "image", items: None, bytes: Some(layout.length) });
-    let initramfs = initramfs(config, &manifest, &prepared, time, &work)?;
+    let initramfs = initramfs(config, &manifest, &programs, time, &work)?;
     let kernel = prepared.kernel.clone();
     let boot = boot::partition(&prepared.loader, config, &manifest.version, &manifest.image, kernel, initramfs);
     if boot.size() * 2 > layout::BOOT_SIZE.0 {
@@ -170,7 +173,7 @@ fn write_system(
     writer.finish(&prepared.root, time)
 }
 
-fn manifest(inputs: &Inputs<'_>, system: System, prepared: &Prepared) -> Result<Manifest, BuildError> {
+fn manifest(inputs: &Inputs<'_>, boot: Vec<BootFile>, system: System) -> Result<Manifest, BuildError> {
     let Inputs { config, lock, payload, user, .. } = *inputs;
     let mut manifest = Manifest {
         format: FORMAT,
@@ -179,28 +182,37 @@ fn manifest(inputs: &Inputs<'_>, system: System, prepared: &Prepared) -> Result<
         time: i64::try_from(lock.time).unwrap_or(i64::MAX),
         board_name: config.board_name.clone(),
         board: config.board.clone(),
+        boot,
         system,
         payload: payload.manifest.clone(),
         user: user.manifest.clone(),
     };
-    // The id stands for all that makes one image another: the system, the settings, and what starts them.
+    // The id stands for all that makes one image another: what starts the system, the system, and the settings.
     let mut hasher = Sha256::new();
     hasher.update(json(&manifest)?);
     hasher.update(json(&config.effective)?);
     hasher.update(json(&units::units(&config.appliance, &config.board, &payload.manifest))?);
-    for blob in [&prepared.kernel, prepared.initramfs.blob("init").unwrap_or(&prepared.kernel)] {
-        let sum = blob.sum().map_err(io_error("reading", "a program of the image"))?;
-        hasher.update(sum.bytes());
-    }
     manifest.image = hexadecimal(hasher.finalize())[..16].to_string();
     Ok(manifest)
 }
 
-/// The initramfs: modules and init, then the baked settings as the last archive, so that a changed setting changes just that.
+/// The first archive of the initramfs: init and modules.
+fn programs(prepared: &Prepared, time: u32, work: &Work) -> Result<Blob, BuildError> {
+    let path = work.path().join("initramfs.programs");
+    let write = || -> io::Result<Blob> {
+        let mut output = io::BufWriter::new(File::create(&path)?);
+        cpio::write(&prepared.initramfs, time, &mut output)?;
+        output.flush()?;
+        Blob::file(path.clone())
+    };
+    write().map_err(io_error("writing", &path))
+}
+
+/// The initramfs: its programs, then the baked settings as the last archive, so that a changed setting changes just that.
 fn initramfs(
     config: &Config,
     manifest: &Manifest,
-    prepared: &Prepared,
+    programs: &Blob,
     time: u32,
     work: &Work,
 ) -> Result<Blob, BuildError> {
@@ -212,9 +224,9 @@ fn initramfs(
     let path = work.path().join("initramfs");
     let write = || -> io::Result<Blob> {
         let mut output = io::BufWriter::new(File::create(&path)?);
-        cpio::write(&prepared.initramfs, time, &mut output)?;
+        io::copy(&mut programs.open()?, &mut output)?;
         cpio::write(&baked, time, &mut output)?;
-        drop(output);
+        output.flush()?;
         Blob::file(path.clone())
     };
     write().map_err(io_error("writing", &path))

@@ -119,11 +119,7 @@ impl Derived {
     /// # Errors
     /// When it can't be removed.
     pub fn remove(&self, kind: Kind, key: &Sha256) -> Result<(), BuildError> {
-        let path = self.entry(kind, key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("removing", path)(error)),
-            _ => Ok(()),
-        }
+        Ok(file::remove(&self.entry(kind, key))?)
     }
 
     /// Gives a finished file of a work folder its name as an entry.

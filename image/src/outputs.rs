@@ -98,12 +98,18 @@ impl<'a> Outputs<'a> {
         }
         self.map.write_all(map.as_bytes()).map_err(io_error("writing", self.map.path()))?;
         self.parts.write_all(parts).map_err(io_error("writing", self.parts.path()))?;
-        let files = [
-            (self.map, beside(self.output, MAP)),
-            (self.parts, beside(self.output, PARTS)),
-            (self.partial, self.output.to_path_buf()),
-        ];
-        file::publish_together(files)?;
+        let image = (self.partial, self.output.to_path_buf());
+        let map = (self.map, beside(self.output, MAP));
+        let parts = (self.parts, beside(self.output, PARTS));
+        // Killed between two of these, a build never leaves a map that speaks of another image: a new image comes last,
+        // and one that replaces an older comes first, when what speaks of the older is gone.
+        if self.output.exists() {
+            [&map.1, &parts.1].into_iter().try_for_each(|path| file::remove(path))?;
+            file::sync_folder(file::folder_of(self.output))?;
+            file::publish_together([image, map, parts])?;
+        } else {
+            file::publish_together([map, parts, image])?;
+        }
         Ok(())
     }
 }

@@ -30,7 +30,8 @@ const SYSCTLS: &[(&str, &str)] = &[
     // Only what is at least a warning reaches the consoles; the status page is there.
     ("kernel/printk", "4 4 1 4"),
     // Else the kernel drops what the early programs say when they say much at once.
-    ("kernel/printk_devkmsg", "on"),
+    // It takes the word only as a line.
+    ("kernel/printk_devkmsg", "on\n"),
 ];
 
 /// Sets the kernel's settings; one that this kernel lacks is skipped.

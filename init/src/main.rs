@@ -75,28 +75,31 @@ fn cmdline() -> Cmdline {
 }
 
 /// Does a part of the work as a child of its own, so that PID 1 neither waits nor keeps what it read: `cold-plug` for the
-/// modules that the devices ask for, `plug ALIAS…` for devices that came, `load NAME…`, `swap BYTES`.
+/// modules that the devices ask for, `plug ALIAS…` for devices that came, `ahead NAME…` for what is asked for soon,
+/// `load NAME…` for what may take its time, `swap BYTES`.
 fn work(part: &str, words: &[String]) {
-    if part == "swap" {
-        match machine::compressed_swap(words.first().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)) {
-            Ok(done) => log::info!("{done}"),
-            Err(error) => log::warn!("{}", bakelite_sys::words(&error)),
-        }
-        return;
-    }
     let mut modules = Modules::read(&modules::folder(), &cmdline());
     let loaded = match part {
-        // The state partition's file system is wanted before any device; swap a little later.
-        "cold-plug" => {
-            modules.load(&["ext4".into(), "zram".into()]) + modules::cold_plug(&mut modules, &mut BTreeSet::new())
-        }
+        // The state partition's file system is wanted before any device.
+        "cold-plug" => modules.load(&["ext4".into()]) + modules::cold_plug(&mut modules, &mut BTreeSet::new()),
         "plug" => {
             let wanted = modules.wanted_by(&words.iter().cloned().collect());
             modules.load(&wanted)
         }
-        // Whoever needs one of these sooner asks for it; what the machine waits for goes first.
+        "ahead" => modules.one_by_one().load(words),
+        "swap" => {
+            step_back();
+            let loaded = modules.one_by_one().load(&["zram".into()]);
+            match machine::compressed_swap(words.first().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)) {
+                Ok(done) => log::info!("{done}"),
+                Err(error) => log::warn!("{}", bakelite_sys::words(&error)),
+            }
+            loaded
+        }
+        // Whoever needs one of these sooner asks for it.
         _ => {
-            let loaded = modules.in_background().load(words);
+            step_back();
+            let loaded = modules.one_by_one().load(words);
             if let Err(error) = mounts::early(mounts::Stage::Beside) {
                 log::warn!("{}", bakelite_sys::words(&error));
             }
@@ -104,6 +107,11 @@ fn work(part: &str, words: &[String]) {
         }
     };
     log::info!("loaded {loaded} kernel modules ({part})");
+}
+
+/// What the machine waits for goes first.
+fn step_back() {
+    let _ = rustix::process::nice(10);
 }
 
 /// The initramfs's part; returns only with what went wrong.

@@ -64,9 +64,8 @@ impl Modules {
         Self { folder: folder.into(), files, before, after, parameters, blacklist, tried: BTreeSet::new(), hands }
     }
 
-    /// The same, to be loaded one after the other: for what nobody waits for.
-    pub fn in_background(self) -> Self {
-        let _ = rustix::process::nice(10);
+    /// The same, to be loaded one after the other: the other processors have something else to do.
+    pub fn one_by_one(self) -> Self {
         Self { hands: 1, ..self }
     }
 

@@ -50,6 +50,8 @@ const K3S_MODULES: &[&str] = &[
     "iptable_filter",
     "nft_compat",
 ];
+/// What early has the kernel load one by one if nobody has done it before: for the boot partition and for the firewall.
+const EARLY_MODULES: &[&str] = &["nft_ct", "vfat", "nls_cp437", "nls_ascii"];
 /// Between two saves of the clock.
 const CLOCK_EACH: Moment = 600_000;
 
@@ -103,9 +105,10 @@ pub fn run() -> Result<Infallible, InitError> {
     }
     places::arrange(attached.fault.is_none())?;
     arrange(&baked, &mut journal)?;
+    child(&[&["ahead"], EARLY_MODULES].concat());
     wait_for(cold_plug);
     let swap = baked.appliance.memory.zram.bytes(facts::memory());
-    if swap > 0 && Path::new("/sys/block/zram0").exists() {
+    if swap > 0 {
         child(&["swap", &swap.to_string()]);
     }
 
@@ -387,8 +390,6 @@ impl Running {
             Effect::Say(What::Ready { payload }) => {
                 let payload = if payload == "none" { payload } else { self.payload_kind() };
                 self.journal.say(What::Ready { payload });
-                // Start-up is over: none of what it needed is needed again soon.
-                bakelite_sys::raw::return_memory();
                 None
             }
             Effect::Say(what) => {
@@ -412,6 +413,8 @@ impl Running {
                 let slot = self.found.slot.clone();
                 self.tell(boot_good::note(&self.baked.manifest.image, &slot).map(|()| None));
                 self.report_at = Some(now());
+                // Start-up is over: none of what it needed is needed again soon.
+                bakelite_sys::raw::return_memory();
                 None
             }
             Effect::Reboot(unit) => {

@@ -38,6 +38,7 @@ pub fn machine(appliance: &str) -> tempfile::TempDir {
         time: 0,
         board_name: "qemu-x86_64".into(),
         board: Board::from_values(&board).unwrap(),
+        boot: Vec::new(),
         system: System { length: 1, sha256: String::new(), kernel: String::new() },
         payload,
         user: UserManifest::default(),

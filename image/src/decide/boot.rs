@@ -8,6 +8,8 @@ use crate::tree::{Blob, Tree};
 use bakelite_spec::board::{Arch, Board, Flow};
 use bakelite_spec::cmdline::Cmdline;
 use bakelite_spec::loader_entry::{EntryName, FOLDER, LoaderEntry, TRIES};
+use bakelite_spec::manifest::BootFile;
+use std::io;
 
 /// A file that a package should have brought.
 #[derive(Debug, thiserror::Error)]
@@ -94,13 +96,40 @@ pub fn kernel<'a>(packages: &'a Tree, release: &str) -> Result<&'a Blob, Missing
     packages.blob(&path).ok_or(MissingFile { path, needed_for: "is the kernel" })
 }
 
+/// The slot that an image brings.
+const SLOT: &str = "a";
+
+/// Where the kernel is on the boot partition.
+fn kernel_path() -> String {
+    format!("bakelite/{SLOT}/vmlinuz")
+}
+
+/// Where the initramfs is on the boot partition.
+fn initramfs_path() -> String {
+    format!("bakelite/{SLOT}/initrd")
+}
+
+/// What the manifest says of the boot partition. `programs` is the initramfs without the baked settings.
+///
+/// # Errors
+/// When a file can't be read.
+pub fn files(loader: &Loader, kernel: &Blob, programs: &Blob) -> io::Result<Vec<BootFile>> {
+    let file = |path: String, blob: &Blob, continues| {
+        Ok(BootFile { path, size: blob.length(), sha256: blob.sum()?.to_string(), continues })
+    };
+    let of_loader = loader.tree.entries().filter_map(|(path, _)| Some((path.to_string(), loader.tree.blob(path)?)));
+    let mut files = of_loader.map(|(path, blob)| file(path, blob, false)).collect::<io::Result<Vec<_>>>()?;
+    files.push(file(kernel_path(), kernel, false)?);
+    files.push(file(initramfs_path(), programs, true)?);
+    Ok(files)
+}
+
 /// The whole boot partition with slot A.
 pub fn partition(loader: &Loader, config: &Config, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
     let mut tree = loader.tree.clone();
-    let slot = "a";
-    let name = EntryName { slot: slot.into(), generation: 1, tries: Some((TRIES, 0)) };
-    tree.file(&format!("{FOLDER}/{}", name.text()), 0o644, entry(config, version, image, slot).render());
-    tree.file(&format!("bakelite/{slot}/vmlinuz"), 0o644, kernel);
-    tree.file(&format!("bakelite/{slot}/initrd"), 0o644, initramfs);
+    let name = EntryName { slot: SLOT.into(), generation: 1, tries: Some((TRIES, 0)) };
+    tree.file(&format!("{FOLDER}/{}", name.text()), 0o644, entry(config, version, image, SLOT).render());
+    tree.file(&kernel_path(), 0o644, kernel);
+    tree.file(&initramfs_path(), 0o644, initramfs);
     tree
 }

@@ -90,6 +90,14 @@ pub fn publish_together<const COUNT: usize>(files: [(NamedTempFile, PathBuf); CO
     sync_folder(&folder)
 }
 
+/// Removes a file, if it is there.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Gives a file its name without waiting for the disk: for what can be made again and is checked whenever it is read.
 pub fn keep(temporary: NamedTempFile, path: &Path) -> Result<File, FileError> {
     temporary.persist(path).map_err(|refused| failed("publish", path)(refused.error))

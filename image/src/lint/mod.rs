@@ -80,6 +80,11 @@ pub const RULES: &[Rule] = &[
         "the boot partition has what firmware starts, and each loader entry's kernel and initramfs",
         rules::loader,
     ),
+    rule(
+        "boot-hashes",
+        "kernel, initramfs and what firmware starts have the sizes and the hashes of the manifest",
+        rules::boot_hashes,
+    ),
     rule("boot-counter", "slot A's entry counts its tries on a medium that nobody has booted", rules::boot_counter),
     rule("cmdline", "the kernel is told its slot and everything that the board asks for", rules::cmdline),
     rule(

@@ -2,6 +2,7 @@
 
 use super::Found;
 use crate::opened::Opened;
+use crate::source::digest::Sha256;
 use bakelite_disk::footer::Footer;
 use bakelite_disk::gpt::Table;
 use bakelite_spec::cmdline::Cmdline;
@@ -134,6 +135,30 @@ pub fn loader(image: &Opened) -> Found {
                 }
                 Some(_) => {}
             }
+        }
+    }
+    Ok(found)
+}
+
+pub fn boot_hashes(image: &Opened) -> Found {
+    let files = &image.manifest.as_ref().map_err(Clone::clone)?.boot;
+    let volume = image.boot.as_ref().map_err(Clone::clone)?;
+    let mut found = Vec::new();
+    for named in ["vmlinuz", "initrd"] {
+        if !files.iter().any(|file| file.path.ends_with(named)) {
+            found.push(format!("the manifest names no {named}"));
+        }
+    }
+    for file in files {
+        if !volume.files.contains_key(&file.path) {
+            found.push(format!("/{} is not there", file.path));
+            continue;
+        }
+        let bytes = image.on_boot(&file.path)?;
+        let part = usize::try_from(file.size).ok().and_then(|size| bytes.get(..size));
+        let is_whole = file.continues || bytes.len() as u64 == file.size;
+        if !is_whole || part.is_none_or(|part| Sha256::of(part).to_string() != file.sha256) {
+            found.push(format!("/{} isn't the file of the manifest", file.path));
         }
     }
     Ok(found)

@@ -24,6 +24,8 @@ struct Parts {
     boot: Tree,
     manifest: serde_json::Value,
     settings: serde_json::Value,
+    /// Changes what the boot partition holds after the manifest was made.
+    afterwards: fn(&mut Tree),
     /// The initramfs's settings are private.
     mode: u16,
     slot: Size,
@@ -73,7 +75,7 @@ fn parts() -> Parts {
         "payload": {"kind": "rehearsal", "version": "0", "program": program_path, "files": [file]},
     });
     let settings = serde_json::to_value(&config.effective).unwrap();
-    Parts { root, initramfs, boot, manifest, settings, mode: 0o600, slot: Size(4 << 20) }
+    Parts { root, initramfs, boot, manifest, settings, afterwards: |_| {}, mode: 0o600, slot: Size(4 << 20) }
 }
 
 struct Image {
@@ -103,14 +105,19 @@ fn bake(mut parts: Parts) -> Image {
         parts.manifest["system"]["sha256"] = sum(&bytes).into();
         parts.manifest["system"]["length"] = length.into();
     }
+    let mut initramfs = Vec::new();
+    cpio::write(&parts.initramfs, TIME as u32, &mut initramfs).unwrap();
+    let said = |path: &str, bytes: &[u8], continues: bool| serde_json::json!({"path": path, "size": bytes.len(), "sha256": sum(bytes), "continues": continues});
+    let kernel = parts.boot.entries().find(|(path, _)| path.ends_with("vmlinuz")).unwrap().0.to_string();
+    let kernel = said(&kernel, &parts.boot.blob(&kernel).unwrap().read().unwrap(), false);
+    parts.manifest["boot"] = serde_json::json!([kernel, said("bakelite/a/initrd", &initramfs, true)]);
     let mut baked = Tree::default();
     baked.file("bakelite/manifest.json", parts.mode, parts.manifest.to_string());
     baked.file("bakelite/appliance.json", parts.mode, parts.settings.to_string());
     baked.file("bakelite/units.json", parts.mode, "[]");
-    let mut initramfs = Vec::new();
-    cpio::write(&parts.initramfs, TIME as u32, &mut initramfs).unwrap();
     cpio::write(&baked, TIME as u32, &mut initramfs).unwrap();
     parts.boot.file("bakelite/a/initrd", 0o644, initramfs);
+    (parts.afterwards)(&mut parts.boot);
     let boot = *layout.partition(Role::Boot).unwrap();
     let window = fat_writer::Window::new(&mut file, boot.start, boot.length);
     fat_writer::write(&parts.boot, TIME, 7, boot.length, window).unwrap();
@@ -225,6 +232,8 @@ fn what_is_in_the_parts_breaks_one_rule_each() {
     };
     assert_eq!(spoilt(asked), ["cgroups"]);
     assert_eq!(spoilt(|parts| say(parts, "a/vmlinuz", "c/vmlinuz")), ["loader"]);
+    let kernel = |boot: &mut Tree| boot.file("bakelite/a/vmlinuz", 0o644, vec![8u8; 20_000]);
+    assert_eq!(spoilt(|parts| parts.afterwards = kernel), ["boot-hashes"]);
     let uncounted = |parts: &mut Parts| {
         parts.boot.retain(|path, _| path != entry);
         parts.boot.file("loader/entries/bakelite-a.conf", 0o644, text.clone());

@@ -215,3 +215,6 @@ pub fn read_cpio(bytes: &[u8]) -> Seen<Initramfs> {
     }
     Ok(members)
 }
+
+#[cfg(test)]
+mod tests;

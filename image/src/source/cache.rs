@@ -215,10 +215,8 @@ impl Cache {
             lock(&self.verified).insert(wanted.sha256);
             return Ok(true);
         }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file::failed("remove", path)(error).into()),
-            _ => Ok(false),
-        }
+        file::remove(path)?;
+        Ok(false)
     }
 
     fn download(

@@ -52,7 +52,8 @@ pub struct Package {
 pub struct Index {
     packages: Vec<Package>,
     by_name: HashMap<String, Vec<usize>>,
-    providers: HashMap<String, Vec<(usize, Relation)>>,
+    /// Who provides a name; what they say about it stays text until it is asked for.
+    providers: HashMap<String, Vec<usize>>,
 }
 
 impl Index {
@@ -79,7 +80,7 @@ impl Index {
     pub(crate) fn add_further(&mut self, other: Self, prefer: &[String]) -> io::Result<()> {
         for name in prefer {
             for place in self.by_name.remove(name).into_iter().flatten() {
-                self.providers.values_mut().for_each(|providers| providers.retain(|(provider, _)| *provider != place));
+                self.providers.values_mut().for_each(|providers| providers.retain(|provider| *provider != place));
             }
         }
         let taken: std::collections::HashSet<String> = self.by_name.keys().cloned().collect();
@@ -100,7 +101,10 @@ impl Index {
                 io::Error::new(io::ErrorKind::InvalidData, format!("package {}: {error}", package.name))
             })?;
             for relation in provided {
-                self.providers.entry(relation.name.clone()).or_default().push((place, relation));
+                let providers = self.providers.entry(relation.name).or_default();
+                if providers.last() != Some(&place) {
+                    providers.push(place);
+                }
             }
         }
         self.by_name.entry(package.name.clone()).or_default().push(place);
@@ -114,9 +118,12 @@ impl Index {
     }
 
     /// All packages that provide a name, with what they say about it.
-    pub fn providing(&self, name: &str) -> impl Iterator<Item = (&Package, &Relation)> {
-        let found = self.providers.get(name).into_iter().flatten();
-        found.filter_map(|(place, relation)| Some((self.packages.get(*place)?, relation)))
+    pub fn providing(&self, name: &str) -> impl Iterator<Item = (&Package, Relation)> {
+        let found = self.providers.get(name).into_iter().flatten().filter_map(|place| self.packages.get(*place));
+        found.flat_map(move |package| {
+            let provided = relation::parse_list(&package.provides).unwrap_or_default();
+            provided.into_iter().filter(move |relation| relation.name == name).map(move |relation| (package, relation))
+        })
     }
 }
 

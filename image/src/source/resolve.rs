@@ -131,7 +131,7 @@ impl<'a> Search<'a, '_> {
         let by_name = self.chosen.get(need.name.as_str()).is_some_and(|chosen| fits(need, chosen.package));
         by_name
             || self.index.providing(&need.name).any(|(provider, provided)| {
-                need.accepts_provided(provided)
+                need.accepts_provided(&provided)
                     && self
                         .chosen
                         .get(provider.name.as_str())
@@ -193,7 +193,7 @@ impl<'a> Search<'a, '_> {
             providers.find_map(|(provider, provided)| {
                 let other = self.chosen.get(provider.name.as_str())?;
                 (std::ptr::eq(other.package, provider)
-                    && relation.accepts_provided(provided)
+                    && relation.accepts_provided(&provided)
                     && provider.name != package.name)
                     .then_some(other)
             })

@@ -23,6 +23,9 @@ pub struct Manifest {
     pub board_name: String,
     /// What the board is.
     pub board: Board,
+    /// What firmware, loader and kernel read of the boot partition before any of our programs runs.
+    #[serde(default)]
+    pub boot: Vec<BootFile>,
     /// The system partition.
     pub system: System,
     /// The payload.
@@ -71,6 +74,20 @@ pub enum Pass {
     Early,
     /// Before every start of the payload: what lies on a medium.
     Settle,
+}
+
+/// One file of the boot partition. The loader's entries aren't among them: they are renamed while boots are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BootFile {
+    /// Its path on that partition.
+    pub path: String,
+    /// Its size in bytes; of the initramfs that of the part before this manifest.
+    pub size: u64,
+    /// The SHA-256 of so many bytes in hexadecimal digits.
+    pub sha256: String,
+    /// Whether the file goes on behind them: the initramfs does, with the baked settings.
+    pub continues: bool,
 }
 
 /// The squashfs of a system partition.

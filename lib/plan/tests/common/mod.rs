@@ -24,6 +24,7 @@ pub fn settings(changes: &Value) -> Settings {
         time: 0,
         board_name: "qemu-x86_64".into(),
         board: Board::from_values(&lay(BOARD, &board)).unwrap(),
+        boot: Vec::new(),
         system: System { length: 1, sha256: String::new(), kernel: String::new() },
         payload: PayloadManifest {
             kind: bakelite_spec::appliance::Payload::Official,
