@@ -65,7 +65,7 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const PRESENT: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY, payload::STORE_ASIDE];
+const PRESENT: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY, payload::STORE_ASIDE, paths::TRIAL];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
 pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {

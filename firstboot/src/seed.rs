@@ -115,6 +115,8 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
                     );
                 }
             }
+            // It would have to wipe this machine's data, and that isn't there yet: never half of it.
+            ("fresh", _) => return Err(problem("`seed.fresh` isn't known to this version")),
             ("node", _) => new.node = Some(scalar(value).ok_or_else(|| problem("`seed.node` isn't a name"))?),
             _ => {
                 let value = scalar(value).ok_or_else(|| problem(&format!("`seed.{key}` isn't a text or a number")))?;

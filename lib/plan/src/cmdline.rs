@@ -13,6 +13,7 @@ use bakelite_spec::appliance::Payload;
 use bakelite_spec::cmdline::Cmdline;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::loader_entry::{EntryName, LoaderEntry, TRIES};
+use bakelite_spec::status::paths;
 use serde::{Deserialize, Serialize};
 
 /// That the machine was restarted for arguments.
@@ -64,6 +65,10 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     match same {
         _ if in_vain => failed(facts, settings, &change),
         Some(same) if same.name.is_exhausted() => failed(facts, settings, &change),
+        // Settings that are only tried are undone by a restart; and nobody expects one of a machine that works.
+        _ if facts.payload_ran || facts.has(paths::TRIAL) => {
+            Decision::Done(format!("the kernel's other arguments come at the next start: {change}"))
+        }
         None => {
             let highest = entries.iter().map(|other| other.name.generation).max().unwrap_or(1);
             let name = EntryName { generation: highest + 1, tries: Some((TRIES, 0)), ..own.name.clone() };

@@ -175,6 +175,19 @@ fn arguments_that_do_not_come_up_are_told_and_never_tried_again() {
 }
 
 #[test]
+fn a_machine_that_works_or_only_tries_settings_is_not_restarted() {
+    let settings = with(&["nosmt"]);
+    let fresh = Machine::new().power_on();
+    assert_eq!(decide(&fresh, &settings).kind(), "run");
+    let ran = Facts { payload_ran: true, ..fresh.clone() };
+    let tried = Facts { present: vec![paths::TRIAL.into()], ..fresh };
+    for facts in [ran, tried] {
+        let Decision::Done(why) = decide(&facts, &settings) else { panic!() };
+        assert_eq!(why, "the kernel's other arguments come at the next start: with `nosmt`");
+    }
+}
+
+#[test]
 fn a_pulled_plug_leads_to_the_same_entries() {
     for arguments in [&["nosmt"][..], &["panic-now"]] {
         let settings = with(arguments);
