@@ -117,7 +117,11 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
             }
             // It would have to wipe this machine's data, and that isn't there yet: never half of it.
             ("fresh", _) => return Err(problem("`seed.fresh` isn't known to this version")),
-            ("node", _) => new.node = Some(scalar(value).ok_or_else(|| problem("`seed.node` isn't a name"))?),
+            ("node", _) => {
+                let node = scalar(value).filter(|node| is_node(node));
+                let what = "`seed.node` isn't a node's name: lower-case letters, digits and `-`";
+                new.node = Some(node.ok_or_else(|| problem(what))?);
+            }
             _ => {
                 let value = scalar(value).ok_or_else(|| problem(&format!("`seed.{key}` isn't a text or a number")))?;
                 new.values.insert(key.clone(), value);
@@ -125,6 +129,15 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
         }
     }
     Ok(Parsed { new, secrets, document })
+}
+
+/// Another one would become a name that it isn't equal to.
+fn is_node(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| letter(byte) || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// Puts secrets into their files.
@@ -212,6 +225,7 @@ mod tests {
             ("network: {wait: soon}\n", "seed.yaml:1:17: network.wait"),
             ("seed: {secrets: {wifi: [hunter2]}}\n", "seed.secrets.wifi"),
             ("seed: {secrets: {\"../x\": hunter2}}\n", "a secret's name"),
+            ("seed: {node: Hunter2}\n", "isn't a node's name"),
             ("seed: hunter2\n", "takes names"),
             ("seed: {number: {a: hunter2}}\n", "seed.number"),
         ] {
