@@ -131,7 +131,7 @@ fn started(
         let text = format!("the loader's entry has `{}`, and the kernel was started without", lacks.render());
         return Decision::Warn(Fault::new(Code::KernelArguments, text));
     }
-    let mut actions = Vec::new();
+    let (mut actions, mut go) = (Vec::new(), "");
     // It has proved itself: what is older than the one before it goes, and so does what never came up.
     if own.name.tries.is_none() {
         let of_slot =
@@ -141,6 +141,7 @@ fn started(
         let before = before.map(|other| other.name.generation).max();
         let stale = of_slot().filter(|other| Some(other.name.generation) != before && own.name.generation > 1);
         let names: Vec<String> = stale.map(|other| other.file.clone()).collect();
+        go = if names.is_empty() { "" } else { ": older entries of the loader go" };
         if !names.is_empty() {
             actions.push(Action::RemoveEntries { names });
         }
@@ -152,7 +153,7 @@ fn started(
         0 => "the kernel needs no arguments besides the board's".into(),
         _ => format!("the kernel was started with `{}`", wanted.render()),
     };
-    Decision::of(actions, done, "the kernel's arguments have proved themselves: older entries of the loader go")
+    Decision::of(actions, done, format!("the kernel's arguments have proved themselves{go}"))
 }
 
 /// The machine was restarted for them, and came up without.
