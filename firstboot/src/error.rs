@@ -7,11 +7,11 @@ use bakelite_sys::SysError;
 #[derive(Debug, thiserror::Error)]
 pub enum FirstbootError {
     /// The argument is none of the passes.
-    #[error("`{0}` is not a pass; try early, settle, born, upkeep, facts or plan")]
+    #[error("`{0}` is not a pass; try early, settle, born, upkeep, report, facts or plan")]
     UnknownPass(String),
     /// The operator's words mean nothing.
     #[error(
-        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote | demote, or bakelite facts [--json] | plan"
+        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote | demote, bakelite retry, or bakelite facts [--json] | plan"
     )]
     UnknownWords(String),
     /// There are no settings on trial.

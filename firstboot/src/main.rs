@@ -1,15 +1,19 @@
 //! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`, and by
 //! the operator as `bakelite …`.
 //!
-//! `early` prepares what network, time and ssh read; `settle` what k3s reads; `upkeep` looks after media. `facts` and `plan` only look. The exit
+//! `early` prepares what network, time and ssh read; `settle` what k3s reads; `upkeep` looks after media; `report` tells of all on
+//! the boot partition. `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
+mod account;
+mod boot_partition;
 mod config;
 mod disks;
 mod effort;
 mod error;
 mod latency;
 mod layers;
+mod loader;
 mod moving;
 mod overlay;
 mod pass;
@@ -17,7 +21,9 @@ mod payload;
 mod placed;
 mod probe;
 mod relocate;
+mod retry;
 mod sealing;
+mod seed;
 mod storage;
 mod trim;
 mod world;
@@ -80,6 +86,7 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
         ["config", rest @ ..] => config::run(rest),
         ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
         ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(word),
+        ["retry"] => retry::retry(),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
 }
@@ -95,6 +102,7 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "settle" => after("settle", SETTLE),
         "born" => after("born", BORN),
         "upkeep" => after("upkeep", UPKEEP),
+        "report" => account::write(root),
         "facts" => {
             print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
             Ok(Outcome::GoOn)

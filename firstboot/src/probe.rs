@@ -1,12 +1,13 @@
 //! Looks at the machine and changes nothing.
 
 use crate::disks::{self, Looked};
-use crate::{moving, payload as files_of_payload, placed, sealing};
+use crate::{loader, moving, payload as files_of_payload, placed, sealing, seed};
 use bakelite_plan::facts::{Database, Dummy, Facts, Link};
 use bakelite_plan::{
-    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, old_copy,
-    payload, settings, trim,
+    address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
+    old_copy, payload, settings, trim,
 };
+use bakelite_spec::attempts;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// Files whose content steps read.
 const FILES: &[&str] = &[
+    attempts::PATH,
     identity::RECORD,
     home::HOME,
     home::DISK_HOME,
@@ -33,6 +35,9 @@ const FILES: &[&str] = &[
     cluster::CHECKED,
     data_disk::DEVICES,
     latency::RECORD,
+    cmdline::RECORD,
+    cmdline::BY_HAND[0],
+    cmdline::BY_HAND[1],
     address::LAST,
     k3s_config::CONFIG,
     k3s_config::KUBELET,
@@ -52,6 +57,8 @@ const FILES: &[&str] = &[
     firewall::REFUSED,
     firewall::ACCEPTED,
     RULES,
+    paths::SEED,
+    bakelite_plan::seed::SPENDING,
     paths::OVERLAY,
     settings::OVERLAY_SEEN,
     paths::HOSTNAME,
@@ -63,7 +70,7 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const PRESENT: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY, payload::STORE_ASIDE];
+const PRESENT: &[&str] = &[identity::TOKEN, identity::PASSWORD, settings::HOST_KEY, payload::STORE_ASIDE, paths::TRIAL];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
 pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
@@ -114,16 +121,24 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         vanished: disks::has_vanished(&disks),
         disks,
         uptime: machine::uptime().as_secs(),
+        boot: machine::boot(root),
+        seed: seed::seen(root),
+        loader: loader::seen(root),
+        cmdline: read_text(at("/proc/cmdline")).unwrap_or_default(),
+        controllers: controllers(&at("/sys/fs/cgroup/cgroup.controllers")),
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
         payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
         clock: machine::clock(),
-        boot: read_text(at("/proc/sys/kernel/random/boot_id")).unwrap_or_default(),
         clock_is_set: raw::clock_is_synchronised(),
         ..Facts::default()
     };
     look_at_home(&mut facts, looked);
     facts
+}
+
+fn controllers(path: &Path) -> Vec<String> {
+    read_text(path).unwrap_or_default().split_whitespace().map(String::from).collect()
 }
 
 /// What is shown at the places of k3s's data, as folders of the card or the data disk.

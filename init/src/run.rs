@@ -14,7 +14,7 @@ use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, boot_good, cgroups, environment, fallback, machine, mounts, places};
+use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -55,9 +55,6 @@ const K3S_MODULES: &[&str] = &[
 const EARLY_MODULES: &[&str] = &["nft_ct", "vfat", "nls_cp437", "nls_ascii"];
 /// Between two saves of the clock.
 const CLOCK_EACH: Moment = 600_000;
-/// The same reason restarts the machine at most once in so many seconds of running time: a clock may jump.
-const REBOOT_EACH: i64 = 24 * 3600;
-const REBOOTS: &str = "/var/lib/bakelite/reboots.json";
 
 struct Running {
     baked: Baked,
@@ -72,6 +69,8 @@ struct Running {
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
     reported: BTreeMap<String, Vec<Fault>>,
+    /// Why the last pass asked for a restart.
+    reboot_reason: Option<String>,
     address: Option<(String, String)>,
     addresses: BTreeMap<String, Vec<String>>,
     status: Status,
@@ -80,6 +79,8 @@ struct Running {
     network_changed: bool,
     /// When the payload's words are looked at next.
     listen_at: Moment,
+    /// When firstboot is to write its account of this boot.
+    report_at: Option<Moment>,
     /// What units found in the files that they read at their start, by the unit's number.
     read: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -123,6 +124,7 @@ pub fn run() -> Result<Infallible, InitError> {
         journal,
         own,
         reported: BTreeMap::new(),
+        reboot_reason: None,
         address: None,
         addresses: BTreeMap::new(),
         status: Status::default(),
@@ -130,6 +132,7 @@ pub fn run() -> Result<Infallible, InitError> {
         clock_at: now() + CLOCK_EACH,
         network_changed: true,
         listen_at: 0,
+        report_at: None,
         read: BTreeMap::new(),
         baked,
         found,
@@ -144,7 +147,12 @@ fn contents(paths: &[String]) -> Vec<Vec<u8>> {
 
 /// Starts this program once more for a part of the work; its number, to wait for it.
 fn child(arguments: &[&str]) -> Option<u32> {
-    let command: Vec<String> = [&[SELF], arguments].concat().into_iter().map(String::from).collect();
+    beside(&[&[SELF], arguments].concat())
+}
+
+/// Starts a program that is no unit, and that nothing depends on.
+fn beside(command: &[&str]) -> Option<u32> {
+    let command: Vec<String> = command.iter().map(ToString::to_string).collect();
     let start = tool::Start {
         command: &command,
         environment: &BTreeMap::new(),
@@ -206,6 +214,10 @@ impl Running {
             if now() >= self.clock_at {
                 self.housekeeping();
             }
+            if self.report_at.is_some_and(|at| at <= now()) {
+                self.report_at = None;
+                self.start_report();
+            }
             self.watchdog.pet();
         }
     }
@@ -213,7 +225,8 @@ impl Running {
     /// How long may be waited: to the next deadline, and never so long that the watchdog bites.
     fn limit(&mut self) -> Duration {
         let now = now();
-        let next = [self.state.deadline(now), Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
+        let next =
+            [self.state.deadline(now), Some(self.clock_at), self.report_at].into_iter().flatten().min().unwrap_or(now);
         let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
         let slow = if self.journal.flush() { 20 } else { longest };
         Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
@@ -348,6 +361,7 @@ impl Running {
         for text in report.warnings {
             self.journal.say(What::Effect { text });
         }
+        self.reboot_reason = report.reboot;
         let before = self.reported.insert(unit.into(), report.faults.clone()).unwrap_or_default();
         for fault in report.faults.into_iter().filter(|fault| !before.contains(fault)) {
             self.journal.say(What::Fault(fault));
@@ -406,6 +420,10 @@ impl Running {
                 let marked = boot_good::mark(&self.found.disk);
                 self.tell(marked);
                 self.tell(durable::replace(paths::GOOD, b"good\n", 0o644).map(|()| None));
+                self.tell(attempts::forget_faults().map(|()| None));
+                let slot = self.found.slot.clone();
+                self.tell(boot_good::note(&self.baked.manifest.image, &slot).map(|()| None));
+                self.report_at = Some(now());
                 // Start-up is over: none of what it needed is needed again soon.
                 bakelite_sys::raw::return_memory();
                 None
@@ -479,20 +497,26 @@ impl Running {
         }
     }
 
-    /// Restarts because a unit asks for it, at most once in a day of running time for the same one.
+    /// Restarts because a unit asks for it, unless it was in vain already. Then nothing may go on as if it weren't needed.
     fn reboot_for(&mut self, unit: &str) {
-        let read = std::fs::read(REBOOTS).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut reboots: BTreeMap<String, i64> = read.unwrap_or_default();
-        let running = machine::running_time();
-        if reboots.get(unit).is_some_and(|last| running - last < REBOOT_EACH) {
-            let text = format!("{unit} asks for a restart again; the last one is less than a day ago");
-            self.journal.say(What::Effect { text });
-            return;
+        let reason = self.reboot_reason.take().unwrap_or_else(|| unit.into());
+        match attempts::may_reboot(&reason, machine::running_time()) {
+            Ok(true) => self.go_down(Action::Reboot, &format!("{unit} asked for it: {reason}")),
+            Ok(false) => {
+                let text = format!("the machine was restarted for this less than a day ago, and isn't again: {reason}");
+                self.withhold_restart(text);
+            }
+            // Without a note it could restart for ever.
+            Err(error) => self.withhold_restart(format!("{reason}; a restart can't be noted: {}", words(&error))),
         }
-        reboots.insert(unit.into(), running);
-        let noted = serde_json::to_vec(&reboots).ok().map(|bytes| durable::write_durable(REBOOTS, &bytes, 0o600));
-        if matches!(noted, Some(Ok(()))) {
-            self.go_down(Action::Reboot, &format!("{unit} asked for it"));
+    }
+
+    fn withhold_restart(&mut self, text: String) {
+        let fault = Fault::new(Code::RestartWithheld, text);
+        self.journal.say(What::Fault(fault.clone()));
+        self.own.insert("restart", fault);
+        if !self.stop_workloads() {
+            self.journal.say(What::Effect { text: "the workloads don't end".into() });
         }
     }
 }

@@ -373,7 +373,8 @@ impl State {
                 let may = !(withheld && matches!(live.unit.role, Role::Settle | Role::Payload));
                 live.wanted = !matches!(ask, Ask::Stop(_)) && may;
                 live.fault = None;
-                if matches!(live.state, UnitState::Failed | UnitState::GivenUp | UnitState::Done) && live.wanted {
+                let ended = matches!(live.state, UnitState::Failed | UnitState::GivenUp | UnitState::Done);
+                if (ended || live.waits()) && live.wanted {
                     live.state = UnitState::Waiting;
                     live.not_before = now;
                     live.failures = 0;
@@ -407,12 +408,18 @@ impl State {
             live.again = true;
         } else if live.wanted {
             live.state = UnitState::Waiting;
+            live.detail.clear();
             live.not_before = now;
         }
     }
 }
 
 impl Live {
+    /// Whether it has looked, can't go on yet, and looks again.
+    pub fn waits(&self) -> bool {
+        self.state == UnitState::Waiting && self.outcome == Some(Outcome::TryAgain)
+    }
+
     /// Whether its end was asked for.
     pub fn is_stopping(&self) -> bool {
         self.state == UnitState::Stopping

@@ -139,6 +139,25 @@ fn network_and_ssh_come_up_whatever_early_says() {
 }
 
 #[test]
+fn what_has_to_wait_is_told_as_waiting_and_can_be_asked_to_look_at_once() {
+    let mut rig = Rig::new(table(), None);
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 75);
+    let early = &rig.state.units[EARLY];
+    assert_eq!((early.state, early.detail.as_str(), early.waits()), (UnitState::Waiting, "tries again in 5 s", true));
+    rig.advance(4_999);
+    assert_eq!(rig.started(EARLY), 1);
+    rig.advance(1);
+    assert_eq!(rig.started(EARLY), 2);
+    rig.end(EARLY, 75);
+    assert_eq!(rig.state.units[EARLY].detail, "tries again in 10 s");
+    rig.feed(Event::Ask(Ask::Start("early".into())));
+    assert_eq!(rig.started(EARLY), 3);
+    rig.end(EARLY, 1);
+    assert_eq!((rig.state.units[EARLY].state, rig.state.units[EARLY].waits()), (UnitState::Failed, false));
+}
+
+#[test]
 fn without_state_the_payload_is_withheld_and_ssh_is_not() {
     let mut rig = Rig::new(table(), Some(Fault::new(Code::StateDamaged, "x")));
     rig.feed(Event::Tick);

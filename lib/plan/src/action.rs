@@ -128,6 +128,13 @@ pub enum Action {
         /// Its number.
         generation: u64,
     },
+    /// Puts secrets of the seed into their files, durably.
+    TakeSecrets {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Overwrites the seed on the boot partition, durably; it was taken.
+    SpendSeed,
     /// Takes the identity from the data disk's seal; its record comes last.
     Unseal,
     /// Shows a folder of a medium at a place, in place of what is shown there.
@@ -179,6 +186,18 @@ pub enum Action {
         /// The links' names.
         links: Vec<String>,
     },
+    /// Adds an entry to the boot loader's, whole or not at all; durably.
+    AddEntry {
+        /// The file's name.
+        name: String,
+        /// Its text.
+        text: String,
+    },
+    /// Removes entries of the boot loader's, durably.
+    RemoveEntries {
+        /// The files' names.
+        names: Vec<String>,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.
@@ -196,6 +215,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it is done once in a machine's life and changes a disk or who the machine is: it is noted before it is done.
+    pub fn is_once_in_a_life(&self) -> bool {
+        matches!(self, Self::Claim { .. } | Self::Bear { .. } | Self::Unseal | Self::CopyHome { .. })
+    }
+
     /// Whether it does something to a medium: worth a word while it is done, as it may take its time.
     pub fn touches_a_medium(&self) -> bool {
         match self {

@@ -67,6 +67,11 @@ pub fn of(facts: &Facts) -> Option<ClusterBorn> {
     ClusterBorn::ruling(copy(facts, ON_STATE).as_ref(), copy(facts, ON_DISK).as_ref()).cloned()
 }
 
+/// The cluster's id: the node, the name of its bootstrap row, and the line of its database; empty before there is one.
+pub fn id(facts: &Facts) -> String {
+    of(facts).map_or_else(String::new, |born| format!("{} {} {}", born.node, born.row, born.epoch))
+}
+
 /// Decides whether the payload may be started upon what is there.
 pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
     let payload = &settings.manifest.payload;

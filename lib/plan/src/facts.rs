@@ -60,6 +60,14 @@ pub struct Facts {
     pub vanished: bool,
     /// Seconds since the kernel started.
     pub uptime: u64,
+    /// The seed on the boot partition.
+    pub seed: Option<crate::seed::Seed>,
+    /// The boot loader of ours that has started this machine.
+    pub loader: Option<Loader>,
+    /// The command line with which the kernel was started.
+    pub cmdline: String,
+    /// The cgroup controllers that the kernel gives.
+    pub controllers: Vec<String>,
     /// A hash over what is to be sealed, as it is on state now; empty before there is an identity.
     pub to_seal: String,
     /// Folders that are shown at the places of k3s's data, by place.
@@ -76,6 +84,16 @@ pub struct Facts {
     pub database: Option<Database>,
     /// Whether k3s has run since the machine was switched on.
     pub payload_ran: bool,
+}
+
+/// The boot loader's entries of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loader {
+    /// The one that was started, without its counter.
+    pub selected: String,
+    /// All of them: their texts by the files' names.
+    pub entries: BTreeMap<String, String>,
 }
 
 /// The container runtime's store of images.

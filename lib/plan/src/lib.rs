@@ -6,8 +6,10 @@
 
 pub mod action;
 pub mod address;
+pub mod attempts;
 pub mod certificates;
 pub mod cluster;
+pub mod cmdline;
 pub mod data_disk;
 pub mod database;
 pub mod debris;
@@ -25,6 +27,7 @@ pub mod payload;
 pub mod placed;
 pub mod proxy;
 pub mod seal;
+pub mod seed;
 pub mod settings;
 pub mod step;
 pub mod table;

@@ -16,6 +16,8 @@ pub const SEALED: &[&str] = &[
     PASSWORD,
     HOST_KEY,
     crate::address::LAST,
+    bakelite_spec::secret::FOLDER,
+    paths::SEED,
     paths::APPLIED,
     paths::OVERLAY,
     "/var/lib/bakelite/accepted",

@@ -94,6 +94,8 @@ codes! {
     SettingsRefused, "settings-refused", You, "Correct the file; until then the last accepted settings of that kind count.";
     EarlyFailed, "early-failed", Us, "The settings could not be prepared; the last accepted ones are in use.";
     IdentityConflict, "identity-conflict", You, "Use the card that belongs to this machine, or flash this one again.";
+    SeedConflict, "seed-conflict", You, "Flash the card with this machine's own seed, or take seed.yaml off the boot partition.";
+    SeedRefused, "seed-refused", You, "Correct seed.yaml on the boot partition, or flash the card again; nothing of it was taken.";
     DataDiskRefused, "data-disk-refused", You, "Allow it in the YAML with `storage.serial` or `storage.claim`, or take the disk out; until then k3s runs on the card.";
     DataDiskMissing, "data-disk-missing", Hardware, "Plug the data disk in again; k3s then starts by itself.";
     DataDiskReplaced, "data-disk-replaced", You, "Plug the old data disk in again; the new one isn't used while the cluster lives on the old one.";
@@ -109,8 +111,11 @@ codes! {
     NoNetwork, "no-network", Wait, "No cable, or nothing answers at the other end; k3s runs on this machine alone.";
     UnitFailing, "unit-failing", Us, "The service ends again and again; its last words are in /var/lib/bakelite/last-words.";
     UserUnitFailing, "user-unit-failing", You, "A program of your own ends again and again; its last words are in /var/lib/bakelite/last-words.";
+    SafeMode, "safe-mode", You, "Look at what failed and mend it, then type `bakelite retry` on the machine; switching it off and on tries it once more, too. Until then k3s isn't started.";
+    RestartWithheld, "restart-withheld", You, "Mend what the machine wanted to restart for, then switch it off and on; until then k3s isn't started.";
     SecretMissing, "secret-missing", You, "Put the secret into /var/lib/bakelite/secrets under its name, mode 0600, or flash with a seed that brings it.";
     PayloadDamaged, "payload-damaged", Hardware, "A k3s file on the card isn't what was flashed; flash the card again.";
+    KernelArguments, "kernel-arguments", You, "Correct `kernel.cmdline`, or take it out; the machine runs with the arguments of before.";
     K3sNoCgroup, "k3s-no-cgroup", Us, "The kernel lacks a cgroup controller that k3s needs.";
     K3sClock, "k3s-clock", You, "The clock is wrong; give the machine a network or set the clock.";
     K3sWrongToken, "k3s-wrong-token", Backup, "The token doesn't open this cluster's database; bring the token, or restore a backup.";

@@ -107,6 +107,12 @@ pub fn number(file_name: &str) -> Option<u64> {
     if number.len() < 8 || !is_time { None } else { number.parse().ok() }
 }
 
+/// The day of a moment in seconds since 1970, as `2026-11-21`.
+pub fn date(seconds: i64) -> String {
+    let (year, month, day) = civil(seconds.div_euclid(24 * 3600));
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
 /// Year, month and day of a day since 1970 (Hinnant, chrono-compatible low-level date algorithms, `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;

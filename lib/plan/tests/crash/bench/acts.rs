@@ -86,6 +86,10 @@ impl Bench {
             | Action::AwaitAddress { .. }
             | Action::MakeDummy { .. }
             | Action::RemoveDummy
+            | Action::AddEntry { .. }
+            | Action::TakeSecrets { .. }
+            | Action::SpendSeed
+            | Action::RemoveEntries { .. }
             | Action::Trim { .. }
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }
