@@ -168,6 +168,9 @@ pub struct Run {
     /// Tell events instead of showing the console, and end when this has happened
     #[arg(long, value_enum)]
     pub until: Option<Until>,
+    /// With --until: go on for so many seconds then, and tell how many bytes were written to each medium meanwhile
+    #[arg(long, value_name = "SECONDS", requires = "until")]
+    pub then: Option<u64>,
     /// With --until: give up after so many seconds
     #[arg(long, default_value_t = 600)]
     pub seconds: u64,

@@ -16,7 +16,21 @@ pub fn run(arguments: &Run, screen: &Screen) -> Result<bool, VmError> {
     let machine = machine(arguments)?;
     match arguments.until {
         None => Ok(bakelite_vm::run_interactive(&machine)?.success()),
-        Some(until) => follow(&machine, until, Duration::from_secs(arguments.seconds), screen),
+        Some(until) => {
+            let folder = tempfile::tempdir().map_err(VmError::Prepare)?;
+            let mut running = Running::start(&machine, &folder.path().join("console"), None)?;
+            let (accelerator, memory) = (running.accelerator().name(), machine.memory);
+            screen.line(&format!("   0.0 s  power on ({accelerator}, {memory} MiB)"));
+            let reached = follow(&mut running, until, Duration::from_secs(arguments.seconds), screen);
+            if let (true, Some(seconds)) = (reached, arguments.then) {
+                watch_writes(&mut running, Duration::from_secs(seconds), screen)?;
+            }
+            // What is kept is left as an orderly end leaves it; of a snapshot nothing is left.
+            if reached && machine.medium == Medium::Image && !go_down(&mut running)? {
+                screen.detail("it didn't go down in order in time and was switched off");
+            }
+            Ok(reached)
+        }
     }
 }
 
@@ -44,10 +58,7 @@ fn machine(arguments: &Run) -> Result<Machine, VmError> {
 }
 
 /// Tells events as they come, until the wanted one, the machine's end, or the time is up.
-fn follow(machine: &Machine, until: Until, limit: Duration, screen: &Screen) -> Result<bool, VmError> {
-    let folder = tempfile::tempdir().map_err(VmError::Prepare)?;
-    let mut running = Running::start(machine, &folder.path().join("console"), None)?;
-    screen.line(&format!("   0.0 s  power on ({}, {} MiB)", running.accelerator().name(), machine.memory));
+fn follow(running: &mut Running, until: Until, limit: Duration, screen: &Screen) -> bool {
     while let Some(left) = limit.checked_sub(running.elapsed()) {
         let Some(seen) = running.next(left) else { break };
         let at = seen.at.as_secs_f64();
@@ -63,11 +74,7 @@ fn follow(machine: &Machine, until: Until, limit: Duration, screen: &Screen) -> 
                     Until::Good => matches!(event.what, What::Good),
                 };
                 if reached {
-                    // What is kept is left as an orderly end leaves it; of a snapshot nothing is left.
-                    if machine.medium == Medium::Image && !go_down(&mut running)? {
-                        screen.detail("it didn't go down in order in time and was switched off");
-                    }
-                    return Ok(true);
+                    return true;
                 }
             }
             Report::Ended => break,
@@ -78,7 +85,23 @@ fn follow(machine: &Machine, until: Until, limit: Duration, screen: &Screen) -> 
     let lines: Vec<&str> = console.lines().collect();
     screen.detail(&format!("it didn't get there in {:.0} s; the end of its console:", running.elapsed().as_secs_f64()));
     lines[lines.len().saturating_sub(30)..].iter().for_each(|line| screen.detail(line));
-    Ok(false)
+    false
+}
+
+/// Lets time pass, and tells what was written to each medium in it.
+fn watch_writes(running: &mut Running, time: Duration, screen: &Screen) -> Result<(), VmError> {
+    let before = running.bytes_written()?;
+    std::thread::sleep(time);
+    for (medium, bytes) in running.bytes_written()? {
+        let written = bytes - before.get(&medium).copied().unwrap_or(0);
+        let seconds = time.as_secs();
+        if screen.json {
+            screen.value(&serde_json::json!({ "medium": medium, "written": written, "seconds": seconds }));
+        } else {
+            screen.line(&format!("{medium}: {} written in {seconds} s", Size(written).human()));
+        }
+    }
+    Ok(())
 }
 
 /// Has the machine go down in order; whether it did, before the time was up.

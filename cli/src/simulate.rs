@@ -2,8 +2,11 @@
 
 use bakelite_image::{BuildError, config};
 use bakelite_plan::facts::Facts;
+use bakelite_plan::seed::Seed;
 use bakelite_plan::{Local, Settings, forecast};
+use bakelite_spec::appliance::Appliance;
 use bakelite_spec::finding::Finding;
+use bakelite_spec::layers::Layer;
 use bakelite_spec::manifest::{FORMAT, Manifest, PayloadManifest, System, UserManifest};
 use std::path::Path;
 
@@ -12,7 +15,7 @@ use std::path::Path;
 /// # Errors
 /// All findings in the appliance, or what is wrong with the machine's file.
 pub fn simulate(path: &Path, machine: &Path) -> Result<String, BuildError> {
-    let config = config::load(path).map_err(|findings| BuildError::Config { findings })?;
+    let mut config = config::load(path).map_err(|findings| BuildError::Config { findings })?;
     let file = machine.display().to_string();
     let refused = |problem: String| {
         let hint = "the names that `firstboot facts` on a device prints";
@@ -23,6 +26,11 @@ pub fn simulate(path: &Path, machine: &Path) -> Result<String, BuildError> {
     // By way of JSON: there an enum is a mapping with one key, which is what people write.
     let tree: serde_json::Value = serde_yaml::from_str(&text).map_err(|error| refused(error.to_string()))?;
     let facts: Facts = serde_json::from_value(tree).map_err(|error| refused(error.to_string()))?;
+    if let Some(Seed::New(seed)) = &facts.seed {
+        let effective = config.effective.clone().with(Layer::Seed, &seed.settings);
+        config.appliance =
+            Appliance::from_values(&effective.values).map_err(|error| refused(format!("its seed: {error}")))?;
+    }
     Ok(forecast::text(&facts, &settings(config)))
 }
 

@@ -5,6 +5,7 @@
 
 use crate::error::FirstbootError;
 use crate::layers::{self, Layers};
+use crate::relocate;
 use bakelite_plan::identity::RECORD;
 use bakelite_spec::appliance::Input;
 use bakelite_spec::check::value_at;
@@ -128,7 +129,7 @@ fn beyond_a_build(root: &Path, new: &Layers) -> Vec<Finding> {
 }
 
 fn ask(words: &str) -> Result<(), FirstbootError> {
-    Ok(socket::ask(Path::new(paths::CONTROL), words)?)
+    Ok(socket::ask(Path::new(paths::CONTROL), words, relocate::LIMIT)?)
 }
 
 /// All keys that have a value, with who set them; only those at or below `key`, if one is named.

@@ -85,6 +85,7 @@ fn describe(root: &Path, disk: &block::Disk, boot: &str, mounts: &[Mounted], loo
         rotational: disk.rotational,
         removable: disk.removable,
         read_only: disk.read_only,
+        discards: disk.discards,
         sector: disk.sector,
         ails: disk.ails.clone(),
         boot: is_boot,

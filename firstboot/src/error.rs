@@ -7,11 +7,11 @@ use bakelite_sys::SysError;
 #[derive(Debug, thiserror::Error)]
 pub enum FirstbootError {
     /// The argument is none of the passes.
-    #[error("`{0}` is not a pass; try early, settle, born, facts or plan")]
+    #[error("`{0}` is not a pass; try early, settle, born, upkeep, report, facts or plan")]
     UnknownPass(String),
     /// The operator's words mean nothing.
     #[error(
-        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote, bakelite backup now | list | verify, or bakelite facts [--json] | plan"
+        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote | demote, bakelite retry, bakelite backup now | list | verify, or bakelite facts [--json] | plan"
     )]
     UnknownWords(String),
     /// Anything about backups.
@@ -66,7 +66,7 @@ pub enum FirstbootError {
     #[error("k3s's data can't move: {0}")]
     NothingToMove(String),
     /// A copy isn't what was copied.
-    #[error("{0} on the data disk differs from what was copied")]
+    #[error("{0} differs from what was copied")]
     CopyDiffers(String),
     /// Anything with the system.
     #[error(transparent)]

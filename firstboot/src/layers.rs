@@ -1,11 +1,13 @@
 //! The settings of this machine: what was baked, and on top of it what a person wrote for it or at it.
 //!
-//! The order is fixed: baked < overlay (bakelite.yaml on the boot partition) < applied (`bakelite config`) < kernel
+//! The order is fixed: baked < seed (seed.yaml, by the flasher) < overlay (bakelite.yaml on the boot partition) < applied (`bakelite config`) < kernel
 //! command line. A layer that is wrong counts as it was last accepted, as a whole; on the command line, a word that is wrong
 //! is left out.
 
 use crate::error::FirstbootError;
 use crate::overlay::{self, Seen};
+use crate::seed;
+use bakelite_plan::identity::{Identity, RECORD};
 use bakelite_plan::settings::OVERLAY_SEEN;
 use bakelite_plan::{Local, Overlay, Settings};
 use bakelite_spec::appliance::Appliance;
@@ -76,6 +78,13 @@ pub fn below(root: &Path) -> Result<Below, FirstbootError> {
     let manifest: Manifest = baked_file(&baked("manifest.json"))?;
     let mut effective: Effective = baked_file(&baked("appliance.json"))?;
     let mut local = Local::default();
+    match seed(root) {
+        Some(Ok(document)) => {
+            effective = lay_document(&effective, &manifest, Layer::Seed, &document).unwrap_or(effective)
+        }
+        Some(Err(findings)) => local.refused.push(lines(&findings)),
+        None => {}
+    }
     let seen = overlay::seen(root);
     let kept = std::fs::read_to_string(at(root, paths::OVERLAY)).ok();
     if let Some(Seen::Unreadable(why)) = &seen {
@@ -104,6 +113,30 @@ pub fn below(root: &Path) -> Result<Below, FirstbootError> {
     }
     let cmdline = Cmdline::parse(&read_text(root.join("proc/cmdline")).unwrap_or_default());
     Ok(Below { manifest, effective, local, cmdline })
+}
+
+/// The seed that counts: a new one that is right and for this machine, else the one that was taken.
+fn seed(root: &Path) -> Option<Result<Document, Vec<Finding>>> {
+    let own = read_text(at(root, RECORD)).ok().and_then(|text| serde_json::from_str::<Identity>(&text).ok());
+    let is_ours = |named: &Option<String>| match (named, &own) {
+        (Some(named), Some(own)) => *named == own.node,
+        _ => true,
+    };
+    match seed::text(root).filter(|seed| is_ours(&seed.new.node)) {
+        Some(seed) => Some(Ok(seed.document)),
+        None => {
+            let kept = std::fs::read_to_string(at(root, paths::SEED)).ok()?;
+            Some(Document::read_seed(paths::SEED, &kept, APPLIANCE))
+        }
+    }
+}
+
+/// What is wrong with a seed, laid upon what was baked.
+pub fn refused_seed(root: &Path, document: &Document) -> Option<String> {
+    let baked = |name: &str| at(root, paths::BAKED).join(name);
+    let manifest: Manifest = baked_file(&baked("manifest.json")).ok()?;
+    let effective: Effective = baked_file(&baked("appliance.json")).ok()?;
+    lay_document(&effective, &manifest, Layer::Seed, document).err().map(|findings| lines(&findings))
 }
 
 impl Below {
@@ -159,15 +192,27 @@ fn lay(
     file: &str,
     text: &str,
 ) -> Result<Effective, Vec<Finding>> {
-    let document = Document::read_layer(file, text, APPLIANCE)?;
-    let with = below.clone().with(layer, &document.value);
+    lay_document(below, manifest, layer, &Document::read_layer(file, text, APPLIANCE)?)
+}
+
+fn lay_document(
+    below: &Effective,
+    manifest: &Manifest,
+    layer: Layer,
+    document: &Document,
+) -> Result<Effective, Vec<Finding>> {
+    let mut values = document.value.clone();
+    if layer == Layer::Seed {
+        values.as_object_mut().and_then(|all| all.remove("seed"));
+    }
+    let with = below.clone().with(layer, &values);
     // What was wrong before isn't this file's fault.
     let before = errors(below, manifest);
-    let mut findings = fixed(&document.value);
+    let mut findings = fixed(layer, &values);
     findings.extend(errors(&with, manifest).into_iter().filter(|finding| !before.contains(finding)));
     let placed = |finding: Finding| {
         let place = document.place_of(&finding.key);
-        Finding { file: file.into(), place, ..finding }
+        Finding { file: document.file().into(), place, ..finding }
     };
     if findings.is_empty() { Ok(with) } else { Err(findings.into_iter().map(placed).collect()) }
 }
@@ -193,7 +238,7 @@ fn from_cmdline(cmdline: &Cmdline, baked: &Value) -> Value {
         let value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
         let mut one = key.rsplit('.').fold(value, |inner, name| json!({ name: inner }));
         expand(&mut one);
-        if !fixed(&one).is_empty() {
+        if !fixed(Layer::CommandLine, &one).is_empty() {
             continue;
         }
         one["board"] = baked["board"].clone();

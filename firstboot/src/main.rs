@@ -1,29 +1,38 @@
 //! The fitter: makes the machine fit its description, before every start of k3s. Called by init as `firstboot PASS`, and by
 //! the operator as `bakelite …`.
 //!
-//! `keeper` stays, and makes the backups. `early` prepares what network, time and ssh read; `settle` what k3s reads. `facts` and `plan` only look. The exit
+//! `early` prepares what network, time and ssh read; `settle` what k3s reads; `upkeep` looks after media; `report` tells of all on
+//! the boot partition; `keeper` stays, and makes the backups. `facts` and `plan` only look. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
+mod account;
+mod boot_partition;
 mod config;
 mod disks;
+mod effort;
 mod error;
 mod ladder;
 mod latency;
 mod layers;
+mod loader;
 mod moving;
 mod overlay;
 mod pass;
 mod payload;
 mod placed;
 mod probe;
-mod promote;
+mod relocate;
 mod restore;
+mod retry;
 mod sealing;
+mod seed;
 mod sets;
 mod storage;
+mod trim;
 mod world;
 
-use bakelite_plan::step::{BORN, EARLY, SETTLE};
+use bakelite_plan::home::{TO_CARD, TO_DISK};
+use bakelite_plan::step::{BORN, EARLY, SETTLE, UPKEEP};
 use bakelite_plan::{forecast, table};
 use bakelite_spec::event::Outcome;
 use disks::Looked;
@@ -79,19 +88,25 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
     match words {
         ["config", rest @ ..] => config::run(rest),
         ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
+        ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(word),
+        ["retry"] => retry::retry(),
         ["backup", rest @ ..] => Ok(bakelite_keeper::operate(rest, &layers::settings(Path::new("/"))?)?),
-        ["storage", "promote"] => promote::promote(),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
 }
 
 fn run(command: &str) -> Result<Outcome, FirstbootError> {
     let root = Path::new("/");
-    let after_early = || Machine::new(root, Looked::by_early(root));
+    let after = |pass, steps| {
+        let mut machine = Machine::new(root, Looked::by_early(root));
+        effort::told(pass, || pass::run(pass, steps, &mut machine, &layers::settings(root)?))
+    };
     match command {
-        "early" => early(root),
-        "settle" => pass::run("settle", SETTLE, &mut after_early(), &layers::settings(root)?),
-        "born" => pass::run("born", BORN, &mut after_early(), &layers::settings(root)?),
+        "early" => effort::told(command, || early(root)),
+        "settle" => after("settle", SETTLE),
+        "born" => after("born", BORN),
+        "upkeep" => after("upkeep", UPKEEP),
+        "report" => account::write(root),
         "keeper" => bakelite_keeper::serve(&|| layers::settings(root).ok()),
         "facts" => {
             print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));

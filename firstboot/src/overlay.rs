@@ -1,23 +1,18 @@
 //! The overlay on the boot partition: `bakelite.yaml`, which a person wrote on a laptop. Read, never written.
 //!
-//! The partition is mounted for that moment, read-only. What was seen is kept in /run for the passes of this boot.
+//! The partition is mounted for that moment, read-only; seed and boot loader's entries are looked at by the way. What was seen is
+//! kept in /run for the passes of this boot.
 
-use crate::disks;
 use crate::error::FirstbootError;
-use bakelite_disk::Guid;
-use bakelite_disk::gpt::Table;
-use bakelite_spec::layout::{Role, SECTOR};
-use bakelite_sys::mount::{MountFlags, mount, unmount};
-use bakelite_sys::{SysError, block, durable, words};
+use crate::{boot_partition, loader, seed};
+use bakelite_sys::{SysError, durable, fat, words};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The file's name.
 pub const NAME: &str = "bakelite.yaml";
 const SEEN: &str = "run/bakelite/overlay.json";
-/// Where the partition is mounted meanwhile.
-const BOOT: &str = "/boot";
 /// A longer file is none of ours.
 const LIMIT: u64 = 64 << 10;
 
@@ -43,30 +38,19 @@ pub fn seen(root: &Path) -> Option<Seen> {
 /// # Errors
 /// When that can't be kept.
 pub fn look() -> Result<(), FirstbootError> {
-    let seen = read(&disks::boot_disk(Path::new("/"))).unwrap_or_else(|error| Seen::Unreadable(words(&error)));
+    let seen = read(Path::new("/")).unwrap_or_else(|error| Seen::Unreadable(words(&error)));
     let bytes = serde_json::to_vec(&seen).map_err(FirstbootError::WriteReport)?;
     Ok(durable::replace(Path::new("/").join(SEEN), &bytes, 0o600)?)
 }
 
-fn read(boot_disk: &str) -> Result<Seen, SysError> {
+fn read(root: &Path) -> Result<Seen, FirstbootError> {
     // Without a boot partition there can't be a file in it.
-    let Some(device) = boot_partition(boot_disk)? else { return Ok(Seen::Absent) };
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(&device.to_string_lossy(), BOOT, "vfat", flags, "umask=0077,shortname=winnt")?;
-    let seen = text(&Path::new(BOOT).join(NAME));
-    unmount(Path::new(BOOT), false)?;
-    seen
-}
-
-fn boot_partition(boot_disk: &str) -> Result<Option<PathBuf>, SysError> {
-    let Some(disk) = block::disks(Path::new("/")).into_iter().find(|disk| disk.name == boot_disk) else {
-        return Ok(None);
-    };
-    let (mut medium, length) = block::open(&disk.device(), false)?;
-    let wanted = Role::Boot.type_guid().parse::<Guid>().ok();
-    let table = Table::read(&mut medium, length / SECTOR).ok();
-    let number = wanted.and_then(|wanted| table?.find(wanted).map(|(number, _)| number));
-    Ok(number.map(|number| disk.partition_device(number)))
+    let Some(device) = boot_partition::device(root)? else { return Ok(Seen::Absent) };
+    fat::look(&device, |boot| {
+        loader::look(root, boot)?;
+        seed::look(root, boot)?;
+        Ok(text(&boot.join(NAME))?)
+    })
 }
 
 fn text(path: &Path) -> Result<Seen, SysError> {

@@ -1,12 +1,13 @@
 //! Looks at the machine and changes nothing.
 
 use crate::disks::{self, Looked};
-use crate::{moving, payload as files_of_payload, placed, sealing};
-use bakelite_plan::facts::{Amount, Database, Dummy, Facts, Link};
+use crate::{loader, moving, payload as files_of_payload, placed, sealing, seed};
+use bakelite_plan::facts::{Database, Dummy, Facts, Link};
 use bakelite_plan::{
-    address, certificates, cluster, data_disk, debris, firewall, home, identity, k3s_config, latency, payload, restore,
-    settings,
+    address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
+    old_copy, payload, restore, settings, trim,
 };
+use bakelite_spec::attempts;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
@@ -18,11 +19,17 @@ use std::path::{Path, PathBuf};
 
 /// Files whose content steps read.
 const FILES: &[&str] = &[
+    attempts::PATH,
     identity::RECORD,
     home::HOME,
     home::DISK_HOME,
     home::INTENT,
     home::COPIED,
+    home::COPIED_ON_CARD,
+    home::AT_ONCE,
+    old_copy::RECORD,
+    trim::RECORD,
+    paths::GOOD,
     cluster::ON_STATE,
     cluster::ON_DISK,
     restore::STAGED,
@@ -30,6 +37,9 @@ const FILES: &[&str] = &[
     cluster::CHECKED,
     data_disk::DEVICES,
     latency::RECORD,
+    cmdline::RECORD,
+    cmdline::BY_HAND[0],
+    cmdline::BY_HAND[1],
     address::LAST,
     k3s_config::CONFIG,
     k3s_config::KUBELET,
@@ -49,6 +59,8 @@ const FILES: &[&str] = &[
     firewall::REFUSED,
     firewall::ACCEPTED,
     RULES,
+    paths::SEED,
+    bakelite_plan::seed::SPENDING,
     paths::OVERLAY,
     settings::OVERLAY_SEEN,
     paths::HOSTNAME,
@@ -60,8 +72,14 @@ const FILES: &[&str] = &[
 ];
 
 /// Files of which only the presence matters.
-const PRESENT: &[&str] =
-    &[identity::TOKEN, identity::PASSWORD, identity::DEVICE_KEY, settings::HOST_KEY, payload::STORE_ASIDE];
+const PRESENT: &[&str] = &[
+    identity::TOKEN,
+    identity::PASSWORD,
+    identity::DEVICE_KEY,
+    settings::HOST_KEY,
+    payload::STORE_ASIDE,
+    paths::TRIAL,
+];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.
 pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
@@ -115,14 +133,24 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         vanished: disks::has_vanished(&disks),
         disks,
         uptime: machine::uptime().as_secs(),
+        boot: machine::boot(root),
+        seed: seed::seen(root),
+        loader: loader::seen(root),
+        cmdline: read_text(at("/proc/cmdline")).unwrap_or_default(),
+        controllers: controllers(&at("/sys/fs/cgroup/cgroup.controllers")),
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
         payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
+        clock: machine::clock(),
         clock_is_set: raw::clock_is_synchronised(),
         ..Facts::default()
     };
     look_at_home(&mut facts, looked);
     facts
+}
+
+fn controllers(path: &Path) -> Vec<String> {
+    read_text(path).unwrap_or_default().split_whitespace().map(String::from).collect()
 }
 
 /// What is shown at the places of k3s's data, as folders of the card or the data disk.
@@ -138,12 +166,21 @@ fn shown() -> BTreeMap<String, String> {
     places::on_disk().filter_map(|place| Some((place.at.to_string(), shown(place.at)?))).collect()
 }
 
+/// How much there is to move, and where there is room for it.
+pub(crate) fn weigh(facts: &mut Facts) {
+    (facts.on_card, facts.on_disk) = (moving::CARD.amount(), moving::DISK.amount());
+    facts.free_on_card = mount::free(Path::new(paths::STATE_MOUNT));
+    facts.free_on_disk = mount::free(Path::new(paths::DATA_MOUNT));
+}
+
 /// What takes a look at the media themselves, and only as far as it is needed: the old copy on a card is left alone.
 fn look_at_home(facts: &mut Facts, looked: &Looked) {
     let on_disk = home::of(facts).is_some_and(|home| home.moving.is_none() && matches!(home.place, Place::Disk(_)));
-    if facts.attached().is_some() && !on_disk {
-        facts.on_card = Some(moving::amount()).filter(|amount| *amount != Amount::default());
-        facts.free_on_disk = mount::free(Path::new(paths::DATA_MOUNT));
+    let unclear = home::of(facts).is_none_or(|home| home.moving.is_some());
+    if facts.attached().is_some() && (unclear || home::wish(facts).is_some()) {
+        weigh(facts);
+    } else if old_copy::goes(facts) {
+        facts.on_card = moving::CARD.amount();
     }
     let shown_from_disk =
         facts.shown.get(places::RANCHER.at).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));

@@ -3,6 +3,7 @@
 //! Both may be cut and done again. What the machine had is kept: k3s's beside k3s's data, secrets and settings on state.
 
 use crate::error::FirstbootError;
+use crate::storage::SOON;
 use crate::world::Changed;
 use bakelite_datastore::restore::{self, Places};
 use bakelite_plan::restore::{FILES, FOLDER, MANIFESTS, STAGING};
@@ -47,7 +48,7 @@ pub fn take_identity(root: &Path, aside: &str) -> Result<Changed, FirstbootError
     }
     // An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
     if changed == Changed::Yes
-        && let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh")
+        && let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON)
     {
         log::info!("{}", words(&error));
     }

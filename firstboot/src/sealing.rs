@@ -153,6 +153,7 @@ mod tests {
         put(old.path(), RECORD, br#"{"format":1,"node":"shop-1"}"#);
         put(old.path(), bakelite_plan::identity::TOKEN, b"secret");
         put(old.path(), bakelite_plan::settings::HOST_KEY, &[0, 255, 10]);
+        put(old.path(), "/var/lib/bakelite/secrets/wifi", b"hunter2");
         put(old.path(), "/var/lib/bakelite/accepted/hosts", b"127.0.0.1 localhost\n");
         let files = collect(old.path());
         let bytes = seal(&files, 7);

@@ -19,9 +19,12 @@ use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::{SysError, block, durable, ext4, machine, names_in, raw, socket, words};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where a partition is mounted to be looked into.
 pub(crate) const LOOK: &str = "/run/bakelite/look";
+/// What init answers in, as a rule: it does nothing else while early runs.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 /// Folders that systems make by themselves on a medium: not a user's files.
 const SYSTEMS_OWN: &[&str] =
     &["System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100", "found.000"];
@@ -131,7 +134,7 @@ impl Machine {
         let bytes = std::fs::read(SEAL).map_err(|source| SysError::Read { path: SEAL.into(), source })?;
         sealing::unseal(&bytes, &self.root)?;
         // An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
-        if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh") {
+        if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON) {
             log::info!("{}", words(&error));
         }
         Ok(Changed::Yes)
@@ -238,6 +241,15 @@ fn is_empty(device: &Path, driver: &str) -> Result<bool, SysError> {
     Ok(empty)
 }
 
+/// What is shown at a place steps aside; where somebody holds it, it can only be covered.
+pub(crate) fn hide(place: &Path) {
+    if mount::points().iter().any(|point| Path::new(point) == place)
+        && let Err(error) = mount::unmount(place, false)
+    {
+        log::info!("{}", words(&error));
+    }
+}
+
 /// Shows a folder of a medium at a place.
 pub(crate) fn show(folder: &str, place: &str, mode: u32) -> Result<Changed, FirstbootError> {
     let (folder, place) = (Path::new(folder), Path::new(place));
@@ -246,12 +258,7 @@ pub(crate) fn show(folder: &str, place: &str, mode: u32) -> Result<Changed, Firs
         durable::set_mode(folder, mode)?;
         durable::sync_folder(folder.parent().unwrap_or(folder))?;
     }
-    // What is shown there from the card steps aside; where somebody holds it, it is covered instead.
-    if mount::points().iter().any(|point| Path::new(point) == place)
-        && let Err(error) = mount::unmount(place, false)
-    {
-        log::info!("{}", words(&error));
-    }
+    hide(place);
     durable::make_folder(place)?;
     mount::bind(folder, place)?;
     Ok(Changed::Yes)

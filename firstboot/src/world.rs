@@ -2,7 +2,7 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{ladder, latency, moving, payload, placed, probe, restore, sealing, storage};
+use crate::{ladder, latency, loader, moving, payload, placed, probe, restore, sealing, seed, storage, trim};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -188,7 +188,10 @@ impl World for Machine {
             Action::Seal { generation } => return self.seal(*generation),
             Action::Unseal => return self.unseal(),
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
-            Action::CopyHome { amount } => return moving::copy(*amount),
+            Action::Hide { place } => storage::hide(Path::new(place)),
+            Action::CopyHome { act, amount } => return moving::copy(*act, *amount),
+            Action::RemoveOldCopy => return moving::remove_old_copy(),
+            Action::Trim { mount, disk } => trim::trim(&self.root, mount, disk)?,
             Action::LookForSets => self.looked.sets = Some(self.look_for_sets()?),
             Action::StageSet { set, note } => return self.stage_set(set, note),
             Action::Climb { note, known } => {
@@ -209,6 +212,10 @@ impl World for Machine {
                     ip(&["address", "flush", "dev", link, "scope", "global"])?;
                 }
             }
+            Action::TakeSecrets { names } => return seed::take_secrets(&self.root, names),
+            Action::SpendSeed => return seed::spend(&self.root),
+            Action::AddEntry { name, text } => return loader::add(&self.root, name, text),
+            Action::RemoveEntries { names } => return loader::remove(&self.root, names),
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),
             Action::MakeDummy { addresses } => make_dummy(addresses)?,
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,
@@ -222,9 +229,11 @@ impl World for Machine {
 
     fn report(&mut self, report: &Report) -> Result<(), FirstbootError> {
         let text = serde_json::to_vec(report).map_err(FirstbootError::WriteReport)?;
-        let path = self.at(paths::REPORT);
-        self.parent(&path)?;
-        Ok(durable::replace(&path, &text, 0o644)?)
+        for path in [self.at(paths::REPORTS).join(&report.pass), self.at(paths::REPORT)] {
+            self.parent(&path)?;
+            durable::replace(&path, &text, 0o644)?;
+        }
+        Ok(())
     }
 }
 

@@ -92,7 +92,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     listen.event(&BuildEvent::PhaseStarted { phase: "image", items: None, bytes: Some(layout.length) });
     let initramfs = initramfs(config, &manifest, &programs, time, &work)?;
     let kernel = prepared.kernel.clone();
-    let boot = boot::partition(&prepared.loader, &config.board, &manifest.version, &manifest.image, kernel, initramfs);
+    let boot = boot::partition(&prepared.loader, config, &manifest.version, &manifest.image, kernel, initramfs);
     if boot.size() * 2 > layout::BOOT_SIZE.0 {
         return Err(BuildError::BootTooSmall { needed: Size(boot.size() * 2), room: layout::BOOT_SIZE });
     }

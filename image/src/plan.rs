@@ -142,7 +142,7 @@ pub fn plan(inputs: &Inputs<'_>, prepared: &Prepared) -> Plan {
         packages: lock.packages.clone(),
         left_out: lock.left_out.clone(),
         kernel: prepared.release.clone(),
-        cmdline: boot::cmdline(&config.board, "a"),
+        cmdline: boot::cmdline(config, "a"),
         modules: Modules {
             root: names(&prepared.root),
             initramfs: names(&prepared.initramfs),

@@ -4,13 +4,10 @@
 //! wins. The partition is mounted only for that moment.
 
 use crate::medium::candidates;
+use bakelite_spec::account::{GOOD, GoodBoot};
 use bakelite_spec::layout::Role;
-use bakelite_sys::mount::{MountFlags, mount, unmount};
-use bakelite_sys::{SysError, durable, efivar, names_in};
-use std::fs::File;
+use bakelite_sys::{SysError, durable, efivar, fat, machine, names_in, read_text};
 use std::path::{Path, PathBuf};
-
-const BOOT: &str = "/boot";
 
 /// Marks this boot; what was done. Nothing where the entry isn't counted.
 ///
@@ -19,17 +16,21 @@ const BOOT: &str = "/boot";
 pub fn mark(disk: &str) -> Result<Option<String>, SysError> {
     let Some(counted) = efivar::loader("LoaderBootCountPath") else { return Ok(None) };
     let Some(device) = boot_partition(disk) else { return Ok(None) };
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(&device.to_string_lossy(), BOOT, "vfat", flags, "umask=0077,shortname=winnt")?;
-    let marked = take_off(&Path::new(BOOT).join(counted.replace('\\', "/").trim_start_matches('/')));
-    let synced = durable::sync_file_system(Path::new(BOOT));
-    let unmounted = unmount(Path::new(BOOT), false);
-    let written = File::open(&device)
-        .and_then(|device| device.sync_all())
-        .map_err(|source| SysError::Change { path: device, source });
-    let marked = marked?;
-    synced.and(unmounted).and(written)?;
-    Ok(marked)
+    let counted = counted.replace('\\', "/");
+    fat::change(&device, |boot| take_off(&boot.root.join(counted.trim_start_matches('/'))))
+}
+
+/// Notes a good boot for whoever asks later; once a day is enough.
+///
+/// # Errors
+/// When it can't be written.
+pub fn note(image: &str, slot: &str) -> Result<(), SysError> {
+    let boot = GoodBoot { at: machine::clock(), image: image.into(), slot: slot.into() };
+    let noted = read_text(GOOD).ok().and_then(|text| serde_json::from_str::<GoodBoot>(&text).ok());
+    if noted.is_some_and(|noted| boot.is_as(&noted)) {
+        return Ok(());
+    }
+    durable::write_durable(GOOD, &serde_json::to_vec(&boot).unwrap_or_default(), 0o644)
 }
 
 fn boot_partition(disk: &str) -> Option<PathBuf> {
@@ -49,7 +50,14 @@ fn take_off(counted: &Path) -> Result<Option<String>, SysError> {
     let Some(found) = names_in(folder).into_iter().find(|found| found.eq_ignore_ascii_case(name)) else {
         return Ok(None);
     };
-    durable::publish(&folder.join(found), &folder.join(&plain))?;
+    let (found, target) = (folder.join(found), folder.join(&plain));
+    // A cut may have left both names, and putting FAT in order then empties one of them.
+    if std::fs::metadata(&target).is_ok_and(|there| there.len() > 0) {
+        durable::remove_file(&found)?;
+        return Ok(Some(format!("removed the second name of the boot entry {plain}")));
+    }
+    durable::remove_file(&target)?;
+    durable::publish(&found, &target)?;
     Ok(Some(format!("took the counter off the boot entry {plain}")))
 }
 
@@ -83,5 +91,18 @@ mod tests {
         assert!(take_off(&counted).unwrap().is_some());
         assert!(take_off(&counted).unwrap().is_none());
         assert_eq!(names_in(folder.path()), ["bakelite-a.conf"]);
+    }
+
+    #[test]
+    fn of_two_names_after_a_cut_the_one_with_the_bytes_stays() {
+        for (with_counter, without) in [(&b""[..], &b"linux /a"[..]), (b"linux /a", b""), (b"linux /a", b"linux /a")] {
+            let folder = tempfile::tempdir().unwrap();
+            let counted = folder.path().join("bakelite-a+2-1.conf");
+            durable::replace(&counted, with_counter, 0o644).unwrap();
+            durable::replace(folder.path().join("bakelite-a.conf"), without, 0o644).unwrap();
+            assert!(take_off(&counted).unwrap().is_some());
+            assert_eq!(names_in(folder.path()), ["bakelite-a.conf"]);
+            assert_eq!(std::fs::read(folder.path().join("bakelite-a.conf")).unwrap(), b"linux /a");
+        }
     }
 }

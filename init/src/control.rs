@@ -1,14 +1,18 @@
-//! What root can ask of PID 1: one message a call on the control socket, one answer.
+//! What root can ask of PID 1: one message a call on the control socket, one answer once it was done or begun.
 //!
 //! Messages are words: `start NAME`, `stop NAME`, `restart NAME`, `refit`, `try`, `stop-workloads`, `reboot`, `poweroff`.
 
 use crate::shutdown::Action;
 use crate::supervise::Ask;
+use bakelite_sys::socket;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
 
 /// How long a caller may take to say what it wants.
 const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// The answer to whoever gets what it wants; anything else says why not.
+pub const GRANTED: &str = socket::GRANTED;
 
 /// What a caller wants.
 #[derive(Debug, PartialEq, Eq)]

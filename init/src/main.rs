@@ -5,6 +5,8 @@
 //! panics end in `rescue`, and only `shutdown` restarts the machine.
 
 mod attach;
+mod attempts;
+mod backlog;
 mod baked;
 mod boot_good;
 mod cgroups;

@@ -4,6 +4,7 @@
 
 mod watch;
 
+use crate::backlog::Backlog;
 use crate::baked::Baked;
 use crate::control::{self, Wish};
 use crate::error::InitError;
@@ -13,7 +14,7 @@ use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, boot_good, cgroups, environment, fallback, machine, mounts, places};
+use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -23,7 +24,7 @@ use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
 use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
@@ -54,21 +55,22 @@ const K3S_MODULES: &[&str] = &[
 const EARLY_MODULES: &[&str] = &["nft_ct", "vfat", "nls_cp437", "nls_ascii"];
 /// Between two saves of the clock.
 const CLOCK_EACH: Moment = 600_000;
-/// The same reason restarts the machine at most once in so many seconds of running time: a clock may jump.
-const REBOOT_EACH: i64 = 24 * 3600;
-const REBOOTS: &str = "/var/lib/bakelite/reboots.json";
 
 struct Running {
     baked: Baked,
     found: Found,
     state: State,
     pump: Pump,
+    /// What came in while workloads were being stopped.
+    backlog: Backlog,
     journal: Journal,
     watchdog: Watchdog,
     /// Faults of this program's own: state, clock, media.
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
     reported: BTreeMap<String, Vec<Fault>>,
+    /// Why the last pass asked for a restart.
+    reboot_reason: Option<String>,
     address: Option<(String, String)>,
     addresses: BTreeMap<String, Vec<String>>,
     status: Status,
@@ -77,6 +79,8 @@ struct Running {
     network_changed: bool,
     /// When the payload's words are looked at next.
     listen_at: Moment,
+    /// When firstboot is to write its account of this boot.
+    report_at: Option<Moment>,
     /// What units found in the files that they read at their start, by the unit's number.
     read: BTreeMap<usize, Vec<Vec<u8>>>,
 }
@@ -114,11 +118,13 @@ pub fn run() -> Result<Infallible, InitError> {
     let state = State::new(baked.units.clone(), attached.fault);
     let mut running = Running {
         pump: Pump::new(&state)?,
+        backlog: Backlog::default(),
         watchdog: Watchdog::open(baked.manifest.board.watchdog.0),
         state,
         journal,
         own,
         reported: BTreeMap::new(),
+        reboot_reason: None,
         address: None,
         addresses: BTreeMap::new(),
         status: Status::default(),
@@ -126,6 +132,7 @@ pub fn run() -> Result<Infallible, InitError> {
         clock_at: now() + CLOCK_EACH,
         network_changed: true,
         listen_at: 0,
+        report_at: None,
         read: BTreeMap::new(),
         baked,
         found,
@@ -140,7 +147,12 @@ fn contents(paths: &[String]) -> Vec<Vec<u8>> {
 
 /// Starts this program once more for a part of the work; its number, to wait for it.
 fn child(arguments: &[&str]) -> Option<u32> {
-    let command: Vec<String> = [&[SELF], arguments].concat().into_iter().map(String::from).collect();
+    beside(&[&[SELF], arguments].concat())
+}
+
+/// Starts a program that is no unit, and that nothing depends on.
+fn beside(command: &[&str]) -> Option<u32> {
+    let command: Vec<String> = command.iter().map(ToString::to_string).collect();
     let start = tool::Start {
         command: &command,
         environment: &BTreeMap::new(),
@@ -193,13 +205,18 @@ impl Running {
             self.listen();
             self.publish();
             let limit = self.limit();
-            let inputs = self.pump.wait(limit);
-            for input in inputs {
+            let mut inputs = VecDeque::from(self.pump.wait(limit));
+            while let Some(input) = inputs.pop_front() {
                 self.take(input);
+                inputs.extend(self.backlog.take());
             }
             self.feed(Event::Tick);
             if now() >= self.clock_at {
                 self.housekeeping();
+            }
+            if self.report_at.is_some_and(|at| at <= now()) {
+                self.report_at = None;
+                self.start_report();
             }
             self.watchdog.pet();
         }
@@ -208,7 +225,8 @@ impl Running {
     /// How long may be waited: to the next deadline, and never so long that the watchdog bites.
     fn limit(&mut self) -> Duration {
         let now = now();
-        let next = [self.state.deadline(now), Some(self.clock_at)].into_iter().flatten().min().unwrap_or(now);
+        let next =
+            [self.state.deadline(now), Some(self.clock_at), self.report_at].into_iter().flatten().min().unwrap_or(now);
         let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
         let slow = if self.journal.flush() { 20 } else { longest };
         Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
@@ -230,10 +248,18 @@ impl Running {
                 }
             }
             Input::Caller(caller) => match control::read(&caller) {
-                Ok(wish) => {
-                    control::answer(&caller, "ok");
+                Ok(Wish::Down(action)) => {
+                    control::answer(&caller, control::GRANTED);
                     drop(caller);
-                    self.grant(wish);
+                    self.go_down(action, "asked for over the control socket")
+                }
+                Ok(Wish::Units(ask)) => {
+                    self.feed(Event::Ask(ask));
+                    control::answer(&caller, control::GRANTED);
+                }
+                Ok(Wish::StopWorkloads) => {
+                    let ended = self.stop_workloads();
+                    control::answer(&caller, if ended { control::GRANTED } else { "the workloads don't end" });
                 }
                 Err(why) => control::answer(&caller, &why),
             },
@@ -259,26 +285,23 @@ impl Running {
         }
     }
 
-    fn grant(&mut self, wish: Wish) {
-        match wish {
-            Wish::Units(ask) => self.feed(Event::Ask(ask)),
-            Wish::Down(action) => self.go_down(action, "asked for over the control socket"),
-            Wish::StopWorkloads => {
-                if let Some(number) = self.state.of_role(Role::Payload) {
-                    let name = self.state.units[number].unit.name.clone();
-                    self.feed(Event::Ask(Ask::Stop(name)));
-                    let pid = self.state.units[number].pid;
-                    shutdown::stop_workloads(&mut self.parts());
-                    if pid.is_some() {
-                        self.feed(Event::Ended(number, None, None, None));
-                    }
-                }
-            }
-        }
+    /// Ends the payload and its pods; what comes in meanwhile, its end included, is taken after that. Whether all ended.
+    fn stop_workloads(&mut self) -> bool {
+        let Some(number) = self.state.of_role(Role::Payload) else { return true };
+        let name = self.state.units[number].unit.name.clone();
+        self.feed(Event::Ask(Ask::Stop(name)));
+        self.publish();
+        shutdown::stop_workloads(&mut self.parts())
     }
 
     fn parts(&mut self) -> Parts<'_> {
-        Parts { state: &self.state, pump: &mut self.pump, journal: &mut self.journal, watchdog: &mut self.watchdog }
+        Parts {
+            state: &self.state,
+            pump: &mut self.pump,
+            backlog: &mut self.backlog,
+            journal: &mut self.journal,
+            watchdog: &mut self.watchdog,
+        }
     }
 
     fn go_down(&mut self, action: Action, why: &str) -> ! {
@@ -300,7 +323,7 @@ impl Running {
         if !well && !asked {
             self.pump.outputs[number].keep();
         }
-        if matches!(unit.role, Role::Early | Role::Settle | Role::Born) {
+        if matches!(unit.role, Role::Early | Role::Settle | Role::Born | Role::Upkeep) {
             self.take_report(&unit.name);
         }
         if unit.role == Role::Early {
@@ -338,6 +361,7 @@ impl Running {
         for text in report.warnings {
             self.journal.say(What::Effect { text });
         }
+        self.reboot_reason = report.reboot;
         let before = self.reported.insert(unit.into(), report.faults.clone()).unwrap_or_default();
         for fault in report.faults.into_iter().filter(|fault| !before.contains(fault)) {
             self.journal.say(What::Fault(fault));
@@ -395,6 +419,11 @@ impl Running {
                 self.journal.say(What::Good);
                 let marked = boot_good::mark(&self.found.disk);
                 self.tell(marked);
+                self.tell(durable::replace(paths::GOOD, b"good\n", 0o644).map(|()| None));
+                self.tell(attempts::forget_faults().map(|()| None));
+                let slot = self.found.slot.clone();
+                self.tell(boot_good::note(&self.baked.manifest.image, &slot).map(|()| None));
+                self.report_at = Some(now());
                 // Start-up is over: none of what it needed is needed again soon.
                 bakelite_sys::raw::return_memory();
                 None
@@ -468,20 +497,26 @@ impl Running {
         }
     }
 
-    /// Restarts because a unit asks for it, at most once in a day of running time for the same one.
+    /// Restarts because a unit asks for it, unless it was in vain already. Then nothing may go on as if it weren't needed.
     fn reboot_for(&mut self, unit: &str) {
-        let read = std::fs::read(REBOOTS).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut reboots: BTreeMap<String, i64> = read.unwrap_or_default();
-        let running = machine::running_time();
-        if reboots.get(unit).is_some_and(|last| running - last < REBOOT_EACH) {
-            let text = format!("{unit} asks for a restart again; the last one is less than a day ago");
-            self.journal.say(What::Effect { text });
-            return;
+        let reason = self.reboot_reason.take().unwrap_or_else(|| unit.into());
+        match attempts::may_reboot(&reason, machine::running_time()) {
+            Ok(true) => self.go_down(Action::Reboot, &format!("{unit} asked for it: {reason}")),
+            Ok(false) => {
+                let text = format!("the machine was restarted for this less than a day ago, and isn't again: {reason}");
+                self.withhold_restart(text);
+            }
+            // Without a note it could restart for ever.
+            Err(error) => self.withhold_restart(format!("{reason}; a restart can't be noted: {}", words(&error))),
         }
-        reboots.insert(unit.into(), running);
-        let noted = serde_json::to_vec(&reboots).ok().map(|bytes| durable::write_durable(REBOOTS, &bytes, 0o600));
-        if matches!(noted, Some(Ok(()))) {
-            self.go_down(Action::Reboot, &format!("{unit} asked for it"));
+    }
+
+    fn withhold_restart(&mut self, text: String) {
+        let fault = Fault::new(Code::RestartWithheld, text);
+        self.journal.say(What::Fault(fault.clone()));
+        self.own.insert("restart", fault);
+        if !self.stop_workloads() {
+            self.journal.say(What::Effect { text: "the workloads don't end".into() });
         }
     }
 }

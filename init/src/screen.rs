@@ -24,6 +24,9 @@ pub fn page(status: &Status) -> String {
         if matches!(unit.state, UnitState::Failed | UnitState::GivenUp) {
             lines.push(format!("  service   {name}: {}", unit.detail));
         }
+        if unit.state == UnitState::Waiting && !unit.detail.is_empty() {
+            lines.push(format!("  waiting   {name}: {}", unit.detail));
+        }
     }
     for fault in &status.faults {
         lines.push(String::new());
@@ -38,6 +41,7 @@ pub fn page(status: &Status) -> String {
 mod tests {
     use super::*;
     use bakelite_spec::fault::{Code, Fault};
+    use bakelite_spec::status::UnitStatus;
 
     #[test]
     fn what_is_wrong_and_who_must_act_is_on_it() {
@@ -48,5 +52,18 @@ mod tests {
         for words in ["the token is another one", "k3s-wrong-token", "a backup is needed", "bring the token"] {
             assert!(page.contains(words), "{page}");
         }
+    }
+    #[test]
+    fn what_waits_is_not_told_as_failed() {
+        let unit = |state, detail: &str| UnitStatus { state, pid: None, starts: 1, detail: detail.into() };
+        let units = [
+            ("early", unit(UnitState::Waiting, "tries again in 20 s")),
+            ("k3s", unit(UnitState::Waiting, "")),
+            ("till", unit(UnitState::Failed, "exit status 1")),
+        ];
+        let units = units.into_iter().map(|(name, unit)| (name.to_string(), unit)).collect();
+        let page = page(&Status { units, ..Status::default() });
+        assert!(page.contains("  waiting   early: tries again in 20 s\n  service   till: exit status 1"), "{page}");
+        assert!(!page.contains("k3s:"), "{page}");
     }
 }

@@ -3,11 +3,12 @@
 //! The payload first, then its pods, then what holds the network; the clock, the dirty flag and the disks last. Each
 //! step has its limit: a shutdown always ends.
 
+use crate::backlog::Backlog;
 use crate::cgroups;
 use crate::events::Journal;
 use crate::machine;
 use crate::output;
-use crate::pump::{Input, Pump};
+use crate::pump::Pump;
 use crate::supervise::{Live, State};
 use crate::watchdog::Watchdog;
 use bakelite_spec::event::What;
@@ -53,6 +54,8 @@ pub struct Parts<'a> {
     pub state: &'a State,
     /// What is waited for.
     pub pump: &'a mut Pump,
+    /// What comes in meanwhile.
+    pub backlog: &'a mut Backlog,
     /// Whom it is told to.
     pub journal: &'a mut Journal,
     /// The watchdog.
@@ -79,13 +82,13 @@ impl Parts<'_> {
             }
             self.watchdog.pet();
             self.journal.flush();
-            // Ends are seen by /proc; everything else has no meaning any more.
-            let _: Vec<Input> = self.pump.wait(Duration::from_millis(50));
+            let inputs = self.pump.wait(Duration::from_millis(50));
+            self.backlog.keep(inputs);
         }
     }
 
-    /// Ends main processes: SIGTERM to those that had none, SIGKILL after the longest of their limits.
-    fn end(&mut self, units: &[&Live]) {
+    /// Ends main processes: SIGTERM to those that had none, SIGKILL after the longest of their limits. Whether all ended.
+    fn end(&mut self, units: &[&Live]) -> bool {
         let pids: Vec<u32> = units.iter().filter_map(|live| live.pid).collect();
         units
             .iter()
@@ -93,19 +96,21 @@ impl Parts<'_> {
             .filter_map(|live| live.pid)
             .for_each(|pid| signal(pid, Signal::TERM));
         let limit = units.iter().map(|live| live.unit.stop_seconds).max().unwrap_or(0);
-        if !self.wait_for(&pids, Duration::from_secs(limit)) {
-            log::warn!("killed what did not end in {limit} s");
-            pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
-            self.wait_for(&pids, Duration::from_secs(5));
+        if self.wait_for(&pids, Duration::from_secs(limit)) {
+            return true;
         }
+        log::warn!("killed what did not end in {limit} s");
+        pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        self.wait_for(&pids, Duration::from_secs(5))
     }
 }
 
-/// Stops all workloads while the machine stays up: pods, their shims, their mounts (k3s.md 2.7, steps 2 to 6).
-pub fn stop_workloads(parts: &mut Parts<'_>) {
+/// Stops all workloads while the machine stays up: pods, their shims, their mounts (k3s.md 2.7, steps 2 to 6). Whether
+/// nothing of them lives any more.
+pub fn stop_workloads(parts: &mut Parts<'_>) -> bool {
     let state = parts.state;
     let payload: Vec<&Live> = state.units.iter().filter(|live| live.unit.role == Role::Payload).collect();
-    parts.end(&payload);
+    let mut ended = parts.end(&payload);
     let pods = facts::processes_below(Path::new(cgroups::PODS));
     pods.iter().for_each(|pid| signal(*pid, Signal::TERM));
     if !pods.is_empty() {
@@ -116,7 +121,7 @@ pub fn stop_workloads(parts: &mut Parts<'_>) {
         cgroups::kill(&cgroups::of_unit(&live.unit.name));
     }
     let rest = facts::processes_below(Path::new(cgroups::PODS));
-    parts.wait_for(&rest, Duration::from_secs(5));
+    ended &= parts.wait_for(&rest, Duration::from_secs(5));
     let below = ["/run/k3s", "/var/lib/kubelet/pods", "/var/lib/kubelet/plugins", "/run/netns"];
     for point in mount::points().iter().rev().filter(|point| below.iter().any(|folder| point.starts_with(folder))) {
         let point = Path::new(point);
@@ -124,11 +129,13 @@ pub fn stop_workloads(parts: &mut Parts<'_>) {
             let _ = mount::unmount(point, true);
         }
     }
+    ended
 }
 
 /// Takes the machine down in order.
 pub fn shutdown(mut parts: Parts<'_>, action: Action, why: &str) -> ! {
     parts.journal.say(What::Shutdown { action: action.name().into(), why: why.into() });
+    parts.backlog.close();
     stop_workloads(&mut parts);
     let state = parts.state;
     let others: Vec<&Live> = state.units.iter().filter(|live| live.unit.role != Role::Payload).collect();

@@ -373,7 +373,8 @@ impl State {
                 let may = !(withheld && matches!(live.unit.role, Role::Settle | Role::Payload));
                 live.wanted = !matches!(ask, Ask::Stop(_)) && may;
                 live.fault = None;
-                if matches!(live.state, UnitState::Failed | UnitState::GivenUp | UnitState::Done) && live.wanted {
+                let ended = matches!(live.state, UnitState::Failed | UnitState::GivenUp | UnitState::Done);
+                if (ended || live.waits()) && live.wanted {
                     live.state = UnitState::Waiting;
                     live.not_before = now;
                     live.failures = 0;
@@ -383,7 +384,18 @@ impl State {
                 } else if !matches!(ask, Ask::Start(_)) {
                     self.stop(now, number, true, effects);
                 }
+                self.settle_anew(now, number);
             }
+        }
+    }
+
+    /// A payload that was stopped and is wanted again needs a settle that none was started upon.
+    fn settle_anew(&mut self, now: Moment, number: usize) {
+        let live = &self.units[number];
+        let rests = live.unit.role == Role::Payload && live.wanted && live.pid.is_none();
+        let spent = |settle: &Live| settle.state == UnitState::Done && !settle.unspent;
+        if rests && self.of_role(Role::Settle).is_some_and(|settle| spent(&self.units[settle])) {
+            self.run_again(now, Role::Settle);
         }
     }
 
@@ -396,12 +408,18 @@ impl State {
             live.again = true;
         } else if live.wanted {
             live.state = UnitState::Waiting;
+            live.detail.clear();
             live.not_before = now;
         }
     }
 }
 
 impl Live {
+    /// Whether it has looked, can't go on yet, and looks again.
+    pub fn waits(&self) -> bool {
+        self.state == UnitState::Waiting && self.outcome == Some(Outcome::TryAgain)
+    }
+
     /// Whether its end was asked for.
     pub fn is_stopping(&self) -> bool {
         self.state == UnitState::Stopping

@@ -72,3 +72,50 @@ fn an_overlay_that_was_taken_away_is_gone_and_one_that_came_by_a_seal_stays() {
     write(root, OVERLAY_SEEN, "yes\n");
     assert_eq!(wait(root), (1, Vec::new(), Overlay::Absent));
 }
+
+const SEED: &str = "/run/bakelite/seed.yaml";
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+#[test]
+fn a_seed_counts_above_the_image_and_below_a_person() {
+    let root = machine("network: {wait: 1}\n");
+    let root = root.path();
+    write(root, SEED, &format!("network: {{wait: 4}}\nssh: {{keys: [{KEY}]}}\nseed: {{node: shop-017, wifi: x}}\n"));
+    let layers = read(root).unwrap();
+    assert_eq!((layers.effective.set_by["network.wait"], layers.settings.appliance.network.wait.0), (Layer::Seed, 4));
+    assert_eq!(layers.settings.appliance.ssh.keys, [KEY]);
+    saw(root, &Seen::Text("network: {wait: 5}\n".into()));
+    assert_eq!(wait(root).0, 5);
+    saw(root, &Seen::Absent);
+    // Taken: what is kept of it counts, as JSON, with a section of its own.
+    durable_remove(root, SEED);
+    assert_eq!(wait(root).0, 1);
+    write(root, paths::SEED, "{\"network\":{\"wait\":6},\"seed\":{\"node\":\"shop-017\",\"number\":\"17\"}}\n");
+    assert_eq!(wait(root), (6, Vec::new(), Overlay::Absent));
+}
+
+#[test]
+fn a_seed_for_another_node_and_a_wrong_one_do_not_count() {
+    let root = machine("network: {wait: 1}\n");
+    let root = root.path();
+    write(root, paths::SEED, "{\"network\":{\"wait\":6}}\n");
+    write(root, RECORD, "{\"format\":1,\"node\":\"shop-1\"}");
+    write(root, SEED, "network: {wait: 4}\nseed: {node: shop-017}\n");
+    assert_eq!(wait(root).0, 6);
+    write(root, SEED, "network: {wait: 4}\nseed: {node: shop-1}\n");
+    assert_eq!(wait(root).0, 4);
+    for (text, words) in [
+        ("network: {wait: 4}\ndebug: true\n", "seed.yaml:2:1: debug: can't be set at the machine"),
+        ("network: {wait: 4}\nk3s: {role: agent}\n", "k3s.server"),
+        ("seed: {fresh: true}\n", "isn't known to this version"),
+    ] {
+        write(root, SEED, text);
+        assert_eq!(wait(root).0, 6, "{text}");
+        let Some(bakelite_plan::seed::Seed::Refused(why)) = crate::seed::seen(root) else { panic!("{text}") };
+        assert!(why.contains(words), "{why}");
+    }
+}
+
+fn durable_remove(root: &Path, path: &str) {
+    bakelite_sys::durable::remove_file(root.join(path.trim_start_matches('/'))).unwrap();
+}

@@ -3,9 +3,11 @@
 //! UEFI: shim (signed by Microsoft) starts Debian's signed systemd-boot under the one name that shim looks for, and
 //! that counts down `+3` of slot A's entry. The initramfs and the command line are not covered by any signature.
 
+use crate::config::Config;
 use crate::tree::{Blob, Tree};
 use bakelite_spec::board::{Arch, Board, Flow};
 use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::loader_entry::{EntryName, FOLDER, LoaderEntry, TRIES};
 use bakelite_spec::manifest::BootFile;
 use std::io;
 
@@ -19,15 +21,21 @@ pub struct MissingFile {
     pub needed_for: &'static str,
 }
 
-/// The kernel command line of a slot.
-pub fn cmdline(board: &Board, slot: &str) -> String {
+/// The loader's entry of a slot.
+fn entry(config: &Config, version: &str, image: &str, slot: &str) -> LoaderEntry {
     let mut line = Cmdline::parse(&format!("bakelite.slot={slot}"));
-    board.cmdline.iter().for_each(|text| line.add(text));
-    line.render()
+    config.board.cmdline.iter().for_each(|text| line.add(text));
+    let entry = format!(
+        "title Bakelite {version} (slot {slot})\nsort-key bakelite\nversion {image}\nlinux /bakelite/{slot}/vmlinuz\ninitrd /bakelite/{slot}/initrd\noptions {}\n",
+        line.render()
+    );
+    LoaderEntry::parse(&entry).setting(&config.appliance.kernel.line())
 }
 
-/// Tries of a slot that hasn't proved itself yet.
-const TRIES: u32 = 3;
+/// The kernel command line of a slot.
+pub fn cmdline(config: &Config, slot: &str) -> String {
+    entry(config, "", "", slot).options.render()
+}
 
 /// What the boot partition holds besides kernel and initramfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,14 +125,11 @@ pub fn files(loader: &Loader, kernel: &Blob, programs: &Blob) -> io::Result<Vec<
 }
 
 /// The whole boot partition with slot A.
-pub fn partition(loader: &Loader, board: &Board, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
+pub fn partition(loader: &Loader, config: &Config, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
     let mut tree = loader.tree.clone();
-    let (options, linux, initrd) = (cmdline(board, SLOT), kernel_path(), initramfs_path());
-    let entry = format!(
-        "title Bakelite {version} (slot {SLOT})\nsort-key bakelite\nversion {image}\nlinux /{linux}\ninitrd /{initrd}\noptions {options}\n"
-    );
-    tree.file(&format!("loader/entries/bakelite-{SLOT}+{TRIES}.conf"), 0o644, entry);
-    tree.file(&linux, 0o644, kernel);
-    tree.file(&initrd, 0o644, initramfs);
+    let name = EntryName { slot: SLOT.into(), generation: 1, tries: Some((TRIES, 0)) };
+    tree.file(&format!("{FOLDER}/{}", name.text()), 0o644, entry(config, version, image, SLOT).render());
+    tree.file(&kernel_path(), 0o644, kernel);
+    tree.file(&initramfs_path(), 0o644, initramfs);
     tree
 }

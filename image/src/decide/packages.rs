@@ -13,6 +13,7 @@ const COMMON: &[&str] = &[
     "ca-certificates",
     "chrony",
     "dhcpcd-base",
+    "dosfstools",
     "dropbear-bin",
     "e2fsprogs",
     "kmod",

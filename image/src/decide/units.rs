@@ -16,6 +16,11 @@ const K3S_START_SECONDS: u64 = 1800;
 /// Settle may have to move everything from an SD card to a data disk, and compare it.
 const SETTLE_SECONDS: u64 = 6 * 3600;
 
+/// An old copy on a slow card takes its time to go.
+const UPKEEP_SECONDS: u64 = 2 * 3600;
+/// Once a day: what is due is decided there.
+const UPKEEP_EACH: u64 = 24 * 3600;
+
 /// All units.
 pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) -> Vec<Unit> {
     let firstboot = format!("{}/firstboot", paths::LIBRARY);
@@ -83,6 +88,12 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             units.push(unit("keeper", Role::User, &[&firstboot, "keeper"], &["born"]));
         }
     }
+    units.push(Unit {
+        needs_file: Some(paths::GOOD.into()),
+        start_seconds: Some(UPKEEP_SECONDS),
+        every_seconds: Some(UPKEEP_EACH),
+        ..oneshot("upkeep", Role::Upkeep, &["settle"])
+    });
     units.extend(appliance.units.iter().map(|own| user(own, payload_unit(payload.kind))));
     units
 }
@@ -131,6 +142,7 @@ fn unit(name: &str, role: Role, command: &[&str], after: &[&str]) -> Unit {
         readiness: Readiness::Started,
         stop_seconds: 10,
         start_seconds: None,
+        every_seconds: None,
         alive_port: None,
         open_files: None,
         oom_score: 0,

@@ -177,23 +177,25 @@ pub fn boot_counter(image: &Opened) -> Found {
 }
 
 fn command_lines(image: &Opened) -> Result<Vec<(String, Cmdline)>, String> {
-    let options = |lines: &[(String, String)]| {
-        let texts: Vec<&str> =
-            lines.iter().filter(|(key, _)| key == "options").map(|(_, text)| text.as_str()).collect();
-        Cmdline::parse(&texts.join(" "))
-    };
-    Ok(entries(image)?.into_iter().map(|(name, lines)| (name, options(&lines))).collect())
+    Ok(entries(image)?.into_iter().map(|(name, lines)| (name, arguments(&lines, "options"))).collect())
+}
+
+fn arguments(lines: &[(String, String)], wanted: &str) -> Cmdline {
+    let texts: Vec<&str> = lines.iter().filter(|(key, _)| key == wanted).map(|(_, text)| text.as_str()).collect();
+    Cmdline::parse(&texts.join(" "))
 }
 
 pub fn cmdline(image: &Opened) -> Found {
     let board = &image.manifest.as_ref().map_err(Clone::clone)?.board;
     let mut found = Vec::new();
-    for (name, line) in command_lines(image)? {
+    for (name, lines) in entries(image)? {
+        let (line, replaced) = (arguments(&lines, "options"), arguments(&lines, "#was"));
         if line.value("bakelite.slot").is_none_or(|slot| Role::of_slot(slot).is_none()) {
             found.push(format!("{name} doesn't say bakelite.slot=a or b"));
         }
-        for wanted in board.cmdline.iter().filter(|text| !is_cgroup(text)) {
-            if lacks(&line, wanted) {
+        // The appliance may give an argument of the board's another value; the entry says so.
+        for wanted in board.cmdline.iter().filter(|text| !board.cgroup_arguments().any(|other| other == *text)) {
+            if lacks(&line, wanted) && lacks(&replaced, wanted) {
                 found.push(format!("{name} lacks {wanted}"));
             }
         }
@@ -201,15 +203,8 @@ pub fn cmdline(image: &Opened) -> Found {
     Ok(found)
 }
 
-/// Whether a line would change by adding something.
 fn lacks(line: &Cmdline, wanted: &str) -> bool {
-    let mut more = line.clone();
-    more.add(wanted);
-    more != *line
-}
-
-fn is_cgroup(text: &str) -> bool {
-    text.starts_with("cgroup") || text.starts_with("systemd.unified_cgroup_hierarchy")
+    !line.lacks(&Cmdline::parse(wanted)).is_empty()
 }
 
 pub fn cgroups(image: &Opened) -> Found {
@@ -220,7 +215,7 @@ pub fn cgroups(image: &Opened) -> Found {
         if let Some(what) = off {
             found.push(format!("{name} says cgroup_disable={what}"));
         }
-        for wanted in board.cmdline.iter().filter(|text| is_cgroup(text) && lacks(&line, text)) {
+        for wanted in board.cgroup_arguments().filter(|text| lacks(&line, text)) {
             found.push(format!("{name} lacks {wanted}"));
         }
     }

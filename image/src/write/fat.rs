@@ -39,7 +39,57 @@ pub fn write(tree: &Tree, time: i64, volume_id: u32, length: u64, mut partition:
             }
         }
     }
-    volume.unmount()
+    volume.unmount()?;
+    mend_dots(&mut partition)
+}
+
+/// Bytes of an entry of a folder.
+const SLOT: usize = 32;
+
+/// Takes away the long names that fatfs gives to `.` and `..` in each folder. The two dots have to be the first two entries (FAT
+/// specification, 6.5): fsck.fat, which the device runs after a pulled plug, takes anything else for damage.
+fn mend_dots(partition: &mut impl ReadWriteSeek) -> io::Result<()> {
+    let mut head = [0; 512];
+    partition.seek(SeekFrom::Start(0))?;
+    partition.read_exact(&mut head)?;
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let (table, cluster) = (number(&head[14..16]) * 512, u64::from(head[13]) * 512);
+    let data = table + u64::from(head[16]) * number(&head[36..40]) * 512;
+    let root = number(&head[44..48]);
+    let mut folders = vec![root];
+    while let Some(first) = folders.pop() {
+        let (mut places, mut bytes, mut next) = (Vec::new(), Vec::new(), first);
+        while (2..0x0fff_fff8).contains(&next) {
+            places.push(data + (next - 2) * cluster);
+            let mut piece = vec![0; usize::try_from(cluster).unwrap_or_default()];
+            partition.seek(SeekFrom::Start(data + (next - 2) * cluster))?;
+            partition.read_exact(&mut piece)?;
+            bytes.extend(piece);
+            let mut entry = [0; 4];
+            partition.seek(SeekFrom::Start(table + next * 4))?;
+            partition.read_exact(&mut entry)?;
+            next = number(&entry) & 0x0fff_ffff;
+        }
+        let is = |slot: usize, name: &[u8; 11]| bytes.get(slot * SLOT..slot * SLOT + 11) == Some(name);
+        if is(1, b".          ") && is(3, b"..         ") {
+            bytes.drain(2 * SLOT..3 * SLOT);
+            bytes.drain(..SLOT);
+            bytes.resize(bytes.len() + 2 * SLOT, 0);
+            // The root folder is 0 here, wherever it is.
+            if number(&bytes[SLOT + 20..SLOT + 22]) << 16 | number(&bytes[SLOT + 26..SLOT + 28]) == root {
+                bytes[SLOT + 20..SLOT + 22].fill(0);
+                bytes[SLOT + 26..SLOT + 28].fill(0);
+            }
+            for (place, piece) in places.iter().zip(bytes.chunks(usize::try_from(cluster).unwrap_or(SLOT))) {
+                partition.seek(SeekFrom::Start(*place))?;
+                partition.write_all(piece)?;
+            }
+        }
+        let below = bytes.chunks(SLOT).take_while(|slot| slot[0] != 0);
+        let below = below.filter(|slot| slot[11] & 0x18 == 0x10 && !matches!(slot[0], b'.' | 0xe5));
+        folders.extend(below.map(|slot| number(&slot[20..22]) << 16 | number(&slot[26..28])));
+    }
+    partition.flush()
 }
 
 /// The clock of an image: always the same moment.
@@ -159,5 +209,12 @@ mod tests {
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "title x\n");
         assert!(bytes[..512].iter().all(|byte| *byte == 0));
+        // Each folder begins with its two dots, and what is in it follows.
+        let is_dots = |piece: &&[u8]| {
+            piece.starts_with(b".          ") && piece.get(SLOT..).is_some_and(|next| next.starts_with(b"..         "))
+        };
+        assert_eq!(bytes.chunks(512).filter(is_dots).count(), 2);
+        let long_dot = bytes.chunks(SLOT).any(|slot| slot.starts_with(b"A.\0\0\0\xff\xff"));
+        assert!(!long_dot, "a long name of a dot is left");
     }
 }

@@ -1,6 +1,6 @@
 //! What PID 1 sees and tells beside its units: addresses, room on the state partition, status.json, the status page.
 
-use super::{CLOCK_EACH, Running};
+use super::{CLOCK_EACH, Running, beside};
 use crate::supervise::{Event, Moment};
 use crate::{machine, now, screen};
 use bakelite_spec::event::{UnitState, What};
@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// Between two looks at what the payload says before it is ready.
 const LISTEN_EACH: Moment = 15_000;
+/// What is wrong has to stay so for this long before it is worth a write to the boot partition.
+const FAULTS_LAST: Moment = 30_000;
 /// Less free space than this on the state partition is a fault.
 const STATE_ROOM: u64 = 16 << 20;
 
@@ -103,7 +105,11 @@ impl Running {
         }
         let page = screen::page(&status);
         if page != self.page {
-            let news = status.faults != self.status.faults || status.ready_at != self.status.ready_at;
+            let wrong = status.faults != self.status.faults;
+            if wrong {
+                self.report_at = Some(now() + FAULTS_LAST);
+            }
+            let news = wrong || status.ready_at != self.status.ready_at;
             if news {
                 self.journal.consoles.page(&page)
             } else {
@@ -112,6 +118,14 @@ impl Running {
             self.page = page;
         }
         self.status = status;
+    }
+
+    /// Has firstboot write what is to be told of this boot onto the boot partition.
+    pub(super) fn start_report(&mut self) {
+        let early = self.state.of_role(Role::Early).map(|number| self.state.units[number].unit.command.clone());
+        if let Some(program) = early.as_ref().and_then(|command| command.first()) {
+            beside(&[program, "report"]);
+        }
     }
 
     fn doing(&self, faults: &[Fault]) -> String {
@@ -124,8 +138,10 @@ impl Running {
         match (early, settle, payload) {
             (Some(early), _, _) if early.state == Starting => says("preparing the settings", &early.detail),
             (Some(early), _, _) if matches!(early.state, Failed | GivenUp) => says("settings", &early.detail),
+            (Some(early), _, _) if early.waits() => says("waiting", &early.detail),
             (_, Some(settle), _) if settle.state == Starting => says("preparing the machine", &settle.detail),
             (_, Some(settle), _) if matches!(settle.state, Failed | GivenUp) => says("machine", &settle.detail),
+            (_, Some(settle), _) if settle.waits() => says("waiting", &settle.detail),
             (_, _, Some(payload)) => match payload.state {
                 Running => "k3s is running".replace("k3s", &self.payload_kind()),
                 Starting => says(&format!("starting {}", self.payload_kind()), &payload.detail),

@@ -40,9 +40,11 @@ impl State {
         }
         if asked {
             live.state = UnitState::Waiting;
+            live.detail = "stopped".into();
             live.failures = 0;
             live.not_before = now;
             effects.push(said(live));
+            self.settle_anew(now, number);
             return;
         }
         match live.unit.kind {
@@ -81,7 +83,8 @@ impl State {
             }
             Outcome::TryAgain => {
                 live.pause(now);
-                live.detail = "waits, and tries again".into();
+                live.state = UnitState::Waiting;
+                live.detail = format!("tries again in {} s", (live.not_before - now) / 1000);
             }
             Outcome::Refused => {
                 live.state = UnitState::GivenUp;
@@ -101,7 +104,13 @@ impl State {
                 }
             }
         }
-        if std::mem::take(&mut live.again) && live.state != UnitState::Failed {
+        if let Some(seconds) = live.unit.every_seconds
+            && matches!(live.state, UnitState::Done | UnitState::GivenUp)
+        {
+            live.state = UnitState::Waiting;
+            live.not_before = now + seconds * 1000;
+        }
+        if std::mem::take(&mut live.again) && !matches!(outcome, Outcome::TryAgain | Outcome::Died) {
             live.state = UnitState::Waiting;
             live.not_before = now;
         }
@@ -169,6 +178,7 @@ impl State {
             settle.unspent = false;
             if settle.state == UnitState::Done && again {
                 settle.state = UnitState::Waiting;
+                settle.detail.clear();
                 // A little before the payload's own time, so that it isn't late.
                 settle.not_before = not_before.saturating_sub(1_000);
             }

@@ -19,6 +19,7 @@ fn unit(name: &str, role: Role, kind: Kind, after: &[&str]) -> Unit {
         readiness: if role == Role::Payload { Readiness::Notify } else { Readiness::Started },
         stop_seconds: 10,
         start_seconds: (role != Role::Access).then_some(300),
+        every_seconds: None,
         alive_port: (role == Role::Payload).then_some(6443),
         open_files: None,
         oom_score: 0,
@@ -135,6 +136,25 @@ fn network_and_ssh_come_up_whatever_early_says() {
         rig.advance(100_000);
         assert_eq!(rig.started(EARLY) > 1, matches!(status, 75 | 1), "early ended with {status}");
     }
+}
+
+#[test]
+fn what_has_to_wait_is_told_as_waiting_and_can_be_asked_to_look_at_once() {
+    let mut rig = Rig::new(table(), None);
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 75);
+    let early = &rig.state.units[EARLY];
+    assert_eq!((early.state, early.detail.as_str(), early.waits()), (UnitState::Waiting, "tries again in 5 s", true));
+    rig.advance(4_999);
+    assert_eq!(rig.started(EARLY), 1);
+    rig.advance(1);
+    assert_eq!(rig.started(EARLY), 2);
+    rig.end(EARLY, 75);
+    assert_eq!(rig.state.units[EARLY].detail, "tries again in 10 s");
+    rig.feed(Event::Ask(Ask::Start("early".into())));
+    assert_eq!(rig.started(EARLY), 3);
+    rig.end(EARLY, 1);
+    assert_eq!((rig.state.units[EARLY].state, rig.state.units[EARLY].waits()), (UnitState::Failed, false));
 }
 
 #[test]
@@ -284,6 +304,82 @@ fn events() -> impl Strategy<Value = (u64, Event)> {
         1 => Just(Event::Ask(Ask::Refit)),
     ];
     (prop_oneof![Just(1u64), 0..200u64, 0..90_000u64, 0..900_000u64], event)
+}
+
+/// While workloads end the loop stands still: what came in then is fed afterwards, all at one moment.
+#[test]
+fn what_was_asked_while_workloads_ended_counts_afterwards_whatever_its_order() {
+    let (refit, start) = (|| Event::Ask(Ask::Refit), || Event::Ask(Ask::Start("k3s".into())));
+    for asks in [vec![refit(), start()], vec![start(), refit()], vec![start()]] {
+        let mut rig = Rig::new(table(), None);
+        rig.up();
+        rig.feed(Event::Ask(Ask::Stop("k3s".into())));
+        // Longer than k3s may take, with nobody looking at the clock.
+        rig.now += 90_000;
+        // ssh ended meanwhile; that is no less true than the end of k3s.
+        rig.end(SSH, 1);
+        rig.end(K3S, 0);
+        let again = asks.len() > 1;
+        asks.into_iter().for_each(|ask| rig.feed(ask));
+        rig.advance(10_000);
+        assert_eq!((rig.started(EARLY), rig.started(SSH), rig.started(K3S)), (1 + usize::from(again), 2, 1));
+        if again {
+            rig.end(EARLY, 0);
+        }
+        rig.end(SETTLE, 0);
+        rig.advance(1_000);
+        if rig.state.units[SETTLE].pid.is_some() {
+            rig.end(SETTLE, 0);
+        }
+        rig.advance(1_000);
+        assert_eq!((rig.started(K3S), rig.terms.len()), (2, 1));
+    }
+}
+
+#[test]
+fn a_payload_that_was_stopped_stays_down_until_asked_for_and_a_restart_is_both() {
+    let mut rig = Rig::new(table(), None);
+    rig.up();
+    rig.feed(Event::Ask(Ask::Stop("k3s".into())));
+    rig.end(K3S, 0);
+    rig.advance(1_000_000);
+    assert_eq!((rig.started(SETTLE), rig.started(K3S)), (1, 1));
+    rig.feed(Event::Ask(Ask::Start("k3s".into())));
+    rig.end(SETTLE, 0);
+    assert_eq!((rig.started(SETTLE), rig.started(K3S)), (2, 2));
+    rig.feed(Event::Ask(Ask::Restart("k3s".into())));
+    rig.end(K3S, 0);
+    rig.end(SETTLE, 0);
+    assert_eq!((rig.started(SETTLE), rig.started(K3S)), (3, 3));
+}
+
+#[test]
+fn upkeep_begins_when_its_file_is_there_and_comes_again_after_its_time_whatever_became_of_it() {
+    let mut units = table();
+    units.push(Unit {
+        needs_file: Some("/good".into()),
+        every_seconds: Some(3_600),
+        ..unit("upkeep", Role::Upkeep, Kind::Oneshot, &["settle"])
+    });
+    let upkeep = units.len() - 1;
+    let mut rig = Rig::new(units, None);
+    rig.up();
+    rig.advance(10_000);
+    assert_eq!(rig.started(upkeep), 0);
+    rig.files = true;
+    rig.advance(1);
+    assert_eq!(rig.started(upkeep), 1);
+    rig.end(upkeep, 0);
+    rig.advance(3_599_000);
+    assert_eq!(rig.started(upkeep), 1);
+    rig.advance(1_000);
+    assert_eq!(rig.started(upkeep), 2);
+    rig.end(upkeep, 77);
+    rig.advance(3_600_000);
+    assert_eq!(rig.started(upkeep), 3, "a refusal is for this time only");
+    rig.end(upkeep, 1);
+    rig.advance(5_000);
+    assert_eq!((rig.started(upkeep), rig.started(K3S), rig.terms.len()), (4, 1, 0));
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
 use bakelite_spec::manifest::{PayloadFile, PlacedFile};
+use bakelite_spec::records::Act;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -137,6 +138,13 @@ pub enum Action {
         /// Its number.
         generation: u64,
     },
+    /// Puts secrets of the seed into their files, durably.
+    TakeSecrets {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Overwrites the seed on the boot partition, durably; it was taken.
+    SpendSeed,
     /// Takes the identity from the data disk's seal; its record comes last.
     Unseal,
     /// Shows a folder of a medium at a place, in place of what is shown there.
@@ -148,10 +156,26 @@ pub enum Action {
         /// Permission bits of a folder that is made.
         mode: u32,
     },
-    /// Copies what the card holds of k3s's data onto the data disk, verified; what was copied already stays.
+    /// Shows what was at a place before the data disk was shown there.
+    Hide {
+        /// The place.
+        place: String,
+    },
+    /// Copies what one medium holds of k3s's data onto the other, verified; what was copied already stays.
     CopyHome {
+        /// From which to which.
+        act: Act,
         /// How much it is about.
         amount: crate::facts::Amount,
+    },
+    /// Removes what the card holds in the places of k3s's data, while a data disk is shown there; durably.
+    RemoveOldCopy,
+    /// Tells a medium of our own which of its bytes hold nothing, and writes down that it was done.
+    Trim {
+        /// Where its file system is mounted.
+        mount: String,
+        /// The disk's key.
+        disk: String,
     },
     /// Looks for sets on all disks and sticks besides the card, and in our own folders; nothing of them is changed.
     LookForSets,
@@ -198,6 +222,18 @@ pub enum Action {
         /// The links' names.
         links: Vec<String>,
     },
+    /// Adds an entry to the boot loader's, whole or not at all; durably.
+    AddEntry {
+        /// The file's name.
+        name: String,
+        /// Its text.
+        text: String,
+    },
+    /// Removes entries of the boot loader's, durably.
+    RemoveEntries {
+        /// The files' names.
+        names: Vec<String>,
+    },
     /// Waits until there is a default address.
     AwaitAddress {
         /// For at most so many seconds.
@@ -215,6 +251,11 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it is done once in a machine's life and changes a disk or who the machine is: it is noted before it is done.
+    pub fn is_once_in_a_life(&self) -> bool {
+        matches!(self, Self::Claim { .. } | Self::Bear { .. } | Self::Unseal | Self::CopyHome { .. })
+    }
+
     /// Whether it does something to a medium: worth a word while it is done, as it may take its time.
     pub fn touches_a_medium(&self) -> bool {
         match self {

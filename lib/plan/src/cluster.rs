@@ -60,7 +60,7 @@ pub(crate) fn immutable_keys(settings: &Settings) -> BTreeMap<String, String> {
     IMMUTABLE.iter().filter_map(|(key, _)| Some((key.to_string(), text(config.get(*key)?)))).collect()
 }
 
-fn copy(facts: &Facts, path: &str) -> Option<ClusterBorn> {
+pub(crate) fn copy(facts: &Facts, path: &str) -> Option<ClusterBorn> {
     serde_json::from_str(facts.file(path)?).ok()
 }
 

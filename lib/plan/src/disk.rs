@@ -29,6 +29,8 @@ pub struct Disk {
     pub removable: bool,
     /// Whether it can't be written.
     pub read_only: bool,
+    /// Whether it takes discards: word of what holds nothing.
+    pub discards: bool,
     /// Bytes of its own sectors; 0 stands for 512.
     pub sector: u64,
     /// What is bad about its health by its own words; empty where nothing is.

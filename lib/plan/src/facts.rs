@@ -45,6 +45,10 @@ pub struct Facts {
     pub store: Store,
     /// The memory that the kernel has, in bytes.
     pub memory: u64,
+    /// The wall clock, in seconds since 1970.
+    pub clock: i64,
+    /// The kernel's id of this boot.
+    pub boot: String,
     /// Whether the clock was compared with the network's in this boot.
     pub clock_is_set: bool,
     /// k3s's data lies on an SD card, an eMMC or something behind USB.
@@ -57,14 +61,26 @@ pub struct Facts {
     pub vanished: bool,
     /// Seconds since the kernel started.
     pub uptime: u64,
+    /// The seed on the boot partition.
+    pub seed: Option<crate::seed::Seed>,
+    /// The boot loader of ours that has started this machine.
+    pub loader: Option<Loader>,
+    /// The command line with which the kernel was started.
+    pub cmdline: String,
+    /// The cgroup controllers that the kernel gives.
+    pub controllers: Vec<String>,
     /// A hash over what is to be sealed, as it is on state now; empty before there is an identity.
     pub to_seal: String,
     /// Folders that are shown at the places of k3s's data, by place.
     pub shown: BTreeMap<String, String>,
     /// What the card holds in those places.
     pub on_card: Option<Amount>,
+    /// What the data disk holds in them; only where a move is possible.
+    pub on_disk: Option<Amount>,
     /// Bytes that are free on the data disk.
     pub free_on_disk: u64,
+    /// Bytes that are free on the card.
+    pub free_on_card: u64,
     /// k3s's database, where it is to be read from now.
     pub database: Option<Database>,
     /// Sets of this and other machines, once they were looked for.
@@ -75,6 +91,16 @@ pub struct Facts {
     pub climbed: Option<String>,
     /// Whether k3s has run since the machine was switched on.
     pub payload_ran: bool,
+}
+
+/// The boot loader's entries of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loader {
+    /// The one that was started, without its counter.
+    pub selected: String,
+    /// All of them: their texts by the files' names.
+    pub entries: BTreeMap<String, String>,
 }
 
 /// The container runtime's store of images.

@@ -2,10 +2,11 @@
 //!
 //! A forecast, not a script: what a step finds out or changes, a later one may decide upon.
 
-use crate::Settings;
 use crate::facts::Facts;
-use crate::step::{Decision, EARLY, SETTLE, Step};
+use crate::step::{Decision, EARLY, SETTLE, Step, UPKEEP};
+use crate::{Settings, attempts};
 use bakelite_spec::fault::Fault;
+use bakelite_spec::status::paths;
 use std::fmt::Write;
 
 /// All steps, one a line, with what a person has to do where one can't go on.
@@ -14,6 +15,10 @@ pub fn text(facts: &Facts, settings: &Settings) -> String {
     if !pass(EARLY, facts, settings, &mut text) || !pass(SETTLE, facts, settings, &mut text) {
         text.push_str("k3s isn't started before that.\n");
     }
+    // Before that it would only say that it waits.
+    if facts.has(paths::GOOD) {
+        pass(UPKEEP, facts, settings, &mut text);
+    }
     text
 }
 
@@ -21,7 +26,7 @@ pub fn text(facts: &Facts, settings: &Settings) -> String {
 fn pass(steps: &[Step], facts: &Facts, settings: &Settings, text: &mut String) -> bool {
     let mut goes_on = true;
     for step in steps {
-        let decision = (step.decide)(facts, settings);
+        let decision = attempts::decide(step, facts, settings);
         // Writing to a text can't fail.
         let _ = writeln!(text, "{:<11} {:<8} {}", step.name, decision.kind(), decision.why());
         if let Some(fault) = fault(&decision) {

@@ -1,21 +1,24 @@
-//! Home: where the cluster's data lives, the mounts that show it, and the move from the card to a data disk.
+//! Home: where the cluster's data lives, and the mounts that show it.
 //!
-//! The switch of a move is three durable writes: state says *moving*, the disk says *home*, state says *there*. While
-//! state says *moving*, either medium may be the home, so the disk is needed (law 9). A data disk of this node with the
-//! higher epoch is the home, whatever the card says. The old copy on the card stays and is never started again.
+//! Without a word of a person's it lives on the data disk, if there is one; what a person moved back to the card stays
+//! there, as state says *card*, until a person moves it again. While state says *moving*, either medium may be the home, so
+//! the disk is needed (law 9). A data disk of this node with the higher epoch rules, whatever the card says: as the home,
+//! or, where it says that the cluster left it, against a card from before. An old copy is never started again.
+
+mod moves;
 
 use crate::Settings;
 use crate::action::Action;
 use crate::data_disk;
 use crate::disk::{Data, Disk};
 use crate::facts::{Amount, Facts};
-use crate::identity;
 use crate::step::{Decision, publish};
+use crate::{identity, old_copy};
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::places;
-use bakelite_spec::quantity::Size;
+use bakelite_spec::places::{self, Shown};
 use bakelite_spec::records::{Act, DiskHome, FORMAT, Home, Intent, Place};
 use bakelite_spec::status::paths;
+pub use moves::fits;
 use serde::Serialize;
 
 /// State's record.
@@ -26,9 +29,15 @@ pub const DISK_HOME: &str = "/disk/bakelite/home.json";
 pub const INTENT: &str = "/var/lib/bakelite/intent.json";
 /// That a copy on the data disk is whole; its text is the intent that it was made for.
 pub const COPIED: &str = "/disk/bakelite/copied.json";
+/// The same of a copy on the card.
+pub const COPIED_ON_CARD: &str = "/var/lib/bakelite/copied.json";
 
-/// That a person wants the move at once; k3s was stopped for it. Gone with the move, or with this boot.
-pub const AT_ONCE: &str = "/run/bakelite/promote-now";
+/// Which move a person wants at once, in one word; k3s was stopped for it. Gone with the move, or with this boot.
+pub const AT_ONCE: &str = "/run/bakelite/move-now";
+/// The word for the way to the data disk, and for the way back.
+pub const TO_DISK: &str = "promote";
+/// See there.
+pub const TO_CARD: &str = "demote";
 
 /// Room that has to be left over after a move.
 const SPARE: u64 = 1 << 30;
@@ -63,11 +72,33 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     };
     let state = of(facts);
     let on_disk = data.content.as_ref().and_then(|content| content.home.as_ref()).filter(|home| home.node == node);
-    let there = state.as_ref().is_some_and(|home| {
-        home.moving.is_none() && matches!(&home.place, Place::Disk(name) if name.guid == data.guid)
-    });
-    if there {
-        return show(facts, disk);
+    let demotes = intent(facts).is_some_and(|intent| intent.act == Act::Demotion && intent.disk == data.guid);
+    if let Some(left) = on_disk.filter(|home| home.left)
+        && !demotes
+        && state.as_ref().is_none_or(|home| home.epoch < left.epoch)
+    {
+        let text =
+            format!("the cluster of {node} went on to a card that isn't here; {} holds an older copy", disk.words());
+        return Decision::Refuse(Fault::new(Code::DatabaseOlder, text));
+    }
+    if let Some(home) = &state
+        && home.moving.is_none()
+    {
+        match &home.place {
+            Place::Disk(name) if name.guid == data.guid => {
+                if wish(facts) == Some(Act::Demotion) {
+                    let demote = || moves::demote(facts, (disk, data), node.clone(), home.epoch);
+                    return show(facts, disk, false).unwrap_or_else(demote);
+                }
+                let done = || Decision::Done(format!("k3s's data lives on {}", disk.words()));
+                return unmark(facts, disk, on_disk, home).or_else(|| show(facts, disk, true)).unwrap_or_else(done);
+            }
+            Place::Card if !on_disk.is_some_and(|on_disk| adopts(Some(home), on_disk, data)) => {
+                let promotes = wish(facts) == Some(Act::Promotion);
+                return if promotes { moves::promote(facts, (disk, data), node) } else { stay(facts) };
+            }
+            _ => {}
+        }
     }
     if let Some(on_disk) = on_disk
         && adopts(state.as_ref(), on_disk, data)
@@ -79,13 +110,23 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     }
     match facts.on_card {
         Some(Amount { files: 0, .. }) | None => settle_in(facts, disk, data, node),
-        Some(amount) => promote(facts, (disk, data), node, amount),
+        Some(_) => moves::promote(facts, (disk, data), node),
+    }
+}
+
+/// Which move is wished for: the one that was begun, unless a person now wants the other way, else what a person wants.
+pub fn wish(facts: &Facts) -> Option<Act> {
+    match facts.file(AT_ONCE).map(str::trim_end) {
+        Some(TO_DISK) => Some(Act::Promotion),
+        Some(TO_CARD) => Some(Act::Demotion),
+        _ => intent(facts).map(|intent| intent.act),
     }
 }
 
 /// Whether the data disk's word that it is the home counts.
 fn adopts(state: Option<&Home>, on_disk: &DiskHome, data: &Data) -> bool {
     match state {
+        _ if on_disk.left => false,
         None => true,
         Some(home) if home.moving.as_ref().is_some_and(|moving| moving.guid == data.guid) => true,
         Some(home) => on_disk.epoch > home.epoch,
@@ -98,85 +139,77 @@ fn without(facts: &Facts, settings: &Settings) -> Decision {
         Decision::Wait(why, fault) => Decision::Wait(why, fault),
         Decision::Refuse(fault) => Decision::Refuse(fault),
         Decision::Run(why, _) => Decision::Wait(why, None),
+        _ if of(facts).is_some_and(|home| home.needs().is_none()) => stay(facts),
         _ => Decision::Done("k3s's data lives on the card".into()),
     }
 }
 
-/// The data disk is the home.
-fn show(facts: &Facts, disk: &Disk) -> Decision {
-    let shows = places::on_disk().filter_map(|place| {
-        let folder = format!("{}/{}", paths::DATA_MOUNT, place.folder);
+/// A demotion that a person took back after the disk had said that the cluster left it.
+fn unmark(facts: &Facts, disk: &Disk, on_disk: Option<&DiskHome>, home: &Home) -> Option<Decision> {
+    let left = on_disk.filter(|on_disk| on_disk.left)?;
+    let stays = DiskHome { epoch: home.epoch, left: false, ..left.clone() };
+    let actions = publish(facts, DISK_HOME, json(&stays), 0o600).into_iter().collect();
+    Some(Decision::Run(format!("k3s's data stays on {}", disk.words()), actions))
+}
+
+/// What isn't shown yet of a medium's folders.
+fn shows<'a>(
+    facts: &'a Facts,
+    medium: &'a str,
+    places: impl Iterator<Item = Shown> + 'a,
+) -> impl Iterator<Item = Action> {
+    places.filter_map(move |place| {
+        let folder = format!("{medium}/{}", place.folder);
         let shown = facts.shown.get(place.at) == Some(&folder);
         (!shown).then(|| Action::Show { folder, place: place.at.into(), mode: place.mode })
-    });
-    // A move that came this far is over once state says so.
-    let mut actions: Vec<Action> = Vec::new();
-    let is_of_a_move = intent(facts).is_none_or(|intent| intent.act == Act::Promotion);
-    for path in [INTENT, COPIED] {
-        if facts.has(path) && is_of_a_move {
-            actions.push(Action::Remove { path: path.into() });
-        }
+    })
+}
+
+/// What a move has left behind once it is over; another act's intent is that act's own.
+fn leftovers<'a>(facts: &'a Facts) -> impl Iterator<Item = Action> + 'a {
+    let is_of_a_move = intent(facts).is_none_or(|intent| matches!(intent.act, Act::Promotion | Act::Demotion));
+    let left = [INTENT, COPIED, COPIED_ON_CARD].into_iter().filter(move |path| is_of_a_move && facts.has(path));
+    left.map(|path| Action::Remove { path: path.into() })
+}
+
+/// A promotion that came to its end leaves a mark of what is still on the card; before its intent goes.
+fn marks_old_copy(facts: &Facts) -> Option<Action> {
+    let promoted = intent(facts).filter(|intent| intent.act == Act::Promotion)?;
+    let epoch = promoted.from_epoch + 1;
+    of(facts).filter(|home| home.epoch == epoch)?;
+    publish(facts, old_copy::RECORD, old_copy::mark(&promoted.disk, epoch), 0o600)
+}
+
+/// The data disk is the home; `None` where it is shown already. A move that came this far is over once state says so.
+fn show(facts: &Facts, disk: &Disk, over: bool) -> Option<Decision> {
+    let mut actions = Vec::new();
+    if over {
+        actions.extend(marks_old_copy(facts));
+        actions.extend(leftovers(facts));
     }
-    actions.extend(shows);
-    let words = disk.words();
-    Decision::of(actions, format!("k3s's data lives on {words}"), format!("k3s's data is shown from {words}"))
+    actions.extend(shows(facts, paths::DATA_MOUNT, places::on_disk()));
+    (!actions.is_empty()).then(|| Decision::Run(format!("k3s's data is shown from {}", disk.words()), actions))
+}
+
+/// The card is the home by a person's word, whatever data disk there is.
+fn stay(facts: &Facts) -> Decision {
+    let mut actions: Vec<Action> = leftovers(facts).collect();
+    // What is on the card is the cluster itself.
+    actions.extend(facts.has(old_copy::RECORD).then(|| Action::Remove { path: old_copy::RECORD.into() }));
+    actions.extend(shows(facts, paths::STATE_MOUNT, places::OF_EITHER.iter().copied()));
+    let of_disk =
+        |place: &&Shown| facts.shown.get(place.at).is_some_and(|folder| folder.starts_with(paths::DATA_MOUNT));
+    actions.extend(places::OF_DISK.iter().filter(of_disk).map(|place| Action::Hide { place: place.at.into() }));
+    let done = "k3s's data lives on the card, as a person wished; `bakelite storage promote` moves it to a data disk";
+    Decision::of(actions, done, "k3s's data is shown from the card")
 }
 
 /// There is nothing to move: the home is the disk from the start.
 fn settle_in(facts: &Facts, disk: &Disk, data: &Data, node: String) -> Decision {
     let epoch = of(facts).map_or(0, |home| home.epoch);
-    let on_disk = DiskHome { format: FORMAT, node, epoch };
+    let on_disk = DiskHome { format: FORMAT, node, epoch, left: false };
     let home = Home { format: FORMAT, place: Place::Disk(disk.data_name(data)), moving: None, epoch };
     let actions = [publish(facts, DISK_HOME, json(&on_disk), 0o600), publish(facts, HOME, json(&home), 0o600)];
     let why = format!("k3s's data will live on {}", disk.words());
     Decision::Run(why, actions.into_iter().flatten().collect())
-}
-
-/// What is on the card moves to the disk.
-fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, amount: Amount) -> Decision {
-    let state = of(facts);
-    let from_epoch = state.as_ref().map_or(0, |home| home.epoch);
-    let intended = intent(facts);
-    if intended.as_ref().is_some_and(|intent| intent.act != Act::Promotion) {
-        return Decision::Done("the cluster stays on the card until it is restored".into());
-    }
-    let words = format!("{} in {} files", Size(amount.bytes).human(), amount.files);
-    if intended.is_none() {
-        if facts.payload_ran {
-            let text = format!("the cluster ({words}) moves to {} at the next boot", disk.words());
-            return Decision::Done(text);
-        }
-        if amount.bytes + SPARE > facts.free_on_disk {
-            let free = Size(facts.free_on_disk).human();
-            let text = format!(
-                "the card holds {words}, and {} has {free} free; {} have to be left over",
-                disk.words(),
-                Size(SPARE).human()
-            );
-            return Decision::Without(Fault::new(Code::DataDiskSmall, text));
-        }
-    }
-    // If k3s ran on the card meanwhile, a copy that was begun before is of no use: the revision tells.
-    let revision = facts.database.as_ref().map_or(0, |database| database.revision);
-    let (act, set) = (Act::Promotion, String::new());
-    let wanted = Intent { format: FORMAT, act, from_epoch, disk: data.guid.clone(), revision, set };
-    let intent = intended.filter(|intent| *intent == wanted);
-    if intent.is_none() {
-        let why = format!("the cluster ({words}) is to move from the card to {}", disk.words());
-        let actions = publish(facts, INTENT, json(&wanted), 0o600).into_iter().collect();
-        return Decision::Run(why, actions);
-    }
-    if facts.file(COPIED) != Some(json(&wanted).as_str()) {
-        let why = format!("the cluster ({words}) moves from the card to {}", disk.words());
-        return Decision::Run(why, vec![Action::CopyHome { amount }]);
-    }
-    let epoch = from_epoch + 1;
-    let name = disk.data_name(data);
-    let moving = Home { format: FORMAT, place: Place::Card, moving: Some(name.clone()), epoch: from_epoch };
-    let on_disk = DiskHome { format: FORMAT, node, epoch };
-    let there = Home { format: FORMAT, place: Place::Disk(name), moving: None, epoch };
-    let switch = [publish(facts, HOME, json(&moving), 0o600), publish(facts, DISK_HOME, json(&on_disk), 0o600)];
-    let last = publish(facts, HOME, json(&there), 0o600);
-    let actions = switch.into_iter().chain([last]).flatten().collect();
-    Decision::Run(format!("the copy is whole, and {} becomes the cluster's home", disk.words()), actions)
 }

@@ -1,13 +1,15 @@
 //! Identity: the node's name and its secrets, made once, before k3s ever starts, and never changed by a new setting.
 //!
-//! Order: what the state partition says, else the seal of the data disk, else the set that is restored, else made new. Where state doesn't outlive the boot, or it isn't clear yet what becomes of the data disk, nothing is made: a
+//! Order: what the state partition says, else the seal of the data disk, else the set that is restored, else what the seed
+//! says, else made new. A seed for another node refuses. Where state doesn't outlive the boot, or it isn't clear yet what
+//! becomes of the data disk, nothing is made: a
 //! second identity of the same machine is worse than none.
 
 use crate::Settings;
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::step::{Decision, publish};
-use crate::{cluster, data_disk, hostname, restore};
+use crate::{cluster, data_disk, hostname, restore, seed};
 use bakelite_spec::fault::{Code, Fault};
 use serde::{Deserialize, Serialize};
 
@@ -37,12 +39,14 @@ pub fn of(facts: &Facts) -> Option<Identity> {
     serde_json::from_str(facts.file(RECORD)?).ok()
 }
 
-/// The node's name: the identity's, else what the pattern gives.
+/// The node's name: the identity's, else the one that the seed is for, else what the pattern gives.
 pub fn node_name(facts: &Facts, settings: &Settings) -> String {
-    of(facts)
-        .map(|identity| identity.node)
-        .or_else(|| restore::node(facts, settings))
-        .unwrap_or_else(|| hostname::expand(&settings.appliance.hostname, facts, &settings.manifest.board_name))
+    let by_name = || {
+        let seed = seed::of(facts);
+        let pattern = seed.node.as_ref().unwrap_or(&settings.appliance.hostname);
+        hostname::expand(pattern, facts, &seed.values, &settings.manifest.board_name)
+    };
+    of(facts).map(|identity| identity.node).or_else(|| restore::node(facts, settings)).unwrap_or_else(by_name)
 }
 
 /// Decides about the identity.
@@ -56,6 +60,9 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return Decision::Refuse(Fault::new(Code::IdentityConflict, text));
     }
     let sealed = facts.attached().and_then(|(disk, data)| Some((disk, data.content.as_ref()?.seal.as_ref()?)));
+    if let Some(fault) = seed::conflict(facts) {
+        return Decision::Refuse(fault);
+    }
     match (of(facts), sealed) {
         (Some(own), Some((disk, seal))) if own.node != seal.node => {
             let text = format!("this card is {}'s, and the data disk {} is {}'s", own.node, disk.words(), seal.node);

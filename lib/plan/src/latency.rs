@@ -7,6 +7,7 @@
 use crate::Settings;
 use crate::action::Action;
 use crate::facts::Facts;
+use crate::home;
 use crate::step::Decision;
 use bakelite_spec::appliance::Payload as Kind;
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,8 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return Decision::Skip("this image has no payload".into());
     }
     let boot = facts.disks.iter().find(|disk| disk.boot);
-    let Some(disk) = facts.attached().map(|(disk, _)| disk).or(boot) else {
+    let stays = home::of(facts).is_some_and(|home| home.needs().is_none());
+    let Some(disk) = facts.attached().filter(|_| !stays).map(|(disk, _)| disk).or(boot) else {
         return Decision::Skip("it isn't known which disk k3s's data is on".into());
     };
     match all(facts).get(&disk.key()) {

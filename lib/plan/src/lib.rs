@@ -6,9 +6,11 @@
 
 pub mod action;
 pub mod address;
+pub mod attempts;
 pub mod backup;
 pub mod certificates;
 pub mod cluster;
+pub mod cmdline;
 pub mod data_disk;
 pub mod database;
 pub mod debris;
@@ -21,16 +23,19 @@ pub mod hostname;
 pub mod identity;
 pub mod k3s_config;
 pub mod latency;
+pub mod old_copy;
 pub mod payload;
 pub mod placed;
 pub mod proxy;
 pub mod restore;
 pub mod seal;
+pub mod seed;
 pub mod settings;
 pub mod step;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod trim;
 
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::manifest::Manifest;

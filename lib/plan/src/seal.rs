@@ -17,6 +17,8 @@ pub const SEALED: &[&str] = &[
     DEVICE_KEY,
     HOST_KEY,
     crate::address::LAST,
+    bakelite_spec::secret::FOLDER,
+    paths::SEED,
     paths::APPLIED,
     paths::OVERLAY,
     "/var/lib/bakelite/accepted",

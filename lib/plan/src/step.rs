@@ -3,8 +3,8 @@
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::{
-    Settings, address, backup, certificates, cluster, data_disk, database, debris, firewall, home, identity,
-    k3s_config, latency, payload, placed, proxy, restore, seal, settings,
+    Settings, address, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
+    k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, trim,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -85,6 +85,7 @@ impl std::fmt::Debug for Step {
 /// Before network, time and ssh. A refusal doesn't end it: whatever is wrong, an operator with a key gets in.
 pub const EARLY: &[Step] = &[
     Step { name: "data-disk", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: data_disk::decide },
+    Step { name: "seed", ends_the_pass: false, fails_as: Some(Code::SeedRefused), decide: seed::decide },
     Step { name: "restore", ends_the_pass: false, fails_as: Some(Code::RestoreRefused), decide: restore::decide_early },
     Step { name: "identity", ends_the_pass: false, fails_as: None, decide: identity::decide },
     Step { name: "settings", ends_the_pass: false, fails_as: None, decide: settings::decide },
@@ -98,6 +99,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "home", ends_the_pass: true, fails_as: None, decide: home::decide },
     Step { name: "restore", ends_the_pass: true, fails_as: None, decide: restore::decide },
     Step { name: "latency", ends_the_pass: false, fails_as: None, decide: latency::decide },
+    Step { name: "cmdline", ends_the_pass: true, fails_as: Some(Code::KernelArguments), decide: cmdline::decide },
     Step { name: "integrity", ends_the_pass: true, fails_as: None, decide: cluster::integrity },
     Step { name: "database", ends_the_pass: true, fails_as: None, decide: database::decide },
     Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },
@@ -114,6 +116,12 @@ pub const SETTLE: &[Step] = &[
 pub const BORN: &[Step] = &[
     Step { name: "written", ends_the_pass: true, fails_as: None, decide: payload::born },
     Step { name: "born", ends_the_pass: true, fails_as: None, decide: cluster::born },
+];
+
+/// Once a day in a boot that counts as good: what may take its time, and nobody waits for.
+pub const UPKEEP: &[Step] = &[
+    Step { name: "old-copy", ends_the_pass: false, fails_as: None, decide: old_copy::decide },
+    Step { name: "trim", ends_the_pass: false, fails_as: None, decide: trim::decide },
 ];
 
 /// A file that a step wants on a medium: nothing to do where it is like that.

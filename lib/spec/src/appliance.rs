@@ -4,6 +4,7 @@
 
 use crate::backup::{Every, Keep};
 use crate::check::expand;
+use crate::cmdline::Cmdline;
 use crate::quantity::{Seconds, Size};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,6 +33,7 @@ pub struct Appliance {
     pub packages: Vec<String>,
     pub repositories: Vec<Repository>,
     pub modules: Vec<String>,
+    pub kernel: KernelArguments,
     pub files: Vec<File>,
     pub units: Vec<UserUnit>,
     pub trust: Vec<String>,
@@ -61,6 +63,21 @@ pub struct BoardChoice {
     pub name: String,
     #[serde(default)]
     pub with: Vec<String>,
+}
+
+/// What the kernel is started with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct KernelArguments {
+    pub cmdline: Vec<String>,
+}
+
+impl KernelArguments {
+    /// As one line.
+    pub fn line(&self) -> Cmdline {
+        Cmdline::parse(&self.cmdline.join(" "))
+    }
 }
 
 /// Access by ssh.

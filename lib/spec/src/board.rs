@@ -112,6 +112,13 @@ pub struct Qemu {
 }
 
 impl Board {
+    /// Those of its kernel arguments without which k3s finds no cgroups; the others are only how the board likes it.
+    pub fn cgroup_arguments(&self) -> impl Iterator<Item = &str> {
+        let is_cgroup =
+            |text: &&str| text.starts_with("cgroup") || text.starts_with("systemd.unified_cgroup_hierarchy");
+        self.cmdline.iter().map(String::as_str).filter(is_cgroup)
+    }
+
     /// The typed board of a tree that has passed the check.
     ///
     /// # Errors

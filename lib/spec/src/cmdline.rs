@@ -56,6 +56,56 @@ impl Cmdline {
         }
     }
 
+    /// Adds another line behind this one, whatever is in it.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Merges other parameters in by key: a key of theirs has their values only, every other key stays. What had to go.
+    pub fn merge(&mut self, wanted: &Self) -> Self {
+        let stays = |(name, value): &(String, Option<String>)| {
+            wanted.0.contains(&(name.clone(), value.clone())) || !wanted.0.iter().any(|(key, _)| same(key, name))
+        };
+        let (stay, go) = std::mem::take(&mut self.0).into_iter().partition(stays);
+        self.0 = stay;
+        for parameter in &wanted.0 {
+            if !self.0.contains(parameter) {
+                self.0.push(parameter.clone());
+            }
+        }
+        Self(go)
+    }
+
+    /// Takes parameters out, with just these values.
+    pub fn remove(&mut self, others: &Self) {
+        self.0.retain(|parameter| !others.0.contains(parameter));
+    }
+
+    /// Those of other parameters that aren't here with just these values.
+    pub fn lacks(&self, wanted: &Self) -> Self {
+        Self(wanted.0.iter().filter(|parameter| !self.0.contains(parameter)).cloned().collect())
+    }
+
+    /// Whether it has the same parameters, in whatever order.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let sorted = |line: &Self| {
+            let mut all = line.0.clone();
+            all.sort();
+            all
+        };
+        sorted(self) == sorted(other)
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The parameters' names, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// One line, without a line end.
     pub fn render(&self) -> String {
         let words: Vec<String> = self
@@ -96,7 +146,26 @@ mod tests {
         assert_eq!(line.with_prefix("bakelite.").collect::<Vec<_>>(), [("slot", "a")]);
     }
 
+    #[test]
+    fn parameters_are_merged_by_key_and_everything_else_is_kept() {
+        let mut line = Cmdline::parse("a console=ttyS0 console=tty0 log-level=4 b=1");
+        let gone = line.merge(&Cmdline::parse("log_level=7 console=tty0 c"));
+        assert_eq!(line.render(), "a console=tty0 b=1 log_level=7 c");
+        assert_eq!(gone.render(), "console=ttyS0 log-level=4");
+        assert_eq!(line.lacks(&Cmdline::parse("a b=2 c")).render(), "b=2");
+    }
+
     proptest! {
+        #[test]
+        fn what_is_merged_twice_is_merged_once(text in "[a-c=1 ]{0,30}", wanted in "[a-c=1 ]{0,20}") {
+            let (mut line, wanted) = (Cmdline::parse(&text), Cmdline::parse(&wanted));
+            line.merge(&wanted);
+            let once = line.clone();
+            prop_assert!(line.merge(&wanted).is_empty());
+            prop_assert_eq!(&line, &once);
+            prop_assert!(line.lacks(&wanted).is_empty());
+        }
+
         #[test]
         fn what_is_written_reads_the_same(text in "[a-z=\" .-]{0,60}") {
             let line = Cmdline::parse(&text);

@@ -1,6 +1,7 @@
 //! The forms of texts: what a host name, a key, a path or a version has to look like, and what to type instead.
 
 use crate::backup::{Every, Keep};
+use crate::cmdline::Cmdline;
 use crate::finding::nearest;
 use crate::keys::Form;
 use std::net::IpAddr;
@@ -120,6 +121,11 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "not the name of a module",
             "the name that `modinfo` knows",
         ),
+        Form::KernelArgument => (
+            is_kernel_argument(text),
+            "not an argument of the kernel's that can be set here",
+            "one argument such as `nomodeset`, in quotes where its value has blanks; `root`, `init`, `initrd` and `bakelite.…` are the boot loader's",
+        ),
         Form::Argument => (!text.contains('\0'), "a text with a zero byte", "leaving that byte out"),
     };
     if good { Ok(()) } else { Err((format!("`{text}` is {what}"), example.into())) }
@@ -178,6 +184,16 @@ fn has_password(text: &str) -> bool {
     text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
 }
 
+fn is_kernel_argument(text: &str) -> bool {
+    let line = Cmdline::parse(text);
+    let keys: Vec<&str> = line.keys().collect();
+    let is_loaders = |key: &str| matches!(key, "root" | "init" | "rdinit" | "initrd") || key.starts_with("bakelite.");
+    matches!(keys[..], [key] if !key.is_empty() && !is_loaders(key) && !key.starts_with(['#', '-']))
+        && text.len() <= 256
+        && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+        && text.matches('"').count().is_multiple_of(2)
+}
+
 fn is_device_path(text: &str) -> bool {
     text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")))
         && !text.contains(['\0', '\n'])
@@ -198,7 +214,8 @@ fn hostname_pattern(text: &str) -> Result<(), (String, String)> {
         let Some((name, after)) = after.split_once('}') else {
             return Err((format!("`{text}` opens a brace and doesn't close it"), "`{serial}`".into()));
         };
-        if !HOSTNAME_PLACEHOLDERS.contains(&name) {
+        let of_seed = name.strip_prefix("seed.").is_some_and(|name| is_word(name, "-_"));
+        if !of_seed && !HOSTNAME_PLACEHOLDERS.contains(&name) {
             let hint = nearest(name, HOSTNAME_PLACEHOLDERS.iter().copied()).unwrap_or("serial");
             return Err((format!("`{{{name}}}` is not a known placeholder"), format!("`{{{hint}}}`")));
         }
@@ -233,6 +250,7 @@ mod tests {
         let good = |form, text| form_of(form, text).is_ok();
         assert!(good(Form::HostnamePattern, "shop-{serial}"));
         assert!(!good(Form::HostnamePattern, "shop-{seriel}"));
+        assert!(good(Form::HostnamePattern, "shop-{seed.number}") && !good(Form::HostnamePattern, "shop-{seed.}"));
         assert!(!good(Form::HostnamePattern, "Shop"));
         assert!(!good(Form::HostnamePattern, "a.b"));
         assert!(!good(Form::HostnamePattern, "localhost"));
@@ -264,6 +282,12 @@ mod tests {
         assert!(good(Form::Fingerprint, "04B5 4C3C DCA7 9751 B16B  C6B5 2256 29DF 75B1 88BD"));
         assert!(good(Form::Name, "till-2") && !good(Form::Name, "Till") && !good(Form::Name, ""));
         assert!(good(Form::Module, "ip6t_REJECT") && !good(Form::Module, "a/b"));
+        for argument in ["nomodeset", "a.b=1,2", "dyndbg=\"file a +p\""] {
+            assert!(good(Form::KernelArgument, argument), "{argument}");
+        }
+        for bad in ["", "a b", "init=/bin/sh", "bakelite.slot=b", "a\nb", "x=\"y", "#set", "=1"] {
+            assert!(!good(Form::KernelArgument, bad), "{bad}");
+        }
         assert!(good(Form::Argument, "") && !good(Form::Argument, "a\0b"));
     }
 

@@ -68,7 +68,7 @@ pub const APPLIANCE: &[Key] = &[
         "hostname",
         Kind::Text(Form::HostnamePattern),
         "\"bakelite-{serial}\"",
-        "The node's name. `{serial}` is the machine's serial number (the first network card's MAC where the firmware gives a useless one), `{mac}` that MAC, `{board}` the board.",
+        "The node's name. `{serial}` is the machine's serial number (the first network card's MAC where the firmware gives a useless one), `{mac}` that MAC, `{board}` the board, `{seed.NAME}` what the seed says.",
     ),
     key(
         "debug",
@@ -130,6 +130,13 @@ pub const APPLIANCE: &[Key] = &[
         Kind::List(&Kind::Text(Form::Module)),
         "[]",
         "Kernel modules, or sets of them from module-sets.yaml, that the running system can load; their firmware comes along, if a package brings it.",
+    ),
+    key("kernel", Kind::Section, "", "The kernel."),
+    key(
+        "kernel.cmdline",
+        Kind::List(&Kind::Text(Form::KernelArgument)),
+        "[]",
+        "Arguments for the kernel besides the board's, such as `nomodeset` or `usb-storage.quirks=152d:0578:u`; an argument that is there with another value gets this one.",
     ),
     key("files", Kind::Records, "[]", "Your own files in the system."),
     key(

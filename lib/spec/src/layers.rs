@@ -19,6 +19,8 @@ pub enum Layer {
     Board,
     /// The appliance's YAML.
     Appliance,
+    /// `seed.yaml` on the boot partition, by the flasher.
+    Seed,
     /// `bakelite.yaml` on the boot partition, by a person.
     Overlay,
     /// Settings applied on the device.
@@ -34,6 +36,7 @@ impl Layer {
             Self::Defaults => "default",
             Self::Board => "board",
             Self::Appliance => "appliance",
+            Self::Seed => "seed.yaml on the boot partition",
             Self::Overlay => "bakelite.yaml on the boot partition",
             Self::Applied => "bakelite config",
             Self::CommandLine => "kernel command line",
@@ -67,9 +70,13 @@ const FIXED: &[&str] = &[
     "without",
 ];
 
-/// What a layer that was written at the machine sets and must not, short forms expanded.
-pub fn fixed(values: &Value) -> Vec<Finding> {
-    let set = FIXED.iter().filter(|key| value_at(values, key).is_some());
+/// Of those, what the flasher may set for one machine.
+const BY_SEED: &[&str] = &["ssh"];
+
+/// What a layer that was written for one machine sets and must not, short forms expanded.
+pub fn fixed(layer: Layer, values: &Value) -> Vec<Finding> {
+    let may = |key: &&&str| layer == Layer::Seed && BY_SEED.contains(*key);
+    let set = FIXED.iter().filter(|key| !may(key) && value_at(values, key).is_some());
     let mut found: Vec<Finding> = set
         .map(|key| Finding::error(*key, "can't be set at the machine", "the appliance's YAML, and baking again"))
         .collect();
@@ -142,9 +149,10 @@ mod tests {
     fn who_may_and_what_is_in_the_image_is_not_set_at_the_machine() {
         let values =
             json!({"ssh": {"keys": []}, "k3s": {"version": "v1", "tier": "1G", "config": {"x": {"secret": "y"}}}});
-        let keys: Vec<String> = fixed(&values).into_iter().map(|finding| finding.key).collect();
+        let keys: Vec<String> = fixed(Layer::Overlay, &values).into_iter().map(|finding| finding.key).collect();
         assert_eq!(keys, ["k3s.version", "ssh", "k3s.config.x"]);
-        assert_eq!(fixed(&json!({"firewall": {"ssh": []}, "network": {}})), []);
+        assert_eq!(fixed(Layer::Seed, &json!({"ssh": {"keys": []}})), []);
+        assert_eq!(fixed(Layer::Overlay, &json!({"firewall": {"ssh": []}, "network": {}})), []);
         for key in FIXED {
             assert!(crate::check::is_known(crate::keys::APPLIANCE, key), "{key}");
         }

@@ -5,7 +5,9 @@
 //! A person's YAML is read by [`yaml`] (feature `yaml`), checked against the one table of keys in [`keys`],
 //! merged by [`layers`], and becomes a typed [`appliance::Appliance`] only after that.
 
+pub mod account;
 pub mod appliance;
+pub mod attempts;
 pub mod backup;
 pub mod board;
 pub mod check;
@@ -22,6 +24,7 @@ pub mod k3s_flags;
 pub mod keys;
 pub mod layers;
 pub mod layout;
+pub mod loader_entry;
 pub mod manifest;
 pub mod pattern;
 pub mod places;

@@ -54,7 +54,7 @@ impl Home {
     }
 }
 
-/// That the cluster lives on the data disk that holds this record.
+/// That the cluster lives on the data disk that holds this record, or that it has left it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DiskHome {
@@ -64,6 +64,24 @@ pub struct DiskHome {
     pub node: String,
     /// The line of the database.
     pub epoch: u64,
+    /// The cluster moved back to a card, which has this epoch; what is here is older.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
+}
+
+/// That a card still holds what moved from it to a data disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OldCopy {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The partition that it moved to.
+    pub disk: String,
+    /// The epoch of that move.
+    pub epoch: u64,
+    /// The first boot that was good on the new home, by the kernel's id of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_in: Option<String>,
 }
 
 /// What keeps a cluster's data.
@@ -135,6 +153,8 @@ pub struct Intent {
 pub enum Act {
     /// From the card to a data disk.
     Promotion,
+    /// From a data disk back to the card.
+    Demotion,
     /// A set takes the place of what was there.
     Restore,
     /// A set is put onto a blank disk in place of a lost one, which [`Intent::disk`] names.

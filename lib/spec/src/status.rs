@@ -22,8 +22,12 @@ pub mod paths {
     pub const LAST_START: &str = "/run/bakelite/last-start.json";
     /// There, if the boot before this one was not ended in order; by init.
     pub const UNCLEAN: &str = "/run/bakelite/unclean";
+    /// There, and not empty, once this boot counts as good; by init.
+    pub const GOOD: &str = "/run/bakelite/good";
     /// What firstboot's last pass decided, for the screen and for init.
     pub const REPORT: &str = "/run/bakelite/report.json";
+    /// The folder with the last report of each pass of this boot.
+    pub const REPORTS: &str = "/run/bakelite/reports";
     /// The node's name, by firstboot.
     pub const HOSTNAME: &str = "/run/bakelite/hostname";
     /// The keys that may log in; absent or empty: no ssh.
@@ -34,6 +38,8 @@ pub mod paths {
     pub const TRIAL: &str = "/run/bakelite/trial.yaml";
     /// Settings applied on the device and confirmed.
     pub const APPLIED: &str = "/var/lib/bakelite/settings/applied.yaml";
+    /// What is kept of a seed that was taken, as JSON.
+    pub const SEED: &str = "/var/lib/bakelite/settings/seed.yaml";
     /// The last accepted `bakelite.yaml`.
     pub const OVERLAY: &str = "/var/lib/bakelite/settings/overlay.yaml";
     /// The state partition's mount point.
@@ -122,6 +128,9 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// What a person should know although nothing is wrong.
     pub warnings: Vec<String>,
+    /// Why the machine has to be restarted; the same words restart it once a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<String>,
 }
 
 /// The decision of one step.

@@ -38,6 +38,9 @@ pub struct Unit {
     /// Seconds that a start may take before it counts as hanging; `None` for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_seconds: Option<u64>,
+    /// A one-shot that ended well is started again after so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every_seconds: Option<u64>,
     /// A TCP port on this machine that has to accept connections once the unit is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alive_port: Option<u16>,
@@ -61,6 +64,8 @@ pub enum Role {
     Settle,
     /// firstboot's pass once the payload is ready for the first time.
     Born,
+    /// firstboot's pass that looks after media, in boots that count as good.
+    Upkeep,
     /// k3s or the rehearsal. Its processes are not killed with it (containers live on).
     Payload,
     /// A program of the user's own. Whatever it does, the machine's own life goes on.

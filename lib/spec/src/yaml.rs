@@ -37,6 +37,19 @@ impl Document {
         Self::read_with(file, text, |value| check_layer(value, table))
     }
 
+    /// Reads the layer of one machine that the flasher writes: like [`Self::read_layer`], with a section `seed` of its own
+    /// that isn't looked into here.
+    ///
+    /// # Errors
+    /// All findings.
+    pub fn read_seed(file: &str, text: &str, table: &[Key]) -> Result<Self, Vec<Finding>> {
+        Self::read_with(file, text, |value| {
+            let mut value = value.clone();
+            value.as_object_mut().and_then(|all| all.remove("seed"));
+            check_layer(&value, table)
+        })
+    }
+
     fn read_with(file: &str, text: &str, check: impl Fn(&Value) -> Vec<Located>) -> Result<Self, Vec<Finding>> {
         // By way of the library's own tree, which refuses a key that stands twice.
         let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| vec![syntax_error(file, &error)])?;

@@ -40,6 +40,8 @@ pub struct Disk {
     pub read_only: bool,
     /// Whether it has spinning platters, as far as it says.
     pub rotational: bool,
+    /// Whether it takes discards.
+    pub discards: bool,
     /// Bytes of its own sectors.
     pub sector: u64,
     /// How it is attached: `usb` (mass storage), `uas`, `nvme`, `sd`, `emmc`, `sata`, `virtio`, `scsi`; empty where unknown.
@@ -158,6 +160,7 @@ fn disk(folder: &Path, name: String) -> Option<Disk> {
         removable: number("removable") == Some(1),
         read_only: number("ro") == Some(1),
         rotational: number("queue/rotational") == Some(1),
+        discards: number("queue/discard_max_bytes").is_some_and(|most| most > 0),
         sector: number("queue/logical_block_size").unwrap_or(SECTOR),
         transport: transport(&name, folder, &place).into(),
         ails: ails(&text("device/life_time"), &text("device/pre_eol_info")),

@@ -21,6 +21,14 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> std::io::Re
     if durable { file.sync_all() } else { Ok(()) }
 }
 
+/// Writes a new file and makes its bytes durable; for media where a rename isn't the commit.
+///
+/// # Errors
+/// When it can't be written.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError> {
+    write_new(path, bytes, mode, true).map_err(|source| SysError::Write { path: path.into(), source })
+}
+
 /// Replaces a file's content so that a power cut leaves the old content or the new one.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ pub mod block;
 pub mod durable;
 pub mod efivar;
 pub mod ext4;
+pub mod fat;
 pub mod kmsg;
 pub mod link;
 pub mod machine;

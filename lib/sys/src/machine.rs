@@ -26,6 +26,11 @@ pub fn set_clock(seconds: i64) -> Result<(), SysError> {
         .map_err(|error| SysError::System { act: "setting the clock", source: error.into() })
 }
 
+/// The kernel's random name for this boot; empty where it gives none. `root` is `/` but in tests.
+pub fn boot(root: &Path) -> String {
+    read_text(root.join("proc/sys/kernel/random/boot_id")).unwrap_or_default()
+}
+
 /// Bytes of memory that the kernel can use.
 pub fn memory() -> u64 {
     let text = read_text("/proc/meminfo").unwrap_or_default();

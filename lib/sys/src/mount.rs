@@ -123,6 +123,11 @@ pub fn free(path: &Path) -> u64 {
     rustix::fs::statvfs(path).map_or(0, |room| room.f_bavail * room.f_frsize)
 }
 
+/// The size of the file system of a path in bytes; 0 where that can't be told.
+pub fn size(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |room| room.f_blocks * room.f_frsize)
+}
+
 /// Whether what is written below a path is forgotten at power-off.
 pub fn is_volatile(path: &Path) -> bool {
     use nix::sys::statfs::{TMPFS_MAGIC, statfs};

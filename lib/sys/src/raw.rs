@@ -117,6 +117,7 @@ mod request {
     nix::ioctl_write_ptr_bad!(blkroset, 0x125d, c_int);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, c_int);
+    nix::ioctl_readwrite!(fitrim, b'X', 121, [u64; 3]);
     nix::ioctl_readwrite!(watchdog_set_timeout, b'W', 6, c_int);
     nix::ioctl_write_ptr!(fs_set_label, 0x94, 50, [u8; 256]);
 }
@@ -177,6 +178,18 @@ pub fn empty_journal(folder: &File) -> io::Result<()> {
     unsafe { request::fifreeze(folder.as_raw_fd(), &raw mut unused) }?;
     // SAFETY: as above.
     unsafe { request::fithaw(folder.as_raw_fd(), &raw mut unused) }.map(drop).map_err(Into::into)
+}
+
+/// Tells the medium of a mounted file system which bytes of a range hold nothing (FITRIM); how many these are.
+///
+/// # Errors
+/// Where the file system or the medium can't.
+pub fn trim(folder: &File, start: u64, length: u64) -> io::Result<u64> {
+    // struct fstrim_range of linux/fs.h: start, length, shortest extent; the kernel puts the sum into the second.
+    let mut range = [start, length, 0];
+    // SAFETY: the request reads and writes three u64, which outlive the call.
+    unsafe { request::fitrim(folder.as_raw_fd(), &raw mut range) }?;
+    Ok(range[1])
 }
 
 /// Drops the kernel's cached blocks of a disk, having written the dirty ones.

@@ -4,10 +4,12 @@ use crate::SysError;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketAddrUnix;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// Groups of rtnetlink.h: links, IPv4 and IPv6 addresses and routes, as bits.
 const NETWORK_GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -99,12 +101,15 @@ pub fn accept_root(socket: &OwnedFd) -> Option<OwnedFd> {
     who.uid.is_root().then_some(caller)
 }
 
-/// Asks something of whoever listens on a control socket; the answer isn't waited for.
+/// What a control socket answers to whoever gets what it asks for.
+pub const GRANTED: &str = "ok";
+
+/// Asks something of whoever listens on a control socket, and waits at most a time until it is done or begun.
 ///
 /// # Errors
-/// When nobody listens there.
-pub fn ask(path: &Path, words: &str) -> Result<(), SysError> {
-    let ask = || -> rustix::io::Result<()> {
+/// When nobody listens there, or the answer is another one or doesn't come in time.
+pub fn ask(path: &Path, words: &str, limit: Duration) -> Result<(), SysError> {
+    let ask = || -> std::io::Result<()> {
         let socket = rustix::net::socket_with(
             rustix::net::AddressFamily::UNIX,
             rustix::net::SocketType::SEQPACKET,
@@ -112,14 +117,25 @@ pub fn ask(path: &Path, words: &str) -> Result<(), SysError> {
             None,
         )?;
         rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-        rustix::io::write(&socket, words.as_bytes()).map(drop)
+        rustix::io::write(&socket, words.as_bytes())?;
+        let patience = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
+        if poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&patience))? == 0 {
+            return Err(std::io::Error::other(format!("no answer in {} s", limit.as_secs())));
+        }
+        let mut bytes = [0u8; 256];
+        let length = rustix::io::read(&socket, &mut bytes)?;
+        match String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).as_ref() {
+            GRANTED => Ok(()),
+            "" => Err(std::io::Error::other("it hung up")),
+            why => Err(std::io::Error::other(why)),
+        }
     };
-    ask().map_err(|error| SysError::Socket { act: "asking over the control socket", source: error.into() })
+    ask().map_err(|source| SysError::Socket { act: "asking over the control socket", source })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse_uevent;
+    use super::*;
 
     #[test]
     fn a_uevent_is_its_variables() {
@@ -127,5 +143,39 @@ mod tests {
         assert_eq!(found["ACTION"], "add");
         assert_eq!(found["MODALIAS"], "pci:v00=1");
         assert!(parse_uevent(b"").is_empty());
+    }
+
+    #[test]
+    fn whoever_asks_hears_the_answer_and_waits_no_longer_than_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let socket = control(&path).unwrap();
+        let limit = Duration::from_millis(50);
+        let silent = ask(&path, "refit", limit).unwrap_err();
+        assert!(crate::words(&silent).ends_with("no answer in 0 s"), "{silent}");
+        for (answer, heard) in
+            [("ok", ""), ("busy, the machine goes down", "busy, the machine goes down"), ("", "it hung up")]
+        {
+            let asking = std::thread::spawn({
+                let path = path.clone();
+                move || ask(&path, "refit", Duration::from_secs(10)).map_err(|error| crate::words(&error))
+            });
+            let mut polled = [PollFd::new(&socket, PollFlags::IN)];
+            let caller = loop {
+                poll(&mut polled, None).unwrap();
+                let caller = rustix::net::accept(&socket).unwrap();
+                // The one that gave up waiting is still in the queue.
+                if poll(&mut [PollFd::new(&caller, PollFlags::HUP)], Some(&Timespec::default())).unwrap() == 0 {
+                    break caller;
+                }
+            };
+            rustix::io::read(&caller, &mut [0u8; 256]).unwrap();
+            if !answer.is_empty() {
+                rustix::io::write(&caller, answer.as_bytes()).unwrap();
+            }
+            drop(caller);
+            let ended = asking.join().unwrap();
+            assert!(ended.is_ok() == heard.is_empty() && ended.err().unwrap_or_default().ends_with(heard), "{answer}");
+        }
     }
 }

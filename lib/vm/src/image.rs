@@ -44,17 +44,53 @@ pub fn partition(path: &Path, role: Role) -> Result<Entry, VmError> {
     found.ok_or_else(|| VmError::NotAnImage { path: path.into(), problem: format!("no partition {}", role.label()) })
 }
 
+/// A loader entry as firmware finds it on a boot partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderEntry {
+    /// Its file's name.
+    pub name: String,
+    /// Its text; what can't be read is empty.
+    pub text: String,
+    /// Whether the kernel and the initramfs that it names are there.
+    pub has_files: bool,
+}
+
+/// The loader entries of a boot partition, which is a part of a file.
+///
+/// # Errors
+/// When the boot partition can't be read at all.
+pub fn loader_entries(path: &Path, start: u64, length: u64) -> Result<Vec<LoaderEntry>, VmError> {
+    let volume = volume(path, start, length)?;
+    let root = volume.root_dir();
+    let problem = |error: io::Error| VmError::NotAnImage {
+        path: path.into(),
+        problem: format!("its boot loader's entries: {error}"),
+    };
+    let names = root.open_dir("loader/entries").map_err(problem)?;
+    let names = names.iter().filter_map(|entry| Some(entry.ok()?.file_name())).filter(|name| name.ends_with(".conf"));
+    let entry = |name: String| {
+        let mut bytes = Vec::new();
+        let file = root.open_file(&format!("loader/entries/{name}"));
+        let _ = file.and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes));
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let is_there = |key: &str| {
+            let file = loader_field(&text, key).map(|path| root.open_file(path.trim_start_matches('/')));
+            file.is_some_and(|file| file.is_ok())
+        };
+        let has_files = is_there("linux") && is_there("initrd");
+        LoaderEntry { name, text, has_files }
+    };
+    Ok(names.map(entry).collect())
+}
+
 /// Reads an image.
 ///
 /// # Errors
 /// When it can't be read, or isn't one of ours.
 pub fn read(path: &Path) -> Result<Contents, VmError> {
-    let boot = partition(path, Role::Boot)?;
-    let file = File::open(path).map_err(at_file("opening", path))?;
     let problem = |problem: String| VmError::NotAnImage { path: path.into(), problem };
-    let window = Window { file, start: boot.start(), length: boot.length(), at: 0 };
-    let volume =
-        FileSystem::new(window, FsOptions::new()).map_err(|error| problem(format!("its boot partition: {error}")))?;
+    let boot = partition(path, Role::Boot)?;
+    let volume = volume(path, boot.start(), boot.length())?;
     let root = volume.root_dir();
     let get = |name: &str| {
         let mut bytes = Vec::new();
@@ -71,6 +107,14 @@ pub fn read(path: &Path) -> Result<Contents, VmError> {
     let manifest = serde_json::from_slice(baked).map_err(|error| problem(format!("its manifest: {error}")))?;
     let options = field("options")?.to_string();
     Ok(Contents { manifest, kernel, initramfs, options })
+}
+
+/// The boot partition's file system.
+fn volume(path: &Path, start: u64, length: u64) -> Result<FileSystem<Window>, VmError> {
+    let file = File::open(path).map_err(at_file("opening", path))?;
+    let window = Window { file, start, length, at: 0 };
+    let problem = |error| VmError::NotAnImage { path: path.into(), problem: format!("its boot partition: {error}") };
+    FileSystem::new(window, FsOptions::new()).map_err(problem)
 }
 
 /// The loader entry of slot A, whatever its counter has come to.

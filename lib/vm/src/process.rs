@@ -12,6 +12,7 @@ use crate::qmp::Qmp;
 use crate::setup::{Lines, Setup};
 use bakelite_spec::event::Event;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -215,14 +216,17 @@ impl Running {
         self.execute("device_del", json!({"id": format!("{id}-device")})).map(drop)
     }
 
-    /// Bytes written to the boot medium since the machine was switched on.
+    /// Bytes written since the machine was switched on, to the boot medium (`boot`) and each disk (`disk0` and so on).
     ///
     /// # Errors
     /// When QEMU is gone.
-    pub fn bytes_written(&mut self) -> Result<u64, VmError> {
+    pub fn bytes_written(&mut self) -> Result<BTreeMap<String, u64>, VmError> {
         let all = self.execute("query-blockstats", json!({}))?;
-        let boot = all.as_array().into_iter().flatten().find(|entry| entry["device"] == "boot");
-        Ok(boot.and_then(|entry| entry["stats"]["wr_bytes"].as_u64()).unwrap_or(0))
+        let of = |entry: &Value| {
+            let name = entry["device"].as_str().filter(|name| *name == "boot" || name.starts_with("disk"))?;
+            Some((name.to_string(), entry["stats"]["wr_bytes"].as_u64()?))
+        };
+        Ok(all.as_array().into_iter().flatten().filter_map(of).collect())
     }
 
     /// Waits until QEMU has ended by itself; `None` when the time is over.
@@ -332,7 +336,7 @@ mod tests {
         crate::media::blank(&stick, 1 << 20).unwrap();
         running.plug("stick", &stick).unwrap();
         running.unplug("stick").unwrap();
-        assert_eq!(running.bytes_written().unwrap(), 0);
+        assert_eq!(running.bytes_written().unwrap()["boot"], 0);
         let deadline = Instant::now() + Duration::from_secs(60);
         while !running.console_text().contains("hello=there") && Instant::now() < deadline {
             assert_ne!(

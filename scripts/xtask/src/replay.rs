@@ -12,14 +12,18 @@
 //! The control run loses writes from before flushes, which no disk does. If nothing is found wrong with that, the checks
 //! are worth nothing, and the replay has failed.
 
+use crate::door;
 use crate::look::Volume;
 use crate::media::Media;
 use crate::steps::Replay;
 use anyhow::{Context, Result, bail, ensure};
-use bakelite_vm::media::copy_sparse;
+use bakelite_spec::layout::Role;
+use bakelite_spec::loader_entry::EntryName;
+use bakelite_vm::media::{copy_part, copy_sparse};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -143,9 +147,25 @@ pub fn replay(media: &Media, disk: &str, log: &Path, wanted: &Replay, seed: u64)
     let known = Known { revision: media.revision, token: token(&media.boot)? };
     let folder = tempfile::Builder::new().prefix("replay-").tempdir_in(media.folder())?;
     let mut random = fastrand::Rng::with_seed(seed);
-    let writes: Vec<usize> = (0..log.entries.len()).filter(|number| log.entries[*number].length > 0).collect();
-    ensure!(writes.len() >= wanted.points, "only {} writes were recorded", writes.len());
-    let point = |number: usize, of: usize| writes[(number + 1) * (writes.len() - 1) / of];
+    let place = wanted.writes_to.map(|role| partition(&media.boot, role)).transpose()?;
+    let counts = |entry: &Entry| {
+        let start = place.as_ref().map_or(0, |place| place.start);
+        entry.length > 0
+            && place
+                .as_ref()
+                .is_none_or(|place| place.contains(&entry.at) || (entry.at..entry.at + entry.length).contains(&start))
+    };
+    let writes: Vec<usize> = (0..log.entries.len()).filter(|number| counts(&log.entries[*number])).collect();
+    // Of a few writes each is replayed several times, with others lost each time.
+    let least = if place.is_some() { 10 } else { wanted.points };
+    ensure!(writes.len() >= least, "only {} writes were recorded", writes.len());
+    let point = |number: usize, of: usize| {
+        if writes.len() < of {
+            writes[number * writes.len() / of]
+        } else {
+            writes[(number + 1) * (writes.len() - 1) / of]
+        }
+    };
 
     let mut base = Base { copy: Copy::of(&from, folder.path(), "base")?, done: 0 };
     let mut samples = Vec::new();
@@ -204,10 +224,46 @@ impl Base {
     }
 }
 
+/// Where a partition of a medium is, in bytes.
+fn partition(medium: &Path, role: Role) -> Result<Range<u64>> {
+    let entry = bakelite_vm::image::partition(medium, role)?;
+    Ok(entry.start()..entry.start() + entry.length())
+}
+
 fn token(boot: &Path) -> Result<Option<Vec<u8>>> {
     let copy = boot.with_extension("state");
     let state = Volume::born_state(boot)?.map(|volume| volume.repaired(&copy)).transpose()?;
     state.map_or(Ok(None), |volume| volume.file("/bakelite/token"))
+}
+
+/// The boot loader always finds a whole entry, and it is the one that it takes: as the medium is, and when it was put in
+/// order before the next write.
+fn boots(medium: &Path) -> Result<()> {
+    let chosen = |file: &Path, start: u64, length: u64| -> Result<()> {
+        let entries = bakelite_vm::image::loader_entries(file, start, length)?;
+        // systemd-boot passes over what names no kernel; then by tries left and version (its config_entry_compare).
+        let known = entries.iter().filter(|entry| entry.text.lines().any(|line| line.starts_with("linux ")));
+        let ranked = known.filter_map(|entry| {
+            let generation = EntryName::parse(&entry.name)?;
+            Some(((generation.is_exhausted(), std::cmp::Reverse(generation.generation)), entry))
+        });
+        let (_, entry) = ranked.min_by_key(|(rank, _)| *rank).with_context(|| format!("no entry in {entries:?}"))?;
+        let whole = entry.has_files && entry.text.ends_with('\n') && entry.text.contains("\noptions bakelite.slot=");
+        ensure!(whole, "the entry that is taken isn't whole: {entry:?}");
+        Ok(())
+    };
+    let place = partition(medium, Role::Boot)?;
+    let length = place.end - place.start;
+    chosen(medium, place.start, length)?;
+    let copy = medium.with_extension("fat");
+    copy_part(medium, place.start, length, &copy)?;
+    let target = copy.display().to_string();
+    // 1: something was repaired, if only the mark that it wasn't unmounted.
+    let (status, said) = door::end_of("fsck.fat", &["-a", "-w", &target])?;
+    ensure!(matches!(status, 0 | 1), "fsck.fat can't repair it: {said}");
+    let (status, said) = door::end_of("fsck.fat", &["-n", &target])?;
+    ensure!(status == 0, "fsck.fat still finds something after its repair: {said}");
+    chosen(&copy, 0, length).context("after its repair")
 }
 
 /// What must hold whenever the plug is pulled.
@@ -219,6 +275,7 @@ fn inspect(media: &Copy, known: &Known) -> Result<()> {
         Ok(Some(volume))
     };
     let [boot, disk] = &media.paths;
+    boots(boot).context("the boot partition")?;
     let state = Volume::born_state(boot).and_then(|volume| whole(volume, boot)).context("the card")?;
     let data = Volume::data(disk).and_then(|volume| whole(volume, disk)).context("the disk")?;
     let Some(state) = state else {

@@ -291,7 +291,7 @@ pub struct GrowDatabase {
 
 /// A replay.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Replay {
     /// The disk that was recorded besides the boot medium.
     pub disk: String,
@@ -300,6 +300,9 @@ pub struct Replay {
     /// How many of them are booted.
     #[serde(default)]
     pub boots: usize,
+    /// The partition of the boot medium whose writes are the moments; without one, all writes are.
+    #[serde(default, deserialize_with = "some_role")]
+    pub writes_to: Option<Role>,
     /// How many broken media have to show that the checks see something.
     #[serde(default)]
     pub control: usize,
@@ -392,6 +395,10 @@ pub struct Ssh {
     pub contains: String,
     /// Seconds until it has succeeded; it is tried again until then.
     pub within: f64,
+}
+
+fn some_role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::Error> {
+    role(deserializer).map(Some)
 }
 
 fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {

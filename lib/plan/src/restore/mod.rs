@@ -296,7 +296,7 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
     let attached = facts.attached();
     let place = attached.map_or(Place::Card, |(disk, data)| Place::Disk(disk.data_name(data)));
     let home = Home { format: FORMAT, place, moving: None, epoch };
-    let on_disk = DiskHome { format: FORMAT, node: note.node.clone(), epoch };
+    let on_disk = DiskHome { format: FORMAT, node: note.node.clone(), epoch, left: false };
     let has_disk = attached.is_some();
     let mut actions = vec![Action::PutInPlace { aside: aside.clone() }, Action::TakeIdentity { aside }];
     let records = [

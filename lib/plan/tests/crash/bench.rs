@@ -1,23 +1,26 @@
-//! A machine with media that forget: what wasn't synced before a cut may be there afterwards or not, at an adversary's whim.
+//! A machine with media that forget: its boots, its facts and its power cuts. What firstboot does to it is in `acts`.
 //!
-//! Each action is played as the single writes, renames and syncs that the real one makes, and the power can go before
-//! each of them. k3s is played as well: it makes a new cluster where it finds no database, as the real one does.
+//! k3s is played as well: it makes a new cluster where it finds no database, as the real one does.
 
-use crate::media::{Files, Medium};
+mod acts;
+mod media;
+mod restoring;
+
 use bakelite_plan::Settings;
-use bakelite_plan::action::Action;
 use bakelite_plan::cluster::{ON_DISK, ON_STATE};
-use bakelite_plan::disk::{Content, Data, Disk, Proof, Seal};
+use bakelite_plan::disk::{Content, Data, Disk, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
-use bakelite_plan::home::{self, COPIED, DISK_HOME, HOME, INTENT};
+use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
 use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
-use bakelite_plan::latency;
-use bakelite_plan::restore::{FOLDER, FoundSet, STAGED};
+use bakelite_plan::old_copy;
+use bakelite_plan::restore::{FoundSet, STAGED};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
-use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step};
-use bakelite_spec::firewall::RULES;
+use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step, UPKEEP};
+use bakelite_spec::places;
 use bakelite_spec::records::Place;
+use bakelite_spec::status::paths;
+pub use media::{Files, Medium};
 use std::collections::BTreeMap;
 
 /// k3s's database on the card and on a data disk; its text is the revision.
@@ -25,7 +28,6 @@ pub const CARD_DATABASE: &str = "/state/rancher/db";
 pub const DISK_DATABASE: &str = "/disk/rancher/db";
 /// What is sealed, the record last.
 const SECRETS: [&str; 5] = [TOKEN, PASSWORD, DEVICE_KEY, HOST_KEY, RECORD];
-const COPYING: &str = "/disk/bakelite/copying.json";
 
 /// A rule that a broken firstboot would break: with each of them a test has to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub enum Mutation {
     StagedFirst,
     /// The identity's record is taken out of the seal first.
     RecordFirst,
+    /// A disk isn't told that the cluster left it.
+    LeftUnsaid,
 }
 
 pub struct Cut;
@@ -64,7 +68,13 @@ pub struct Bench {
     pub sticks: Vec<FoundSet>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
+    /// Which move a person asks for until it is done.
+    pub wish: Option<&'static str>,
     pub uptime: u64,
+    /// How often it was switched on.
+    pub boots: usize,
+    /// Whether each boot that starts k3s is a good one.
+    pub good: bool,
     pub secrets: usize,
     pub guids: usize,
     /// How often k3s made a new cluster although there had been one.
@@ -91,7 +101,10 @@ impl Bench {
             sticks: Vec::new(),
             shown: BTreeMap::new(),
             ran: false,
+            wish: None,
             uptime: 0,
+            boots: 0,
+            good: false,
             secrets: 0,
             guids: 0,
             lost: 0,
@@ -148,6 +161,7 @@ impl Bench {
         self.attached = None;
         self.sets = None;
         self.ran = false;
+        self.boots += 1;
         self.uptime = 0;
         self.effects = 0;
         self.fuse = None;
@@ -246,9 +260,17 @@ impl Bench {
         }
     }
 
+    fn is_shown_from_disk(&self) -> bool {
+        self.shown.get(places::RANCHER.at).is_some_and(|folder| folder.starts_with("/disk/"))
+    }
+
+    fn lives_on_disk(&self) -> bool {
+        home::of(&self.facts()).is_some_and(|home| matches!(home.place, Place::Disk(_)))
+    }
+
     /// Where k3s reads its database.
     fn database(&self) -> &'static str {
-        if self.shown.contains_key("/var/lib/rancher") { DISK_DATABASE } else { CARD_DATABASE }
+        if self.is_shown_from_disk() { DISK_DATABASE } else { CARD_DATABASE }
     }
 
     pub fn facts(&self) -> Facts {
@@ -269,7 +291,7 @@ impl Bench {
             let proof = medium.disk.proof.clone().filter(|_| self.proved.contains(&medium.disk.key()));
             Disk { data, proof, ..medium.disk.clone() }
         });
-        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, ON_DISK];
+        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
         let mut files: BTreeMap<_, _> =
             paths.iter().filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
@@ -284,16 +306,19 @@ impl Bench {
             uptime: self.uptime,
             shown: self.shown.clone(),
             free_on_disk: 100 << 30,
+            free_on_card: 100 << 30,
             payload_ran: self.ran,
+            boot: format!("boot{}", self.boots),
             sets: self.sets.clone(),
             files,
             ..Facts::default()
         };
-        let card: Vec<_> = self.card.live.keys().filter(|path| path.starts_with("/state/")).collect();
-        facts.on_card = (!card.is_empty()).then_some(Amount { bytes: 1 << 20, files: card.len() as u64 });
+        let amount = |files: u64| (files > 0).then_some(Amount { bytes: 1 << 20, files });
+        facts.on_card = amount(self.tree("/state/").len() as u64);
+        facts.on_disk = amount(self.tree("/disk/").len() as u64);
         let on_disk =
             home::of(&facts).is_some_and(|home| matches!(home.place, Place::Disk(_)) && home.moving.is_none());
-        if !on_disk || !self.shown.is_empty() {
+        if !on_disk || self.is_shown_from_disk() {
             let revision = |text: String| Database {
                 revision: text.parse().unwrap_or(0),
                 row: "row".into(),
@@ -304,195 +329,19 @@ impl Bench {
         facts
     }
 
+    /// The files that move, of the card (`/state/`) or the attached disk (`/disk/`).
+    fn tree(&self, medium: &str) -> BTreeMap<String, String> {
+        let files = match self.attached {
+            _ if medium == "/state/" => Some(&self.card),
+            attached => attached.and_then(|at| self.media[at].files.as_ref()),
+        };
+        let all = files.into_iter().flat_map(|files| &files.live);
+        let moves = all.filter(|(path, _)| path.starts_with(medium) && !path.starts_with("/disk/bakelite/"));
+        moves.map(|(path, text)| (path.clone(), text.clone())).collect()
+    }
+
     fn at(&self, fits: impl Fn(&Medium) -> bool) -> usize {
         self.media.iter().position(|medium| medium.here && fits(medium)).unwrap()
-    }
-
-    fn apply(&mut self, action: &Action) -> Result<(), Cut> {
-        match action {
-            Action::Publish { path, text, .. } => {
-                let skipped = self.mutation == Some(Mutation::SwitchWithoutMoving) && text.contains("moving");
-                if !skipped {
-                    self.publish(path, text)?;
-                }
-            }
-            Action::Tell { path, text, .. } => drop(self.run.insert(path.clone(), text.clone())),
-            Action::LoadRules { rules } => drop(self.run.insert(RULES.into(), rules.clone())),
-            Action::FindToken { path } => self.publish(path, "t")?,
-            Action::MakeSecret { path } | Action::MakeHostKey { path } | Action::MakeDeviceKey { path } => {
-                self.secrets += 1;
-                let text = format!("secret{}", self.secrets);
-                self.publish(path, &text)?;
-            }
-            Action::Remove { path } => self.remove(path)?,
-            Action::Prove { disk, .. } => self.proved.push(disk.clone()),
-            Action::LookInto { guid } => {
-                let at = self.at(|medium| medium.table.0.as_ref() == Some(guid));
-                let content = Self::content(self.media[at].files.as_ref().unwrap());
-                self.looked.insert(guid.clone(), content);
-            }
-            Action::Claim { disk } => {
-                self.guids += 1;
-                let guid = format!("guid{}", self.guids);
-                let at = self.at(|medium| medium.disk.key() == *disk);
-                assert_eq!(self.media[at].disk.proof, Some(Proof::Blank), "a disk that isn't blank is claimed");
-                self.tick()?;
-                self.media[at].writes += 1;
-                self.media[at].table.0 = Some(guid.clone());
-                self.tick()?;
-                self.media[at].table.1 = Some(guid);
-            }
-            Action::Bear { guid } => self.bear(guid)?,
-            Action::Attach { guid } => {
-                let at = self.at(|medium| medium.table.0.as_ref() == Some(guid));
-                self.attached = self.media[at].files.is_some().then_some(at);
-            }
-            Action::Seal { generation } => {
-                let text = format!("{generation}|{}", self.to_seal());
-                self.publish(SEAL, &text)?;
-            }
-            Action::Unseal => {
-                let seal = self.text(SEAL).unwrap();
-                let mut parts: Vec<_> = SECRETS.into_iter().zip(seal.split('|').skip(1)).collect();
-                if self.mutation == Some(Mutation::RecordFirst) {
-                    parts.reverse();
-                }
-                for (path, text) in parts {
-                    self.publish(path, text)?;
-                }
-            }
-            Action::LookForSets => self.sets = Some(self.sticks.clone()),
-            Action::StageSet { set, note } => self.stage(set, note)?,
-            Action::Climb { .. } => unreachable!("nothing is damaged"),
-            Action::PutInPlace { .. } => self.put_in_place()?,
-            Action::TakeIdentity { .. } => {
-                for (path, text) in [(TOKEN, "t"), (PASSWORD, "p"), (HOST_KEY, "k")] {
-                    if self.text(path).as_deref() != Some(text) {
-                        self.publish(path, text)?;
-                    }
-                }
-            }
-            Action::RemoveFolder { path } if path.starts_with(FOLDER) => {
-                for path in [STAGED.to_string(), self.staged()] {
-                    let path = self.medium(&path);
-                    if self.text(&path).is_some() {
-                        self.remove(&path)?;
-                    }
-                }
-            }
-            Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
-            Action::CopyHome { .. } => self.copy_home()?,
-            Action::ForgetAddresses { .. }
-            | Action::Link { .. }
-            | Action::Unlink { .. }
-            | Action::SetAside { .. }
-            | Action::RemoveFolder { .. }
-            | Action::RemoveEmpty { .. }
-            | Action::AwaitAddress { .. }
-            | Action::MakeDummy { .. }
-            | Action::RemoveDummy
-            | Action::VerifyUnpacked { .. }
-            | Action::VerifyPayload { .. }
-            | Action::CheckDatabase { .. }
-            | Action::Sync { .. }
-            | Action::Place(_) => {}
-            Action::MeasureLatency { disk, .. } => {
-                let mut all = latency::all(&self.facts());
-                all.insert(disk.clone(), latency::Latency::of(vec![1]));
-                self.publish(latency::RECORD, &serde_json::to_string(&all).unwrap())?;
-            }
-            Action::PrepareDatabase { .. } => {
-                if self.text(self.database()).is_none() {
-                    self.publish(self.database(), "0")?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Where k3s's data is, what seems to be at a path is on a medium.
-    fn medium(&self, path: &str) -> String {
-        let medium = if self.shown.contains_key("/var/lib/rancher") { "/disk" } else { "/state" };
-        path.replacen("/var/lib", medium, 1)
-    }
-
-    /// The database of an unpacked set.
-    fn staged(&self) -> String {
-        format!("{FOLDER}/staged/db")
-    }
-
-    /// Unpacked, synced, and then said to be whole.
-    fn stage(&mut self, set: &str, note: &str) -> Result<(), Cut> {
-        let found = self.sets.as_ref().unwrap().iter().find(|found| found.key() == set).unwrap();
-        let revision = found.manifest.as_ref().unwrap().revision.to_string();
-        let (said, database) = (self.medium(STAGED), self.medium(&self.staged()));
-        if self.mutation == Some(Mutation::StagedFirst) {
-            self.publish(&said, note)?;
-        }
-        self.write(&database, &revision, false)?;
-        self.tick()?;
-        self.files(&database).sync();
-        self.publish(&said, note)
-    }
-
-    /// The old one aside, the new one in its place, each by a rename that is durable before the next.
-    fn put_in_place(&mut self) -> Result<(), Cut> {
-        let (from, to) = (self.medium(&self.staged()), self.database());
-        let Some(text) = self.text(&from) else { return Ok(()) };
-        if let Some(old) = self.text(to) {
-            self.publish(&self.medium(&format!("{FOLDER}/aside")), &old)?;
-            self.remove(to)?;
-        }
-        self.publish(to, &text)?;
-        self.revision = 0;
-        self.remove(&from)
-    }
-
-    fn bear(&mut self, guid: &str) -> Result<(), Cut> {
-        let at = self.at(|medium| medium.table.0.as_deref() == Some(guid));
-        self.media[at].writes += 1;
-        if self.mutation == Some(Mutation::BornFirst) {
-            self.media[at].born = (Some(guid.into()), Some(guid.into()));
-        }
-        self.tick()?;
-        assert!(self.media[at].files.as_ref().is_none_or(|files| files.durable.is_empty()), "something was formatted");
-        self.media[at].files = Some(Files::default());
-        self.tick()?;
-        self.attached = Some(at);
-        self.media[at].born.0 = Some(guid.into());
-        self.tick()?;
-        self.media[at].born.1 = Some(guid.into());
-        Ok(())
-    }
-
-    fn copy_home(&mut self) -> Result<(), Cut> {
-        let intent = self.text(INTENT).unwrap();
-        if self.mutation == Some(Mutation::CopiedFirst) {
-            self.publish(COPIED, &intent)?;
-        }
-        if self.text(COPYING).as_ref() != Some(&intent) {
-            let old: Vec<String> =
-                self.files("/disk/").live.keys().filter(|path| path.starts_with("/disk/rancher")).cloned().collect();
-            for path in old {
-                self.remove(&path)?;
-            }
-            self.publish(COPYING, &intent)?;
-        }
-        let card: Vec<_> = self.card.live.clone().into_iter().filter(|(path, _)| path.starts_with("/state/")).collect();
-        for (path, text) in card {
-            let to = path.replacen("/state", "/disk", 1);
-            let beside = format!("{to}.half");
-            self.write(&beside, &text, false)?;
-            self.tick()?;
-            let files = self.files(&to);
-            files.live.remove(&beside);
-            files.live.insert(to.clone(), text.clone());
-            files.pending.push((to, Some(text)));
-        }
-        self.tick()?;
-        self.files("/disk/").sync();
-        self.publish(COPIED, &intent)?;
-        self.remove(COPYING)
     }
 
     fn settle(&mut self, step: &Step) -> Result<Decision, Cut> {
@@ -524,6 +373,12 @@ impl Bench {
     /// One boot, as init does it: early until it has ended well, settle, k3s, the record of its birth.
     pub fn boot(&mut self) -> Result<Decisions, Cut> {
         let mut all = Vec::new();
+        for place in places::OF_EITHER {
+            self.shown.insert(place.at.into(), format!("/state/{}", place.folder));
+        }
+        if let Some(wish) = self.wish.filter(|wish| (*wish == TO_CARD) == self.lives_on_disk()) {
+            self.run.insert(AT_ONCE.into(), wish.into());
+        }
         for _ in 0..5 {
             let (decisions, goes_on) = self.pass(EARLY)?;
             all = decisions;
@@ -546,6 +401,10 @@ impl Bench {
         if goes_on {
             self.run_k3s()?;
             all.extend(self.pass(BORN)?.0);
+            if self.good {
+                self.run.insert(paths::GOOD.into(), "good".into());
+                all.extend(self.pass(UPKEEP)?.0);
+            }
         }
         Ok(all)
     }
@@ -581,11 +440,10 @@ impl Bench {
             .map(|home| (matches!(home.place, Place::Disk(_)), home.moving.is_some(), home.epoch));
         let sealed = self.text(SEAL).and_then(|text| Some(text.split_once('|')?.1.to_string()));
         let is_sealed = sealed.map(|digest| digest == self.to_seal());
-        let kept: Vec<_> = self
-            .attached
-            .and_then(|at| self.media[at].files.as_ref())
-            .map(|files| files.live.keys().filter(|path| !path.contains("/bakelite/")).cloned().collect())
-            .unwrap_or_default();
+        let stays = home::of(&self.facts()).is_some_and(|home| home.needs().is_none());
+        let kept = self.tree(if stays { "/state/" } else { "/disk/" }).into_keys();
+        let kept: Vec<_> = kept.filter(|path| !path.contains("/bakelite/")).collect();
+        let old = self.tree("/state/").len() * usize::from(!stays);
         let intent = self.card.live.contains_key(INTENT);
         let record = self.card.live.get(RECORD).map(String::as_str);
         let which = |path: &str, old: &str| {
@@ -593,7 +451,7 @@ impl Bench {
         };
         let (token, password) = (which(TOKEN, "t"), which(PASSWORD, "p"));
         format!(
-            "{record:?} token {token:?} password {password:?} {home:?} sealed {is_sealed:?} {kept:?} intent {intent} lost {}",
+            "{record:?} token {token:?} password {password:?} {home:?} sealed {is_sealed:?} {kept:?} old {old} intent {intent} lost {}",
             self.lost
         )
     }

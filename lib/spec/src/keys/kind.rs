@@ -57,6 +57,8 @@ pub enum Form {
     Name,
     /// A module's or a set's name: letters, digits, `-` and `_`.
     Module,
+    /// One argument of the kernel, with or without a value; none that says what is booted.
+    KernelArgument,
     /// The name of an environment variable's value or of an argument: anything, also empty, but no zero byte.
     Argument,
 }

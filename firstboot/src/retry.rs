@@ -1,0 +1,48 @@
+//! `bakelite retry`: what has failed too often is tried again, by a person's word.
+
+use crate::error::FirstbootError;
+use crate::relocate;
+use bakelite_spec::attempts::{Attempts, PATH};
+use bakelite_spec::event::UnitState;
+use bakelite_spec::status::{Status, paths};
+use bakelite_sys::{durable, read_text, socket};
+use std::path::Path;
+
+/// Forgets the faults that were counted, and has init run both passes again; what it gave up is started, too.
+///
+/// # Errors
+/// When the record can't be written, or init can't be asked.
+pub fn retry() -> Result<(), FirstbootError> {
+    let mut attempts = Attempts::read(&read_text(PATH).unwrap_or_default());
+    for (step, tries) in &attempts.steps {
+        println!("{step} has failed {} time(s): {}", tries.faults, tries.text);
+    }
+    attempts.forget_faults();
+    durable::write_durable(PATH, attempts.text().as_bytes(), 0o600)?;
+    let ask = |words: &str| socket::ask(Path::new(paths::CONTROL), words, relocate::LIMIT);
+    ask("refit")?;
+    let status = read_text(paths::STATUS).ok().and_then(|text| serde_json::from_str::<Status>(&text).ok());
+    let units = status.map(|status| status.units).unwrap_or_default();
+    for name in given_up(units.iter().map(|(name, unit)| (name.as_str(), unit.state))) {
+        ask(&format!("start {name}"))?;
+    }
+    println!("It is tried again now; the screen and {} say how it goes.", paths::STATUS);
+    Ok(())
+}
+
+/// The units that are to be started: firstboot's own passes run by init's own order.
+fn given_up<'a>(units: impl Iterator<Item = (&'a str, UnitState)>) -> Vec<&'a str> {
+    let own = ["early", "settle", "born", "upkeep"];
+    units.filter(|(name, state)| *state == UnitState::GivenUp && !own.contains(name)).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_given_up_is_started() {
+        let units = [("early", UnitState::GivenUp), ("k3s", UnitState::GivenUp), ("time", UnitState::Failed)];
+        assert_eq!(given_up(units.into_iter()), ["k3s"]);
+    }
+}

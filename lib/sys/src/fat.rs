@@ -1,0 +1,110 @@
+//! The boot partition's FAT: looked at read-only, and changed only for a moment (laws 3 and 4).
+//!
+//! FAT can't be frozen and has no journal: a cut may leave a name without its bytes, or two names for the same ones. So it
+//! isn't mounted but for a look or a change, nothing live is ever replaced in it, a change ends with syncfs, unmounting
+//! and fsync of the device, and what a cut has left is put in order by Debian's fsck.fat before the next change: else
+//! removing one of two names would take the bytes away from the other. Only one program at a time mounts it.
+
+use crate::mount::{MountFlags, mount, unmount};
+use crate::{SysError, durable, tool};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Where it is mounted meanwhile.
+pub const BOOT: &str = "/boot";
+const FSCK: &str = "/usr/sbin/fsck.fat";
+const LIMIT: Duration = Duration::from_secs(120);
+const LOCK: &str = "/run/bakelite/boot.lock";
+/// The flags of FAT32's boot sector: bit 0 says that it wasn't unmounted in order.
+const FLAGS_AT: u64 = 0x41;
+const OPTIONS: &str = "umask=0077,shortname=winnt";
+
+/// Holds others off while it lives.
+fn lock() -> Result<File, SysError> {
+    let refused = |source| SysError::Change { path: LOCK.into(), source };
+    let file = File::options().write(true).create(true).truncate(false).open(LOCK).map_err(refused)?;
+    for _ in 0..50 {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(Duration::from_millis(100)),
+            Err(error) => return Err(refused(error.into())),
+        }
+    }
+    Err(refused(std::io::ErrorKind::ResourceBusy.into()))
+}
+
+/// The partition while it can be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Writable<'a> {
+    /// Where its root is.
+    pub root: &'a Path,
+    device: &'a Path,
+}
+
+impl Writable<'_> {
+    /// Makes all that was done so far durable: what comes next may depend on it.
+    ///
+    /// # Errors
+    /// When the medium doesn't take it.
+    pub fn sync(&self) -> Result<(), SysError> {
+        durable::sync_file_system(self.root)?;
+        flush(self.device)
+    }
+}
+
+fn flush(device: &Path) -> Result<(), SysError> {
+    let flushed = File::open(device).and_then(|device| device.sync_all());
+    flushed.map_err(|source| SysError::Change { path: device.into(), source })
+}
+
+fn attach(device: &Path, flags: MountFlags) -> Result<(), SysError> {
+    let flags = flags | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(&device.to_string_lossy(), BOOT, "vfat", flags, OPTIONS)
+}
+
+/// Looks at it; nothing of it is changed.
+///
+/// # Errors
+/// When it can't be mounted, or what the look itself says.
+pub fn look<T, E: From<SysError>>(device: &Path, look: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    let _lock = lock()?;
+    attach(device, MountFlags::RDONLY)?;
+    let seen = look(Path::new(BOOT));
+    unmount(Path::new(BOOT), false)?;
+    seen
+}
+
+/// Changes it; when this ends well, the change is on the medium.
+///
+/// # Errors
+/// When it can't be put in order, mounted or written, or what the change itself says.
+pub fn change<T, E: From<SysError>>(device: &Path, change: impl FnOnce(Writable<'_>) -> Result<T, E>) -> Result<T, E> {
+    let _lock = lock()?;
+    put_in_order(device)?;
+    attach(device, MountFlags::empty())?;
+    let writable = Writable { root: Path::new(BOOT), device };
+    let changed = change(writable);
+    let synced = writable.sync();
+    unmount(writable.root, false)?;
+    let changed = changed?;
+    synced?;
+    flush(device)?;
+    Ok(changed)
+}
+
+/// After a pulled plug: what is inconsistent is repaired, which the kernel itself never does.
+fn put_in_order(device: &Path) -> Result<(), SysError> {
+    let mut flags = [0];
+    let read = |source| SysError::Read { path: device.into(), source };
+    File::open(device).and_then(|file| file.read_exact_at(&mut flags, FLAGS_AT)).map_err(read)?;
+    if flags[0] & 1 == 0 {
+        return Ok(());
+    }
+    let ended = tool::run(FSCK, &["-a", "-w", &device.to_string_lossy()], LIMIT)?;
+    match ended.status {
+        Some(0 | 1) => Ok(()),
+        _ => Err(ended.into_error()),
+    }
+}
