@@ -6,6 +6,7 @@
 
 use super::{COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, SPARE, intent, json, of};
 use crate::action::Action;
+use crate::cluster;
 use crate::disk::{Data, Disk};
 use crate::facts::{Amount, Facts};
 use crate::step::{Decision, publish};
@@ -50,7 +51,8 @@ pub(super) fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String)
         return waits;
     }
     let amount = facts.on_card.unwrap_or_default();
-    let from_epoch = of(facts).map_or(0, |home| home.epoch);
+    let epoch = of(facts).map_or(0, |home| home.epoch);
+    let from_epoch = cluster::of(facts).map_or(epoch, |born| born.epoch.max(epoch));
     let intended = intent(facts).filter(|intent| intent.act == Act::Promotion);
     let what = words(amount);
     if intended.is_none() {

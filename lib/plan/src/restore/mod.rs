@@ -302,7 +302,8 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
     let records = [
         publish(facts, RECORD, json(&identity), 0o600),
         publish(facts, DISK_HOME, json(&on_disk), 0o600).filter(|_| has_disk),
-        publish(facts, HOME, json(&home), 0o600),
+        // Without a data disk a record would say that a person wants the cluster on the card.
+        publish(facts, HOME, json(&home), 0o600).filter(|_| has_disk || facts.has(HOME)),
         publish(facts, cluster::ON_DISK, json(&born), 0o600).filter(|_| has_disk),
         publish(facts, cluster::ON_STATE, json(&born), 0o600),
     ];

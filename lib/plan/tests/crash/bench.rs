@@ -440,7 +440,7 @@ impl Bench {
             .map(|home| (matches!(home.place, Place::Disk(_)), home.moving.is_some(), home.epoch));
         let sealed = self.text(SEAL).and_then(|text| Some(text.split_once('|')?.1.to_string()));
         let is_sealed = sealed.map(|digest| digest == self.to_seal());
-        let stays = home::of(&self.facts()).is_some_and(|home| home.needs().is_none());
+        let stays = home::of(&self.facts()).is_none_or(|home| home.needs().is_none());
         let kept = self.tree(if stays { "/state/" } else { "/disk/" }).into_keys();
         let kept: Vec<_> = kept.filter(|path| !path.contains("/bakelite/")).collect();
         let old = self.tree("/state/").len() * usize::from(!stays);

@@ -8,7 +8,7 @@ use bakelite_plan::settings::HOST_KEY;
 impl Bench {
     /// Where k3s's data is, what seems to be at a path is on a medium.
     pub(super) fn medium(&self, path: &str) -> String {
-        let medium = if self.shown.contains_key("/var/lib/rancher") { "/disk" } else { "/state" };
+        let medium = if self.is_shown_from_disk() { "/disk" } else { "/state" };
         path.replacen("/var/lib", medium, 1)
     }
 
