@@ -99,6 +99,8 @@ pub enum Command {
         /// The image, its .zst, or a device
         image: PathBuf,
     },
+    /// Put sets onto a mounted stick, with a grant that lets machines restore them
+    Stick(Stick),
     /// Boot an image in QEMU; the image itself isn't changed
     Run(Run),
 }
@@ -138,6 +140,24 @@ pub struct Build {
     /// Replace an image that is there
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Stick {
+    /// Where the stick is mounted (FAT, exFAT or ext4)
+    pub folder: PathBuf,
+    /// The sets to put on it, as they were fetched from a machine
+    #[arg(required = true)]
+    pub sets: Vec<PathBuf>,
+    /// The nodes that may restore them: a name, or a pattern such as 'shop-*'; may be given several times
+    #[arg(long = "for", value_name = "PATTERN", required = true)]
+    pub nodes: Vec<String>,
+    /// The owner's key file, which `bakelite new` made
+    #[arg(long)]
+    pub key: PathBuf,
+    /// For how many days the grant counts
+    #[arg(long, default_value_t = 30)]
+    pub days: u32,
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,8 @@ mod progress;
 mod run;
 mod simulate;
 
-use arguments::{Arguments, Build, Command, Inputs};
+use arguments::{Arguments, Build, Command, Inputs, Stick};
+use bakelite_image::stick::{self, StickError, Wanted};
 use bakelite_image::workshop::{self, Options};
 use bakelite_image::{BuildError, boards, start};
 use bakelite_spec::keys::{APPLIANCE, BOARD};
@@ -50,6 +51,8 @@ enum CommandError {
     Build(#[from] BuildError),
     #[error(transparent)]
     Machine(#[from] VmError),
+    #[error(transparent)]
+    Stick(#[from] StickError),
 }
 
 /// Does as told. Nothing may have gone wrong, and yet what was waited for didn't happen, or a rule doesn't hold.
@@ -115,6 +118,13 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
             return Ok(inspect::inspect(&image, path.as_deref(), content, screen)?);
         }
         Command::Lint { image } => return Ok(lint::lint(&image, screen)),
+        Command::Stick(Stick { folder, sets, nodes, key, days }) => {
+            let wanted = Wanted { folder: &folder, key: &key, nodes: &nodes, days, sets: &sets };
+            for path in stick::make(&wanted)? {
+                screen.line(&path.display().to_string());
+            }
+            screen.line("Whoever holds this stick can open these sets. Unmount it before you pull it out.");
+        }
         Command::Run(arguments) => {
             let happened = run::run(&arguments, screen)?;
             return Ok(if happened { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -27,6 +27,7 @@ pub mod repositories;
 pub mod sbom;
 pub mod source;
 pub mod start;
+pub mod stick;
 pub mod tree;
 pub mod unpack;
 pub mod user;
