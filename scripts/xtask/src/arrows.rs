@@ -18,9 +18,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("vm", &["spec", "disk"]),
     ("datastore", &["spec", "sys", "trust"]),
     ("init", &["spec", "disk", "sys", "trust"]),
+    ("keeper", DEVICE_LIBRARIES),
     // One program on the device, so that what both need is there once.
     ("firstboot", &["spec", "plan", "disk", "sys", "trust", "datastore", "keeper"]),
-    ("keeper", DEVICE_LIBRARIES),
     ("recovery", &["spec", "plan", "disk", "sys", "trust", "datastore", "firstboot"]),
     ("image", &["spec", "disk", "trust"]),
     ("flash", &["spec", "disk", "trust", "image"]),
