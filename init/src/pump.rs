@@ -157,8 +157,8 @@ impl Pump {
             let value = |name: &str| event.get(name).map(String::as_str);
             let comes = value("ACTION") == Some("add");
             // Lost events show as none: whatever happened, the devices have to be looked at.
-            let block = value("SUBSYSTEM") == Some("block") && (comes || value("ACTION") == Some("remove"));
-            if (block && !value("DEVNAME").is_some_and(is_virtual)) || event.is_empty() {
+            let moves = comes || value("ACTION") == Some("remove");
+            if (moves && socket::is_of_disk(&event)) || event.is_empty() {
                 inputs.push(Input::BlockDevice);
             }
             if comes && let Some(alias) = value("MODALIAS") {
@@ -166,9 +166,4 @@ impl Pump {
             }
         }
     }
-}
-
-/// Devices that containers and swap make are no news to firstboot.
-fn is_virtual(name: &str) -> bool {
-    ["loop", "zram", "dm-", "ram", "nbd"].iter().any(|prefix| name.starts_with(prefix))
 }

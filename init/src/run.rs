@@ -19,7 +19,7 @@ use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::k3s;
-use bakelite_spec::status::{LastStart, Report, Status, paths};
+use bakelite_spec::status::{LastStart, Report, Status, Watch, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
 use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
@@ -27,7 +27,7 @@ use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// This program in the root.
 const SELF: &str = "/usr/lib/bakelite/init";
@@ -69,6 +69,9 @@ struct Running {
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
     reported: BTreeMap<String, Vec<Fault>>,
+    /// What the keeper has found, and when it wrote that.
+    watch: Option<Watch>,
+    watch_written: Option<SystemTime>,
     /// Why the last pass asked for a restart.
     reboot_reason: Option<String>,
     address: Option<(String, String)>,
@@ -124,6 +127,8 @@ pub fn run() -> Result<Infallible, InitError> {
         journal,
         own,
         reported: BTreeMap::new(),
+        watch: None,
+        watch_written: None,
         reboot_reason: None,
         address: None,
         addresses: BTreeMap::new(),
@@ -203,6 +208,7 @@ impl Running {
         loop {
             self.look_at_network();
             self.listen();
+            self.look_at_watch();
             self.publish();
             let limit = self.limit();
             let mut inputs = VecDeque::from(self.pump.wait(limit));

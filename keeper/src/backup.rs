@@ -3,8 +3,9 @@
 //! The set is the datastore's: made by one read transaction while k3s runs, and opened again before it counts. Here is
 //! decided what belongs to it beside the database. One at a time makes sets on a machine: the lock says who.
 
-use crate::KeeperError;
 use crate::shelf::Shelf;
+use crate::{KeeperError, target};
+use age::Identity;
 use bakelite_datastore::set::{self, Request, Written};
 use bakelite_plan::home::INTENT;
 use bakelite_plan::identity::{DEVICE_KEY, TOKEN};
@@ -49,18 +50,67 @@ const CARD_EACH: i64 = 86_400;
 
 /// What the screen and the operator are told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Record {
     /// The newest verified set of this boot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Made>,
     /// Why the last attempt failed, if it did; and when, in seconds since 1970.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<(i64, String)>,
+    /// What the target has got in this boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// Why the target has not got the newest set, while it was there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_failed: Option<String>,
+    /// The highest number on the target, where it is higher than any of this machine's own.
+    pub behind: u64,
+    /// How many sets had to go before their time for the newest one, by place.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub early: BTreeMap<String, usize>,
+}
+
+impl Record {
+    /// What is known.
+    pub fn read() -> Self {
+        read_text(RECORD).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Notes how many sets went before their time for room at a place.
+    pub(crate) fn note_room(&mut self, place: &str, made: Result<usize, KeeperError>) -> Result<(), KeeperError> {
+        match made {
+            Ok(0) => drop(self.early.remove(place)),
+            Ok(early) => {
+                log::warn!("removed {early} backups before their time, as the {place} had no room for the next one");
+                self.early.insert(place.into(), early);
+            }
+            // Whoever needs the room says so with its numbers.
+            Err(KeeperError::NoRoom { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&self) -> Result<(), KeeperError> {
+        Ok(durable::replace(RECORD, &serde_json::to_vec(self).unwrap_or_default(), 0o644)?)
+    }
+}
+
+/// A set on the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Target {
+    /// The label of its file system.
+    pub label: String,
+    /// The set's file name.
+    pub set: String,
+    /// When it got there, in seconds since 1970.
+    pub at: i64,
 }
 
 /// A set that was made and opened again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Made {
     /// Its file.
@@ -108,9 +158,8 @@ pub fn lock(waits: bool) -> Result<Option<File>, KeeperError> {
 /// # Errors
 /// When the set can't be made. A copy or a removal that fails is told, and the set counts.
 pub fn make(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError> {
-    let mut record: Record =
-        read_text(RECORD).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let made = make_set(settings, born);
+    let mut record = Record::read();
+    let made = make_set(settings, born, &mut record);
     match &made {
         Ok(made) => {
             log::info!(
@@ -120,30 +169,36 @@ pub fn make(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError
                 made.path.display(),
                 made.bytes
             );
-            record = Record { last: Some(made.clone()), failed: None };
-            for done in [onto_card(&born.node, made), thin_out(settings, &born.node)] {
+            record.last = Some(made.clone());
+            record.failed = None;
+            for done in [onto_card(settings, &born.node, made), thin_out(settings, &born.node)] {
                 if let Err(error) = done {
                     let words = bakelite_sys::words(&error);
                     log::warn!("{words}");
                     record.failed = Some((machine::clock(), words));
                 }
             }
+            // What it has got now is newer than anything there.
+            target::serve(settings, &born.node, &mut record);
         }
         Err(error) => record.failed = Some((machine::clock(), bakelite_sys::words(error))),
     }
-    durable::replace(RECORD, &serde_json::to_vec(&record).unwrap_or_default(), 0o644)?;
+    record.write()?;
     // SQLite's and the compressor's memory isn't needed for another hour.
     raw::return_memory();
     made
 }
 
-fn make_set(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError> {
+fn make_set(settings: &Settings, born: &ClusterBorn, record: &mut Record) -> Result<Made, KeeperError> {
     let begun = Instant::now();
     let shelves = Shelf::all(&born.node);
     shelves.iter().try_for_each(Shelf::clear_halves)?;
     let scratch = Path::new(FOLDER).join(SCRATCH);
     durable::remove_tree(&scratch)?;
-    let number = shelves.iter().filter_map(|shelf| Some(shelf.newest()?.1.number)).max().unwrap_or(0) + 1;
+    let number = shelves.iter().filter_map(|shelf| Some(shelf.newest()?.1.number)).max().unwrap_or(0);
+    // A target may have sets of an earlier life of this node: newer ones have higher numbers there, too.
+    let number = number.max(record.behind) + 1;
+    make_room(settings, &shelves[0], record)?;
     let identity = device_key(settings)?;
     let mut recipients = Vec::new();
     if let Some(own) = &identity {
@@ -246,8 +301,16 @@ fn files_below(folder: &Path, member: &str, found: &mut Vec<(String, PathBuf)>) 
     }
 }
 
+/// Makes room for the next set where its folder hasn't enough. What then still isn't enough is said by whoever makes it.
+fn make_room(settings: &Settings, shelf: &Shelf, record: &mut Record) -> Result<(), KeeperError> {
+    durable::make_folder(&shelf.folder)?;
+    let database = std::fs::metadata(cluster::DATABASE).map_or(0, |meta| meta.len());
+    let needed = set::room(&shelf.folder, database);
+    record.note_room(&shelf.place, shelf.make_room(needed, &settings.appliance.backup.keep, machine::clock()))
+}
+
 /// The card gets a copy a day, so that a lost data disk can be replaced by a blank one.
-fn onto_card(node: &str, made: &Made) -> Result<(), KeeperError> {
+fn onto_card(settings: &Settings, node: &str, made: &Made) -> Result<(), KeeperError> {
     let card = Shelf::of_card(node);
     let Some(name) = made.path.file_name().and_then(|name| name.to_str()) else { return Ok(()) };
     if made.path.starts_with(&card.folder) {
@@ -255,11 +318,25 @@ fn onto_card(node: &str, made: &Made) -> Result<(), KeeperError> {
     }
     let is_due = card.newest().is_none_or(|(_, newest)| (made.made - newest.made).abs() >= CARD_EACH);
     if is_due {
-        let bytes = card.take(&made.path, name)?;
+        durable::make_folder(&card.folder)?;
+        card.make_room(set::room(&card.folder, made.bytes), &ON_CARD, made.made)?;
+        let bytes = card.take(&made.path, name, |half| open(settings, half).map(drop))?;
         log::info!("copied {name} onto the card ({bytes} bytes)");
         card.prune(&ON_CARD, made.made)?;
     }
     Ok(())
+}
+
+/// Opens a set as [`set::verify`] does, with the machine's own key.
+///
+/// # Errors
+/// When it doesn't open.
+pub fn open(settings: &Settings, path: &Path) -> Result<set::Opened, KeeperError> {
+    let identity = device_key(settings)?;
+    let keys: Vec<&dyn Identity> = identity.iter().map(|key| key as &dyn Identity).collect();
+    let folder = Path::new(FOLDER);
+    durable::make_folder(folder)?;
+    Ok(set::verify(path, &keys, folder)?)
 }
 
 fn thin_out(settings: &Settings, node: &str) -> Result<(), KeeperError> {

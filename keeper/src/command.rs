@@ -1,16 +1,12 @@
 //! `bakelite backup now | list | verify`: what the operator types on the machine. Tables for people, `--json` for programs.
 
-use crate::backup::{self, Made};
+use crate::KeeperError;
+use crate::backup::{self, Made, Record};
 use crate::shelf::Shelf;
-use crate::{KeeperError, backup::RECORD};
-use age::Identity;
-use bakelite_datastore::set;
 use bakelite_plan::Settings;
-use bakelite_plan::restore::FOLDER;
 use bakelite_spec::quantity::Size;
-use bakelite_sys::{durable, read_text};
+use bakelite_spec::set::instant;
 use serde_json::json;
-use std::path::Path;
 
 /// Does what the words say.
 ///
@@ -40,6 +36,13 @@ fn now(settings: &Settings) -> Result<(), KeeperError> {
     );
     if !lacks.is_empty() {
         println!("without the data of the claims {}", lacks.join(", "));
+    }
+    let record = Record::read();
+    if let Some(target) = record.target.filter(|target| path.ends_with(&target.set)) {
+        println!("{} has got it, too", target.label);
+    }
+    if let Some(why) = record.target_failed {
+        println!("the target hasn't got it: {why}");
     }
     if settings.appliance.backup.recipients.is_empty() {
         println!("nobody but this machine can open it: there is no key in `backup.recipients`");
@@ -72,14 +75,14 @@ fn list(settings: &Settings, as_json: bool) -> Result<(), KeeperError> {
     for (shelf, name, _) in &sets {
         println!("{name:<42} {:<10} {:>10}", shelf.place, Size(size(shelf, name)).human());
     }
-    if let Some((_, why)) = record().failed {
+    let record = Record::read();
+    if let Some(target) = &record.target {
+        println!("{} got {} at {}", target.label, target.set, instant(target.at));
+    }
+    for why in record.failed.iter().map(|(_, why)| why).chain(&record.target_failed) {
         println!("the last attempt failed: {why}");
     }
     Ok(())
-}
-
-fn record() -> backup::Record {
-    read_text(RECORD).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// Opens a set again: decrypted, each member compared, the database checked, the token proved.
@@ -88,11 +91,7 @@ fn verify(settings: &Settings, wanted: Option<&str>) -> Result<(), KeeperError> 
     let sets = shelved(settings)?;
     let found = sets.iter().find(|(_, name, _)| wanted.is_none_or(|wanted| wanted == name));
     let (shelf, name, _) = found.ok_or_else(|| KeeperError::NoSuchSet(wanted.unwrap_or("at all").into()))?;
-    let identity = backup::device_key(settings)?;
-    let keys: Vec<&dyn Identity> = identity.iter().map(|key| key as &dyn Identity).collect();
-    let folder = Path::new(FOLDER);
-    durable::make_folder(folder)?;
-    let opened = set::verify(&shelf.folder.join(name), &keys, folder)?;
+    let opened = backup::open(settings, &shelf.folder.join(name))?;
     println!(
         "{name} on the {}: whole; {} at revision {}, k3s {}, {} live keys; its token opens it",
         shelf.place,

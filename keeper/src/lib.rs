@@ -8,22 +8,19 @@ mod backup;
 mod command;
 mod retention;
 mod schedule;
+mod serve;
 mod shelf;
+mod target;
+mod told;
 
 pub use command::operate;
+pub use serve::serve;
 
 use bakelite_datastore::set::SetError;
-use bakelite_plan::Settings;
-use bakelite_sys::{SysError, machine, words};
+use bakelite_disk::DiskError;
+use bakelite_sys::SysError;
 use bakelite_trust::keys::KeyError;
-use shelf::Shelf;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-/// Between two looks at the clock.
-const LOOK: Duration = Duration::from_secs(60);
-/// After a backup that failed, until the next attempt.
-const PAUSE: Duration = Duration::from_secs(600);
 
 /// What can go wrong with backups.
 #[derive(Debug, thiserror::Error)]
@@ -51,26 +48,26 @@ pub enum KeeperError {
         /// The set.
         name: String,
         /// Where to.
-        place: &'static str,
+        place: String,
         /// Why not.
         source: std::io::Error,
     },
-    /// What was written isn't what is read back.
-    #[error("the copy of {name} on the {place} isn't what was written; the medium may be failing")]
-    Differs {
-        /// The set.
-        name: String,
-        /// Where.
-        place: &'static str,
+    /// Two media with the target's label.
+    #[error("{count} attached file systems are labelled {label}; take all but one out, or give them other labels")]
+    TwoTargets {
+        /// The label.
+        label: String,
+        /// How many.
+        count: usize,
     },
     /// No room for a copy.
-    #[error("the {place} has {free} bytes free, too few for a backup of {needed}")]
+    #[error("the {place} has {free} bytes free, and {needed} are needed for a backup")]
     NoRoom {
         /// Where.
-        place: &'static str,
+        place: String,
         /// What is free.
         free: u64,
-        /// The set's length.
+        /// What is needed, with what has to stay free.
         needed: u64,
     },
     /// Making or opening a set.
@@ -79,38 +76,10 @@ pub enum KeeperError {
     /// A key isn't one.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Looking at somebody's medium.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// Anything with the system.
     #[error(transparent)]
     Sys(#[from] SysError),
-}
-
-/// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read.
-pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
-    // k3s and what it runs come first.
-    let _ = rustix::process::nice(10);
-    let mut not_before = Instant::now();
-    loop {
-        if Instant::now() >= not_before
-            && let Some(settings) = settings()
-            && let Err(error) = turn(&settings)
-        {
-            log::error!("no backup: {}", words(&error));
-            not_before = Instant::now() + PAUSE;
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// Makes a backup if one is due.
-fn turn(settings: &Settings) -> Result<(), KeeperError> {
-    let Some(born) = backup::cluster_here(settings) else { return Ok(()) };
-    let shelf = Shelf::all(&born.node).swap_remove(0);
-    let has_data_disk = Shelf::of_disk(&born.node).is_some();
-    let Some(every) = settings.appliance.backup.every.seconds(has_data_disk) else { return Ok(()) };
-    let last = shelf.newest().map(|(_, newest)| newest.made);
-    if !schedule::is_due(last, machine::clock(), every, schedule::shift(&born.node, every)) {
-        return Ok(());
-    }
-    let Some(_held) = backup::lock(false)? else { return Ok(()) };
-    backup::make(settings, &born).map(drop)
 }

@@ -42,6 +42,29 @@ pub fn expired(sets: &[Shelved], keep: &Keep, now: i64) -> Vec<u64> {
     newest_first.into_iter().map(|set| set.number).filter(|number| !kept.contains(number)).collect()
 }
 
+/// The numbers of the sets that go so that so many bytes more are free: those that are kept no longer, then the oldest
+/// ones before their time, as a newer backup is worth more than an older one. `None` where all but the newest isn't enough.
+pub fn for_room(sets: &[(Shelved, u64)], keep: &Keep, now: i64, missing: u64) -> Option<Vec<u64>> {
+    if missing == 0 {
+        return Some(Vec::new());
+    }
+    let shelved: Vec<Shelved> = sets.iter().map(|(set, _)| *set).collect();
+    let expired = expired(&shelved, keep, now);
+    let mut oldest_first = sets.to_vec();
+    oldest_first.sort_unstable_by_key(|(set, _)| (!expired.contains(&set.number), *set));
+    let newest = shelved.iter().max();
+    let (mut gone, mut freed) = (Vec::new(), 0u64);
+    for (set, bytes) in oldest_first.iter().filter(|(set, _)| Some(set) != newest) {
+        // What is kept no longer goes in any case.
+        if freed >= missing && !expired.contains(&set.number) {
+            break;
+        }
+        gone.push(set.number);
+        freed = freed.saturating_add(*bytes);
+    }
+    (freed >= missing).then_some(gone)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +98,18 @@ mod tests {
         assert_eq!(left(&sets, "7 days", 1000 * HOUR), (832..=1000).collect::<Vec<_>>());
         assert_eq!(left(&sets, "7 days", 90_000 * HOUR), [1000], "the newest stays, however old it is");
         assert_eq!(left(&[], "7 days", 0), [0u64; 0]);
+    }
+
+    #[test]
+    fn room_is_made_by_what_is_kept_no_longer_then_by_the_oldest_and_never_by_the_newest() {
+        let sets: Vec<(Shelved, u64)> = hourly(6).into_iter().map(|set| (set, 10)).collect();
+        let gone = |keep: &str, missing| for_room(&sets, &keep.parse().unwrap(), 6 * HOUR, missing);
+        assert_eq!(gone("4", 0), Some(vec![]));
+        assert_eq!(gone("4", 5), Some(vec![1, 2]), "both are kept no longer");
+        assert_eq!(gone("4", 21), Some(vec![1, 2, 3]));
+        assert_eq!(gone("6", 50), Some(vec![1, 2, 3, 4, 5]));
+        assert_eq!(gone("6", 51), None, "the newest stays");
+        assert_eq!(for_room(&[], &"6".parse().unwrap(), 0, 1), None);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Shelves: the folders on this machine's own media in which its sets lie.
+//! Shelves: the folders in which a node's sets lie, on this machine's own media and on the configured target.
 //!
 //! Only names of sets are looked at and removed; half a set, which a power cut may leave, is cleared before the next one.
 
@@ -8,7 +8,6 @@ use bakelite_plan::restore::OWN;
 use bakelite_spec::backup::Keep;
 use bakelite_spec::set;
 use bakelite_spec::status::paths;
-use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount, names_in};
 use std::cmp::Reverse;
 use std::fs::File;
@@ -18,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shelf {
     /// As a person calls the place.
-    pub place: &'static str,
+    pub place: String,
     /// The node's folder.
     pub folder: PathBuf,
 }
@@ -29,13 +28,13 @@ const HALF: &str = ".half";
 impl Shelf {
     /// The card's shelf of a node.
     pub fn of_card(node: &str) -> Self {
-        Self { place: "card", folder: Path::new(OWN.card).join(node) }
+        Self { place: "card".into(), folder: Path::new(OWN.card).join(node) }
     }
 
     /// The data disk's shelf of a node, if there is a data disk.
     pub fn of_disk(node: &str) -> Option<Self> {
         let is_there = mount::points().iter().any(|point| point == paths::DATA_MOUNT);
-        is_there.then(|| Self { place: "data disk", folder: Path::new(OWN.disk).join(node) })
+        is_there.then(|| Self { place: "data disk".into(), folder: Path::new(OWN.disk).join(node) })
     }
 
     /// All shelves of a node, the one that new sets go to first.
@@ -80,41 +79,73 @@ impl Shelf {
         let sets = self.sets();
         let shelved: Vec<Shelved> = sets.iter().map(|(_, shelved)| *shelved).collect();
         let expired = retention::expired(&shelved, keep, now);
-        for (name, _) in sets.iter().filter(|(_, shelved)| expired.contains(&shelved.number)) {
-            durable::remove_file(self.folder.join(name))?;
-        }
-        if !expired.is_empty() {
-            durable::sync_folder(&self.folder)?;
-        }
+        self.remove(&sets, &expired)?;
         Ok(expired.len())
     }
 
-    /// Puts a copy of a verified set here, compared with what was read; the bytes of it.
+    /// Makes so many bytes free where they aren't: by sets that are kept no longer, then by the oldest ones, never by the
+    /// newest. How many went before their time.
     ///
     /// # Errors
-    /// When there is no room, it can't be written, or what is read back isn't what was written.
-    pub fn take(&self, from: &Path, name: &str) -> Result<u64, KeeperError> {
-        durable::make_folder(&self.folder)?;
-        let failed = |source| KeeperError::Copy { name: name.into(), place: self.place, source };
-        let needed = from.metadata().map_err(failed)?.len();
+    /// When all but the newest isn't enough, and nothing is removed then; or when one can't be removed.
+    pub fn make_room(&self, needed: u64, keep: &Keep, now: i64) -> Result<usize, KeeperError> {
         let free = mount::free(&self.folder);
-        if free < needed.saturating_mul(2) {
-            return Err(KeeperError::NoRoom { place: self.place, free, needed });
+        let sets = self.sets();
+        let sized = |name: &String| self.folder.join(name).metadata().map_or(0, |meta| meta.len());
+        let shelved: Vec<(Shelved, u64)> = sets.iter().map(|(name, shelved)| (*shelved, sized(name))).collect();
+        let gone = retention::for_room(&shelved, keep, now, needed.saturating_sub(free))
+            .ok_or_else(|| KeeperError::NoRoom { place: self.place.clone(), free, needed })?;
+        let shelved: Vec<Shelved> = shelved.into_iter().map(|(shelved, _)| shelved).collect();
+        let expired = retention::expired(&shelved, keep, now);
+        self.remove(&sets, &gone)?;
+        Ok(gone.iter().filter(|number| !expired.contains(number)).count())
+    }
+
+    fn remove(&self, sets: &[(String, Shelved)], gone: &[u64]) -> Result<(), KeeperError> {
+        for (name, _) in sets.iter().filter(|(_, shelved)| gone.contains(&shelved.number)) {
+            durable::remove_file(self.folder.join(name))?;
         }
+        if !gone.is_empty() {
+            durable::sync_folder(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a copy of a set here. It gets its name when it was opened again, from the medium: `opens` says whether it does.
+    /// The bytes of it.
+    ///
+    /// # Errors
+    /// When it can't be written, or doesn't open.
+    pub fn take(
+        &self,
+        from: &Path,
+        name: &str,
+        opens: impl FnOnce(&Path) -> Result<(), KeeperError>,
+    ) -> Result<u64, KeeperError> {
+        durable::make_folder(&self.folder)?;
+        let failed = |source| KeeperError::Copy { name: name.into(), place: self.place.clone(), source };
         let half = self.folder.join(format!(".{name}{HALF}"));
-        let copied = || -> std::io::Result<(String, String)> {
-            let file = durable::create_private(&half).map_err(std::io::Error::other)?;
-            let (_, read) = pour(File::open(from)?, &file)?;
+        let copy = || -> std::io::Result<u64> {
+            let mut file = durable::create_private(&half).map_err(std::io::Error::other)?;
+            let bytes = std::io::copy(&mut File::open(from)?, &mut file)?;
             file.sync_all()?;
-            Ok((read, pour(File::open(&half)?, std::io::sink())?.1))
+            Ok(bytes)
         };
-        let (read, written) = copied().map_err(failed)?;
-        if read != written {
-            durable::remove_file(&half)?;
-            return Err(KeeperError::Differs { name: name.into(), place: self.place });
+        let copied = copy().map_err(failed).and_then(|bytes| {
+            durable::forget_cached(&half)?;
+            opens(&half)?;
+            Ok(bytes)
+        });
+        match copied {
+            Ok(bytes) => {
+                durable::publish(&half, &self.folder.join(name))?;
+                Ok(bytes)
+            }
+            Err(error) => {
+                durable::remove_file(&half)?;
+                Err(error)
+            }
         }
-        durable::publish(&half, &self.folder.join(name))?;
-        Ok(needed)
     }
 }
 
@@ -125,13 +156,13 @@ mod tests {
     #[test]
     fn a_shelf_shows_whole_sets_only_takes_copies_and_is_thinned() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf { place: "card", folder: folder.path().join("shop-1") };
+        let shelf = Shelf { place: "card".into(), folder: folder.path().join("shop-1") };
         assert_eq!(shelf.sets(), []);
         let name = |number: u64| set::name(number, 1_795_280_100 + number as i64 * 3600) + set::ENCRYPTED;
         let from = folder.path().join("set");
         durable::replace(&from, b"a set", 0o600).unwrap();
         for number in [1, 2, 3] {
-            assert_eq!(shelf.take(&from, &name(number)).unwrap(), 5);
+            assert_eq!(shelf.take(&from, &name(number), |_| Ok(())).unwrap(), 5);
         }
         for other in [".00000004-20261121T165500Z.tar.zst.age.half", "readme.txt"] {
             durable::replace(shelf.folder.join(other), b"", 0o600).unwrap();
@@ -140,7 +171,18 @@ mod tests {
         assert_eq!(shelf.prune(&"2".parse().unwrap(), 0).unwrap(), 1);
         shelf.clear_halves().unwrap();
         assert_eq!(names_in(&shelf.folder), [name(2), name(3), "readme.txt".into()]);
-        assert!(shelf.take(&folder.path().join("gone"), &name(4)).is_err());
-        assert_eq!(names_in(&shelf.folder).len(), 3);
+        assert!(shelf.take(&folder.path().join("gone"), &name(4), |_| Ok(())).is_err());
+        let refused = shelf.take(&from, &name(4), |half| {
+            assert_eq!(std::fs::read(half).unwrap(), b"a set");
+            Err(KeeperError::NoCluster)
+        });
+        assert!(matches!(refused, Err(KeeperError::NoCluster)));
+        assert_eq!(names_in(&shelf.folder).len(), 3, "what doesn't open has no name");
+        let keep = "9".parse().unwrap();
+        assert_eq!(shelf.make_room(0, &keep, 0).unwrap(), 0);
+        assert!(matches!(shelf.make_room(u64::MAX, &keep, 0), Err(KeeperError::NoRoom { .. })));
+        assert_eq!(shelf.sets().len(), 2, "in vain nothing is removed");
+        assert_eq!(shelf.make_room(mount::free(&shelf.folder) + 1, &keep, 0).unwrap(), 1);
+        assert_eq!(shelf.newest().unwrap().0, name(3));
     }
 }

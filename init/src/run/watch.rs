@@ -6,7 +6,7 @@ use crate::{machine, now, screen};
 use bakelite_spec::event::{UnitState, What};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::k3s;
-use bakelite_spec::status::{Status, UnitStatus, paths};
+use bakelite_spec::status::{Status, UnitStatus, Watch, paths};
 use bakelite_spec::unit::Role;
 use bakelite_sys::{durable, link, words};
 use std::path::Path;
@@ -68,6 +68,22 @@ impl Running {
         }
     }
 
+    /// Takes what the keeper has found, where that has changed.
+    pub(super) fn look_at_watch(&mut self) {
+        let written = std::fs::metadata(paths::WATCH).and_then(|meta| meta.modified()).ok();
+        if written == self.watch_written {
+            return;
+        }
+        self.watch_written = written;
+        let watch = std::fs::read(paths::WATCH).ok().and_then(|bytes| serde_json::from_slice::<Watch>(&bytes).ok());
+        let before = self.watch.take().unwrap_or_default().faults;
+        let faults = watch.iter().flat_map(|watch| &watch.faults);
+        for fault in faults.filter(|fault| !before.contains(fault)) {
+            self.journal.say(What::Fault(fault.clone()));
+        }
+        self.watch = watch;
+    }
+
     /// Writes status.json and the page where they have changed.
     pub(super) fn publish(&mut self) {
         let faults: Vec<Fault> = self
@@ -76,6 +92,7 @@ impl Running {
             .cloned()
             .chain(self.reported.values().flatten().cloned())
             .chain(self.state.faults())
+            .chain(self.watch.iter().flat_map(|watch| watch.faults.clone()))
             .collect();
         let units = self.state.units.iter().map(|live| {
             let status =
@@ -95,6 +112,7 @@ impl Running {
             debug: self.baked.appliance.debug,
             units: units.collect(),
             faults,
+            watch: self.watch.as_ref().map(|watch| Watch { faults: Vec::new(), ..watch.clone() }),
         };
         if status == self.status {
             return;

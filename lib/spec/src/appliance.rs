@@ -188,6 +188,8 @@ pub struct Owner {
 pub struct Backup {
     pub every: Every,
     pub keep: Keep,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     pub recipients: Vec<String>,
     pub encryption: Encryption,
 }
@@ -294,6 +296,7 @@ mod tests {
             "image.slot-size",
             "storage.serial",
             "storage.without-disk",
+            "backup.target",
             "restore.node",
             "restore.set",
             "restore.replaces",

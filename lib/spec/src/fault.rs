@@ -106,6 +106,9 @@ codes! {
     DatabaseMissing, "database-missing", Backup, "k3s would start as a new, empty cluster. Bring the data disk or a backup of this machine.";
     DatabaseOlder, "database-older", Backup, "Bring the card, disk or backup with the newer database.";
     BackupNotRestorable, "backup-not-restorable", You, "Add `backup.recipients`, such as the one that `bakelite new` makes, and bake again.";
+    BackupFailing, "backup-failing", You, "Log in and type `bakelite backup now`: it says why. The older backups are still there; the next attempt comes by itself.";
+    BackupTarget, "backup-target", You, "Plug the stick in again, or another one with the label in `backup.target`.";
+    BackupRoom, "backup-room", You, "Use a bigger medium, make room on this one, or keep fewer backups with `backup.keep`.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";

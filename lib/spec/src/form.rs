@@ -48,6 +48,14 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "not a rule for which backups are kept",
             "`24 hourly, 7 daily, 4 weekly`, a count such as `\"720\"`, or an age such as `7 days`",
         ),
+        // ext4's labels are the longest of those that are looked for.
+        Form::Label => (
+            (1..=16).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+                && text == text.trim(),
+            "not the label of a file system",
+            "at most 16 letters, such as the `BACKUPS` of `mkfs.vfat -n BACKUPS`",
+        ),
         Form::Mac => (
             text.split(':').count() == 6
                 && text.split(':').all(|pair| pair.len() == 2 && u8::from_str_radix(pair, 16).is_ok()),

@@ -507,6 +507,12 @@ pub const APPLIANCE: &[Key] = &[
         "Which backups are kept: the newest of each hour, day and week, a count such as `\"720\"`, or an age such as `7 days`. The newest always is.",
     ),
     key(
+        "backup.target",
+        Kind::Text(Form::Label),
+        "",
+        "The label of a file system (FAT, exFAT or ext4) on an attached disk or stick. Whenever it is plugged in, it gets each backup, too, below `bakelite-backup`. Without it nothing is ever written to one.",
+    ),
+    key(
         "backup.recipients",
         Kind::List(&Kind::Text(Form::AgeRecipient)),
         "[]",

@@ -204,6 +204,12 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
+/// A moment in seconds since 1970 for people, as `2026-11-21 16:55 UTC`.
+pub fn instant(seconds: i64) -> String {
+    let second = seconds.rem_euclid(86_400);
+    format!("{} {:02}:{:02} UTC", date(seconds), second / 3600, second / 60 % 60)
+}
+
 /// The day of a moment in seconds since 1970, as `2026-11-21`.
 pub fn date(seconds: i64) -> String {
     let (year, month, day) = civil(seconds.div_euclid(24 * 3600));

@@ -28,6 +28,8 @@ pub mod paths {
     pub const REPORT: &str = "/run/bakelite/report.json";
     /// The folder with the last report of each pass of this boot.
     pub const REPORTS: &str = "/run/bakelite/reports";
+    /// What the keeper has found, for the screen and for init.
+    pub const WATCH: &str = "/run/bakelite/watch.json";
     /// The node's name, by firstboot.
     pub const HOSTNAME: &str = "/run/bakelite/hostname";
     /// The keys that may log in; absent or empty: no ssh.
@@ -81,6 +83,40 @@ pub struct Status {
     pub units: BTreeMap<String, UnitStatus>,
     /// What is wrong now.
     pub faults: Vec<Fault>,
+    /// What the keeper watches over; its faults are among the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
+}
+
+/// What the keeper has found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Watch {
+    /// What is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+    /// The newest backup of this boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+}
+
+/// A backup that was opened again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Backup {
+    /// Its file name.
+    pub set: String,
+    /// When it was made, in seconds since 1970.
+    pub made: i64,
+    /// The revision of the database in it.
+    pub revision: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Claims whose data isn't in it.
+    pub lacks: Vec<String>,
+    /// The newest set that the target has got in this boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// The state of one unit.

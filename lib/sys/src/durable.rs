@@ -153,6 +153,16 @@ pub fn create_private(path: &Path) -> Result<File, SysError> {
         .map_err(|source| SysError::Write { path: path.into(), source })
 }
 
+/// Has the kernel forget what it keeps of a synced file, so that the next read is the medium's.
+///
+/// # Errors
+/// When it can't be opened.
+pub fn forget_cached(path: &Path) -> Result<(), SysError> {
+    let failed = |source| SysError::Read { path: path.into(), source };
+    let file = File::open(path).map_err(failed)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(|error| failed(error.into()))
+}
+
 /// Sets the permission bits of a file or folder.
 ///
 /// # Errors

@@ -61,6 +61,19 @@ fn parse_uevent(bytes: &[u8]) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Whether a uevent is of a disk or partition, and not of such as containers and swap make.
+pub fn is_of_disk(event: &BTreeMap<String, String>) -> bool {
+    let is_virtual = |name: &str| ["loop", "zram", "dm-", "ram", "nbd"].iter().any(|prefix| name.starts_with(prefix));
+    event.get("SUBSYSTEM").is_some_and(|subsystem| subsystem == "block")
+        && !event.get("DEVNAME").is_some_and(|name| is_virtual(name))
+}
+
+/// Waits at most a time until there is something to take from a socket; whether there is.
+pub fn wait(socket: &OwnedFd, limit: Duration) -> bool {
+    let limit = Timespec { tv_sec: limit.as_secs().cast_signed(), tv_nsec: limit.subsec_nanos().into() };
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&limit)).is_ok_and(|ready| ready > 0)
+}
+
 /// Empties a socket of wake-ups whose content doesn't matter; whether there was any.
 pub fn drain(socket: &OwnedFd) -> bool {
     let mut bytes = [0u8; 4096];
@@ -143,6 +156,10 @@ mod tests {
         assert_eq!(found["ACTION"], "add");
         assert_eq!(found["MODALIAS"], "pci:v00=1");
         assert!(parse_uevent(b"").is_empty());
+        assert!(is_of_disk(&found));
+        for other in ["SUBSYSTEM=usb", "SUBSYSTEM=block\0DEVNAME=zram0", "SUBSYSTEM=block\0DEVNAME=loop7"] {
+            assert!(!is_of_disk(&parse_uevent(format!("x\0{other}\0").as_bytes())), "{other}");
+        }
     }
 
     #[test]

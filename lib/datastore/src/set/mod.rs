@@ -7,7 +7,7 @@ mod open;
 mod write;
 
 pub use open::{Opened, manifest, members, unpack, verify};
-pub use write::{Request, Written, write};
+pub use write::{Request, Written, room, write};
 
 use crate::DatastoreError;
 use crate::check::Flaw;

@@ -12,8 +12,16 @@ use std::path::{Path, PathBuf};
 
 /// zstd's level: higher ones cost a small machine minutes and save a few percent of a database.
 const LEVEL: i32 = 3;
-/// What stays free besides the set.
+/// What stays free besides the set: at least so much, and a part of the file system. k3s has the kubelet throw pods out
+/// where less than a twentieth is free (k3s pkg/daemons/agent, `eviction-hard`), so it is a little more than that.
 const SPARE: u64 = 16 << 20;
+const SPARE_PART: u64 = 16;
+
+/// Bytes that have to be free in a folder for a set of so many bytes of members. Twice: what can't be packed stays as long
+/// as it is, and beside it lies what it is made from, then what comes of opening it again.
+pub fn room(folder: &Path, members: u64) -> u64 {
+    members.saturating_mul(2).saturating_add((mount::size(folder) / SPARE_PART).max(SPARE))
+}
 
 /// What a set is made from.
 #[derive(Clone, Copy)]
@@ -60,9 +68,8 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
     let database = std::fs::metadata(request.database).map_err(on("reading", request.database))?.len();
     durable::make_folder(request.folder)?;
     durable::make_folder(request.scratch)?;
-    // Twice: what can't be packed stays as long as it is, and the copy for opening it again is the second one.
     for folder in [request.folder, request.scratch] {
-        let (free, needed) = (mount::free(folder), 2 * database + SPARE);
+        let (free, needed) = (mount::free(folder), room(folder, database));
         if free < needed {
             return Err(SetError::NoRoom { path: folder.into(), free, needed });
         }
@@ -101,6 +108,9 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
     let path = request.folder.join(&name);
     let half = request.folder.join(format!(".{name}.half"));
     let written = archive(request, &half, &manifest, &members).and_then(|()| {
+        // Its room is needed for opening the set again, which is read from the medium.
+        durable::remove_file(scratch.path().join("state.db"))?;
+        durable::forget_cached(&half)?;
         let keys: Vec<&dyn age::Identity> = request.identity.iter().map(|identity| *identity as _).collect();
         super::verify(&half, &keys, scratch.path())?;
         Ok(std::fs::metadata(&half).map_err(on("reading", &half))?.len())

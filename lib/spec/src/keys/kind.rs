@@ -25,6 +25,8 @@ pub enum Form {
     BackupEvery,
     /// Which backups are kept ([`crate::backup::Keep`]).
     BackupKeep,
+    /// The label of a file system.
+    Label,
     /// A MAC address, six pairs of hexadecimal digits with colons.
     Mac,
     /// An address with its prefix length, such as `192.168.1.10/24`.

@@ -1,0 +1,91 @@
+//! The service: one loop that waits for the clock or for a stick, and does one thing at a time.
+//!
+//! It runs beside k3s and with the lowest priority. What has to be told is told once a turn, by `told`.
+
+use crate::backup::Record;
+use crate::shelf::Shelf;
+use crate::{KeeperError, backup, schedule, target, told};
+use bakelite_plan::Settings;
+use bakelite_spec::records::ClusterBorn;
+use bakelite_sys::{machine, raw, socket, words};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Between two looks at the clock.
+const LOOK: Duration = Duration::from_secs(60);
+/// After a backup that failed, until the next attempt.
+const PAUSE: Duration = Duration::from_secs(600);
+/// A stick's partitions come one after the other.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read.
+pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
+    // k3s and what it runs come first.
+    let _ = rustix::process::nice(10);
+    let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
+    // A stick may be in from the start.
+    let (mut plugged, mut not_before) = (true, Instant::now());
+    loop {
+        if let Some(settings) = settings() {
+            let cluster = backup::cluster_here(&settings);
+            if let Some(born) = cluster.filter(|_| Instant::now() >= not_before)
+                && let Err(error) = back_up(&settings, &born, &mut plugged)
+            {
+                log::error!("no backup: {}", words(&error));
+                not_before = Instant::now() + PAUSE;
+            }
+            told::tell(&settings);
+        }
+        plugged |= wait(plugs.as_ref());
+    }
+}
+
+/// Makes a backup if one is due, and gives a target that was plugged in what it lacks.
+fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Result<(), KeeperError> {
+    let shelf = Shelf::all(&born.node).swap_remove(0);
+    let has_data_disk = Shelf::of_disk(&born.node).is_some();
+    let Some(every) = settings.appliance.backup.every.seconds(has_data_disk) else { return Ok(()) };
+    let last = shelf.newest().map(|(_, newest)| newest.made);
+    let is_due = schedule::is_due(last, machine::clock(), every, schedule::shift(&born.node, every));
+    if !is_due && !*plugged {
+        return Ok(());
+    }
+    let Some(_held) = backup::lock(false)? else { return Ok(()) };
+    *plugged = false;
+    if is_due {
+        return backup::make(settings, born).map(drop);
+    }
+    let mut record = Record::read();
+    let wants_newer = target::serve(settings, &born.node, &mut record);
+    record.write()?;
+    raw::return_memory();
+    if wants_newer { backup::make(settings, born).map(drop) } else { Ok(()) }
+}
+
+/// Waits for the next look; whether a disk has come meanwhile.
+fn wait(plugs: Option<&OwnedFd>) -> bool {
+    let Some(plugs) = plugs else {
+        std::thread::sleep(LOOK);
+        return false;
+    };
+    let until = Instant::now() + LOOK;
+    while socket::wait(plugs, until.saturating_duration_since(Instant::now())) {
+        if came(plugs) {
+            std::thread::sleep(SETTLE);
+            came(plugs);
+            return true;
+        }
+    }
+    false
+}
+
+/// Takes what the kernel has said; whether a disk was among it.
+fn came(plugs: &OwnedFd) -> bool {
+    let mut any = false;
+    while let Some(event) = socket::receive_uevent(plugs) {
+        // Lost events show as none.
+        let is_news = event.get("ACTION").is_some_and(|action| action == "add" || action == "change");
+        any |= event.is_empty() || (is_news && socket::is_of_disk(&event));
+    }
+    any
+}

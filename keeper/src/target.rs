@@ -1,0 +1,152 @@
+//! The target: an attached disk or stick, found by the label that the owner has given, that gets each backup, too.
+//!
+//! It is somebody's medium: looked at read-only, written only where a set is missing on it, and only below its folder of
+//! sets. Another medium is never written to (law 5). A set that is there has been opened again, from the medium.
+
+use crate::KeeperError;
+use crate::backup::{self, Record, Target};
+use crate::shelf::Shelf;
+use bakelite_disk::signature;
+use bakelite_plan::Settings;
+use bakelite_sys::{block, durable, machine, mount, stick as medium, words};
+use bakelite_trust::stick;
+use std::path::{Path, PathBuf};
+
+/// What stays free on a target: file systems are slow when they are full.
+const SPARE: u64 = 1 << 20;
+
+/// Gives the target the newest set, if there is a target and it hasn't got it. What comes of it is in the record.
+/// Whether it has newer ones, of an earlier life of this node: the next set gets a higher number. The caller has the lock.
+pub fn serve(settings: &Settings, node: &str, record: &mut Record) -> bool {
+    let Some(label) = &settings.appliance.backup.target else { return false };
+    let newest = Shelf::all(node).into_iter().filter_map(|shelf| Some((shelf.newest()?, shelf)));
+    let Some(((name, _), shelf)) = newest.max_by_key(|((_, shelved), _)| *shelved) else { return false };
+    match visit(settings, label, node, &shelf.folder.join(&name), &name, record) {
+        Ok(has_newer) => {
+            record.target_failed = None;
+            has_newer
+        }
+        Err(error) => {
+            let words = words(&error);
+            log::warn!("{words}");
+            record.target_failed = Some(words);
+            false
+        }
+    }
+}
+
+fn visit(
+    settings: &Settings,
+    label: &str,
+    node: &str,
+    set: &Path,
+    name: &str,
+    record: &mut Record,
+) -> Result<bool, KeeperError> {
+    let Some((device, driver)) = find(label)? else { return Ok(false) };
+    let place = format!("stick {label}");
+    let shelf = |root: &Path| Shelf { place: place.clone(), folder: folder(root, label).join(stick::SETS).join(node) };
+    let there = medium::look(&device, driver, |root| Ok::<_, KeeperError>(shelf(root).newest()))?;
+    let own = bakelite_spec::set::number(name).unwrap_or(0);
+    record.behind = there.as_ref().map_or(0, |(_, there)| there.number);
+    match there {
+        Some((there, _)) if there == name => return Ok(false),
+        Some((_, there)) if there.number >= own => return Ok(true),
+        _ => {}
+    }
+    let keep = &settings.appliance.backup.keep;
+    let bytes = medium::change(&device, driver, |root| {
+        let shelf = shelf(root);
+        durable::make_folder(&shelf.folder)?;
+        shelf.clear_halves()?;
+        let needed = set.metadata().map_or(0, |meta| meta.len()) + SPARE;
+        let early = shelf.make_room(needed, keep, machine::clock())?;
+        let bytes = shelf.take(set, name, |half| backup::open(settings, half).map(drop))?;
+        shelf.prune(keep, machine::clock())?;
+        record.note_room(&place, Ok(early))?;
+        Ok::<_, KeeperError>(bytes)
+    })?;
+    log::info!("copied {name} onto {label} ({bytes} bytes), and opened it again there");
+    record.target = Some(Target { label: label.into(), set: name.into(), at: machine::clock() });
+    Ok(false)
+}
+
+/// Where the stick's layout begins on such a medium.
+fn folder(root: &Path, label: &str) -> PathBuf {
+    let folder = root.join(stick::FOLDER);
+    if label == stick::LABEL && !folder.is_dir() { root.into() } else { folder }
+}
+
+/// The one attached file system with this label that nobody has mounted, and the kernel's driver for it.
+fn find(label: &str) -> Result<Option<(PathBuf, &'static str)>, KeeperError> {
+    let mounted: Vec<String> = mount::all().into_iter().map(|mounted| mounted.device).collect();
+    let mut found = Vec::new();
+    for disk in block::disks(Path::new("/")) {
+        // What is mounted is this machine's own, or a person is at it.
+        let numbers = disk.partitions.values().map(|partition| &partition.number).chain([&disk.number]);
+        if numbers.into_iter().any(|number| mounted.contains(number)) || disk.read_only {
+            continue;
+        }
+        let whole = disk.partitions.is_empty().then(|| disk.device());
+        let parts = disk.partitions.values().map(|partition| Path::new("/dev").join(&partition.name));
+        for device in parts.chain(whole) {
+            match labelled(&device, label) {
+                Ok(driver) => found.extend(driver.map(|driver| (device, driver))),
+                // A sick disk is no reason not to look at the others.
+                Err(error) => log::warn!("looking for {label} on {}: {}", device.display(), words(&error)),
+            }
+        }
+    }
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        _ => Err(KeeperError::TwoTargets { label: label.into(), count: found.len() }),
+    }
+}
+
+/// The driver for a file system that has this label.
+fn labelled(device: &Path, label: &str) -> Result<Option<&'static str>, KeeperError> {
+    let (mut file, length) = block::open(device, false)?;
+    let kinds = signature::recognise(&mut file, 0, length)?;
+    let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, driver(kind)?))) else { return Ok(None) };
+    // FAT has capital letters only.
+    let has_it = signature::label(&mut file, 0, kind)?.eq_ignore_ascii_case(label);
+    Ok(has_it.then_some(driver))
+}
+
+fn driver(kind: &str) -> Option<&'static str> {
+    match kind {
+        "FAT" => Some("vfat"),
+        "exFAT" => Some("exfat"),
+        "ext4" => Some("ext4"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_medium_with_the_label_is_a_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        let mut bytes = vec![0u8; 1 << 20];
+        bytes[71..82].copy_from_slice(b"BACKUPS    ");
+        bytes[82..90].copy_from_slice(b"FAT32   ");
+        durable::replace(&disk, &bytes, 0o600).unwrap();
+        assert_eq!(labelled(&disk, "Backups").unwrap(), Some("vfat"));
+        assert_eq!(labelled(&disk, "Backup").unwrap(), None);
+        durable::replace(&disk, &vec![0u8; 1 << 20], 0o600).unwrap();
+        assert_eq!(labelled(&disk, "Backups").unwrap(), None);
+        assert_eq!(labelled(&disk, "").unwrap(), None);
+    }
+
+    #[test]
+    fn sets_lie_where_a_restore_looks_for_them() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(folder(root.path(), stick::LABEL), root.path());
+        assert_eq!(folder(root.path(), "SHOP"), root.path().join(stick::FOLDER));
+        durable::make_folder(root.path().join(stick::FOLDER)).unwrap();
+        assert_eq!(folder(root.path(), stick::LABEL), root.path().join(stick::FOLDER));
+    }
+}
