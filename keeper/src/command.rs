@@ -1,8 +1,8 @@
-//! `bakelite backup now | list | verify`: what the operator types on the machine. Tables for people, `--json` for programs.
+//! `bakelite backup now | list | verify | drill`: what the operator types on the machine. Tables for people, `--json` for programs.
 
-use crate::KeeperError;
 use crate::backup::{self, Made, Record};
 use crate::shelf::Shelf;
+use crate::{KeeperError, drill};
 use bakelite_plan::Settings;
 use bakelite_spec::quantity::Size;
 use bakelite_spec::set::instant;
@@ -19,6 +19,8 @@ pub fn operate(words: &[&str], settings: &Settings) -> Result<(), KeeperError> {
         ["list", "--json"] => list(settings, true),
         ["verify"] => verify(settings, None),
         ["verify", name] => verify(settings, Some(name)),
+        ["drill"] => drill(settings, false),
+        ["drill", "--json"] => drill(settings, true),
         _ => Err(KeeperError::Words(words.join(" "))),
     }
 }
@@ -100,5 +102,22 @@ fn verify(settings: &Settings, wanted: Option<&str>) -> Result<(), KeeperError> 
         opened.manifest.k3s,
         opened.contents.live.values().sum::<u64>()
     );
+    Ok(())
+}
+
+/// Holds a drill now. One that went wrong is an error, so that a script hears of it.
+fn drill(settings: &Settings, as_json: bool) -> Result<(), KeeperError> {
+    let _held = backup::lock(true)?;
+    let born = backup::cluster_here(settings).ok_or(KeeperError::NoCluster)?;
+    let drill = drill::hold(settings, &born.node)?;
+    if as_json {
+        println!("{}", json!(drill));
+    }
+    if !drill.good {
+        return Err(KeeperError::Drill { set: drill.set, why: drill.said });
+    }
+    if !as_json {
+        println!("{} comes back: {}", drill.set, drill.said);
+    }
     Ok(())
 }

@@ -6,11 +6,14 @@
 
 mod backup;
 mod command;
+mod drill;
 mod retention;
 mod schedule;
 mod serve;
 mod shelf;
 mod target;
+#[cfg(test)]
+mod testing;
 mod told;
 
 pub use command::operate;
@@ -18,6 +21,7 @@ pub use serve::serve;
 
 use bakelite_datastore::set::SetError;
 use bakelite_disk::DiskError;
+use bakelite_spec::set::Misfit;
 use bakelite_sys::SysError;
 use bakelite_trust::keys::KeyError;
 use std::path::PathBuf;
@@ -26,7 +30,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
     /// The operator's words mean nothing.
-    #[error("`bakelite backup {0}` means nothing; try bakelite backup now | list [--json] | verify [SET]")]
+    #[error(
+        "`bakelite backup {0}` means nothing; try bakelite backup now | list [--json] | verify [SET] | drill [--json]"
+    )]
     Words(String),
     /// There is nothing to back up.
     #[error("there is no cluster on SQLite here to back up; k3s has to be ready once")]
@@ -76,6 +82,17 @@ pub enum KeeperError {
     /// A key isn't one.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A set of another k3s.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// The drill has found something wrong.
+    #[error("{set} doesn't come back: {why}")]
+    Drill {
+        /// The set.
+        set: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Looking at somebody's medium.
     #[error(transparent)]
     Disk(#[from] DiskError),

@@ -4,7 +4,7 @@
 
 use crate::backup::Record;
 use crate::shelf::Shelf;
-use crate::{KeeperError, backup, schedule, target, told};
+use crate::{KeeperError, backup, drill, schedule, target, told};
 use bakelite_plan::Settings;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_sys::{machine, raw, socket, words};
@@ -40,14 +40,15 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
     }
 }
 
-/// Makes a backup if one is due, and gives a target that was plugged in what it lacks.
+/// Makes a backup if one is due, gives a target that was plugged in what it lacks, or holds a drill: one of them a turn.
 fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Result<(), KeeperError> {
     let shelf = Shelf::all(&born.node).swap_remove(0);
     let has_data_disk = Shelf::of_disk(&born.node).is_some();
     let Some(every) = settings.appliance.backup.every.seconds(has_data_disk) else { return Ok(()) };
     let last = shelf.newest().map(|(_, newest)| newest.made);
     let is_due = schedule::is_due(last, machine::clock(), every, schedule::shift(&born.node, every));
-    if !is_due && !*plugged {
+    let drills = last.is_some() && drill::is_due(settings, &born.node, machine::clock());
+    if !is_due && !*plugged && !drills {
         return Ok(());
     }
     let Some(_held) = backup::lock(false)? else { return Ok(()) };
@@ -59,7 +60,10 @@ fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Resul
     let wants_newer = target::serve(settings, &born.node, &mut record);
     record.write()?;
     raw::return_memory();
-    if wants_newer { backup::make(settings, born).map(drop) } else { Ok(()) }
+    if wants_newer {
+        return backup::make(settings, born).map(drop);
+    }
+    if drills { drill::hold(settings, &born.node).map(drop) } else { Ok(()) }
 }
 
 /// Waits for the next look; whether a disk has come meanwhile.

@@ -3,14 +3,15 @@
 //! What is wrong follows from the records alone and is decided here anew each time; it is written where it has changed.
 
 use crate::backup::Record;
+use crate::drill;
 use bakelite_plan::Settings;
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::status::{Backup, Watch, paths};
+use bakelite_spec::status::{Backup, Drill, Watch, paths};
 use bakelite_sys::{durable, read_text, words};
 
 /// Tells what is to be told now.
 pub fn tell(_: &Settings) {
-    let mut watch = watch(&Record::read());
+    let mut watch = watch(&Record::read(), drill::last());
     let before = read_text(paths::WATCH).ok().and_then(|text| serde_json::from_str::<Watch>(&text).ok());
     keep_words(&mut watch.faults, before.as_ref().map_or(&[], |before| &before.faults));
     if before.as_ref() == Some(&watch) {
@@ -35,7 +36,7 @@ fn keep_words(faults: &mut [Fault], before: &[Fault]) {
     }
 }
 
-fn watch(record: &Record) -> Watch {
+fn watch(record: &Record, drill: Option<Drill>) -> Watch {
     let backup = record.last.as_ref().map(|made| Backup {
         set: made.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         made: made.made,
@@ -44,7 +45,11 @@ fn watch(record: &Record) -> Watch {
         lacks: made.lacks.clone(),
         target: record.target.as_ref().map(|target| target.set.clone()),
     });
-    Watch { faults: of_backups(record), backup }
+    let mut faults = of_backups(record);
+    if let Some(drill) = drill.as_ref().filter(|drill| !drill.good) {
+        faults.push(Fault::new(Code::BackupDrill, format!("{} doesn't come back: {}", drill.set, drill.said)));
+    }
+    Watch { faults, backup, drill }
 }
 
 fn of_backups(record: &Record) -> Vec<Fault> {
@@ -77,7 +82,7 @@ mod tests {
 
     #[test]
     fn what_went_wrong_with_backups_is_told_each_by_its_code() {
-        assert_eq!(watch(&Record::default()), Watch::default());
+        assert_eq!(watch(&Record::default(), None), Watch::default());
         let record = Record {
             last: Some(Made {
                 path: "/disk/sets/shop/00000002.tar.zst".into(),
@@ -91,9 +96,10 @@ mod tests {
             early: [("stick SHOP".to_string(), 2)].into(),
             ..Record::default()
         };
-        let watch = watch(&record);
+        let drill = Drill { good: false, set: "s".into(), said: "its hash".into(), ..Drill::default() };
+        let watch = watch(&record, Some(drill));
         let codes: Vec<Code> = watch.faults.iter().map(|fault| fault.code).collect();
-        assert_eq!(codes, [Code::BackupFailing, Code::BackupTarget, Code::BackupRoom]);
+        assert_eq!(codes, [Code::BackupFailing, Code::BackupTarget, Code::BackupRoom, Code::BackupDrill]);
         assert!(watch.faults[2].text.contains("2 backups on the stick SHOP"));
         let backup = watch.backup.unwrap();
         assert_eq!(

@@ -190,6 +190,7 @@ pub struct Backup {
     pub keep: Keep,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    pub drill: Every,
     pub recipients: Vec<String>,
     pub encryption: Encryption,
 }

@@ -30,6 +30,11 @@ impl Every {
             Self::Each(seconds) => Some(seconds.0),
         }
     }
+
+    /// Seconds between two drills, where this is said of them; `None` for no drills.
+    pub fn drill_seconds(self) -> Option<u64> {
+        if self == Self::Auto { Some(7 * 86_400) } else { self.seconds(true) }
+    }
 }
 
 impl FromStr for Every {
@@ -162,6 +167,7 @@ mod tests {
         {
             let every: Every = text.parse().unwrap();
             assert_eq!((every.seconds(true), every.seconds(false)), (with, without));
+            assert_eq!(every.drill_seconds(), if text == "auto" { Some(604_800) } else { with });
             assert_eq!(every.to_string().parse(), Ok(every));
         }
         for wrong in ["", "5m", "often", "-1h"] {

@@ -107,6 +107,7 @@ codes! {
     DatabaseOlder, "database-older", Backup, "Bring the card, disk or backup with the newer database.";
     BackupNotRestorable, "backup-not-restorable", You, "Add `backup.recipients`, such as the one that `bakelite new` makes, and bake again.";
     BackupFailing, "backup-failing", You, "Log in and type `bakelite backup now`: it says why. The older backups are still there; the next attempt comes by itself.";
+    BackupDrill, "backup-drill", You, "Log in and type `bakelite backup drill`, then `bakelite backup now`: a new backup may be whole where an old one isn't.";
     BackupTarget, "backup-target", You, "Plug the stick in again, or another one with the label in `backup.target`.";
     BackupRoom, "backup-room", You, "Use a bigger medium, make room on this one, or keep fewer backups with `backup.keep`.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";

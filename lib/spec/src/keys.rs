@@ -4,12 +4,13 @@
 //! defaults of the typed [`crate::appliance::Appliance`]. A key that is not here does not exist.
 
 use crate::quantity::{Seconds, Size};
-use serde_json::Value;
 
 mod board;
 mod kind;
+mod lookup;
 pub use board::BOARD;
 pub use kind::{Form, Kind};
+pub use lookup::{children, defaults, find};
 
 /// A section for which a text may stand, and the key that the text is then meant for.
 pub type ShortForm = (&'static str, fn(&str) -> &'static str);
@@ -513,6 +514,12 @@ pub const APPLIANCE: &[Key] = &[
         "The label of a file system (FAT, exFAT or ext4) on an attached disk or stick. Whenever it is plugged in, it gets each backup, too, below `bakelite-backup`. Without it nothing is ever written to one.",
     ),
     key(
+        "backup.drill",
+        Kind::Text(Form::BackupEvery),
+        "\"auto\"",
+        "How often the newest backup is restored into a scratch folder and checked from end to end: `auto` (each week), `off`, or a duration.",
+    ),
+    key(
         "backup.recipients",
         Kind::List(&Kind::Text(Form::AgeRecipient)),
         "[]",
@@ -544,55 +551,3 @@ pub const APPLIANCE: &[Key] = &[
         "The id of the cluster that is replaced, as report.json has it. It is spent by the act: the cluster has another id then.",
     ),
 ];
-
-/// Finds the entry of a path with its indices written as `[]`.
-pub fn find<'a>(table: &'a [Key], path: &str) -> Option<&'a Key> {
-    table.iter().find(|key| key.path == path)
-}
-
-/// The last names of the keys directly below a section; the empty path is the top.
-pub fn children<'a>(table: &'a [Key], section: &'a str) -> impl Iterator<Item = (&'a str, &'a Key)> {
-    table.iter().filter_map(move |key| {
-        let name = match section {
-            "" => key.path,
-            _ => key.path.strip_prefix(section)?.strip_prefix('.')?,
-        };
-        (!name.contains(['.', '[', '{']) && !name.is_empty()).then_some((name, key))
-    })
-}
-
-/// The layer of defaults: a mapping with the default of each key that has one (entries of lists apart).
-pub fn defaults(table: &[Key]) -> Value {
-    fn section(table: &[Key], path: &str) -> Value {
-        let mut map = serde_json::Map::new();
-        for (name, key) in children(table, path) {
-            if matches!(key.kind, Kind::Section) {
-                map.insert(name.into(), section(table, key.path));
-            } else if let Ok(value) = serde_json::from_str(key.default) {
-                map.insert(name.into(), value);
-            }
-        }
-        Value::Object(map)
-    }
-    section(table, "")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_key_has_its_section_a_meaning_and_a_default_that_is_json() {
-        for table in [APPLIANCE, BOARD] {
-            for key in table {
-                assert!(key.meaning.ends_with('.'), "{}: the meaning is a sentence", key.path);
-                assert!(key.default.is_empty() || serde_json::from_str::<Value>(key.default).is_ok(), "{}", key.path);
-                if let Some((parent, _)) = key.path.rsplit_once('.') {
-                    let parent = parent.trim_end_matches("[]").trim_end_matches("{}");
-                    assert!(find(table, parent).is_some(), "{} stands in no section", key.path);
-                }
-                assert_eq!(table.iter().filter(|other| other.path == key.path).count(), 1, "{} twice", key.path);
-            }
-        }
-    }
-}

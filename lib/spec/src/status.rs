@@ -98,6 +98,26 @@ pub struct Watch {
     /// The newest backup of this boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
+    /// The last drill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
+}
+
+/// How the last drill went: the newest set, restored into a scratch folder and checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Drill {
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// The set.
+    pub set: String,
+    /// Whether it came back whole.
+    pub good: bool,
+    /// In words: what came back, or what was wrong.
+    pub said: String,
+    /// When the last good one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<i64>,
 }
 
 /// A backup that was opened again.

@@ -1,0 +1,84 @@
+//! Sets made one after the other while another process writes 50 times a second: each is restored, and holds every row
+//! that was committed before its start. A copy of the file, as a control, is caught.
+//!
+//! A few at 40 MB; with BAKELITE_TEST_FULL a hundred at 40 and a hundred at 400 MB.
+
+#![expect(clippy::disallowed_methods, reason = "the writer has to be another process")]
+
+mod load;
+
+use bakelite_datastore::check::{self, Depth};
+use bakelite_datastore::restore::{Places, put_in_place, stage};
+use rusqlite::Connection;
+use std::path::Path;
+use std::process::{Child, Command};
+
+/// By this the writer knows that it is one, and of what.
+const WRITES_TO: &str = "BAKELITE_TEST_WRITES_TO";
+
+/// No test of its own: what the tests below start as another process.
+#[test]
+fn writer() {
+    let Some(folder) = std::env::var_os(WRITES_TO) else { return };
+    let folder = Path::new(&folder);
+    load::write_on(&folder.join("state.db"), &folder.join("told"), &folder.join("stop")).unwrap();
+}
+
+fn begin_to_write(folder: &Path) -> Child {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let child = child.args(["--exact", "writer"]).env(WRITES_TO, folder).spawn().unwrap();
+    while load::committed(&folder.join("told")) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child
+}
+
+fn prove(megabytes: u64, count: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (database, told) = (folder.join("state.db"), folder.join("told"));
+    load::fill(&database, megabytes << 20).unwrap();
+    let mut writer = begin_to_write(folder);
+    let key = age::x25519::Identity::generate();
+    let mut stale = 0;
+    for number in 1..=count {
+        let before = load::committed(&told);
+        let written = load::set(&database, folder, &key, number, before).unwrap();
+        let staged = folder.join("staged");
+        let opened = stage(&written.path, &[&key], &staged, "").unwrap();
+        assert!(opened.contents.revision >= before);
+        let places = Places { live: folder.join("live"), staged: staged.clone(), aside: folder.join("aside") };
+        put_in_place(&places).unwrap();
+        let restored = places.live.join("server/db/state.db");
+        let connection = Connection::open(&restored).unwrap();
+        // Nothing is ever removed here, so each revision has its row.
+        let query = "SELECT count(*) FROM kine WHERE id <= ?1";
+        let rows: i64 = connection.query_row(query, [before.cast_signed()], |row| row.get(0)).unwrap();
+        assert_eq!(rows.unsigned_abs(), before, "set {number} lacks rows");
+        drop(connection);
+        for left in [staged, places.live, places.aside] {
+            bakelite_sys::durable::remove_tree(&left).unwrap();
+        }
+        std::fs::remove_file(&written.path).unwrap();
+
+        let control = folder.join("control.db");
+        let before = load::committed(&told);
+        std::fs::copy(&database, &control).unwrap();
+        stale += u64::from(check::copy(&control, Depth::Quick, before).is_ok_and(|found| found.is_err()));
+        std::fs::remove_file(&control).unwrap();
+    }
+    std::fs::File::create(folder.join("stop")).unwrap();
+    assert!(writer.wait().unwrap().success(), "the writer met an error");
+    // A copy may by chance be made just after SQLite has folded all of its log.
+    assert!(stale * 10 >= count * 8, "of {count} copies of the file only {stale} were caught");
+    println!("{count} sets of {megabytes} MB, each whole; of {count} copies by cp {stale} were caught");
+}
+
+#[test]
+fn each_set_holds_what_was_committed_before_it_and_a_copied_file_does_not() {
+    if std::env::var_os("BAKELITE_TEST_FULL").is_none() {
+        return prove(40, 3);
+    }
+    prove(40, 100);
+    prove(400, 100);
+}
