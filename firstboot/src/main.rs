@@ -91,6 +91,7 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
         ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(word),
         ["retry"] => retry::retry(),
         ["backup", rest @ ..] => Ok(bakelite_keeper::operate(rest, &layers::settings(Path::new("/"))?)?),
+        ["wear", rest @ ..] => Ok(bakelite_keeper::wear(rest)?),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),
     }
 }

@@ -1,6 +1,7 @@
 //! The status page: name, addresses, what the machine is doing, what is wrong, who must act and how.
 
 use bakelite_spec::event::UnitState;
+use bakelite_spec::set::instant;
 use bakelite_spec::status::Status;
 
 /// The page for a status, as plain text of at most 78 columns where words allow.
@@ -28,6 +29,9 @@ pub fn page(status: &Status) -> String {
             lines.push(format!("  waiting   {name}: {}", unit.detail));
         }
     }
+    if let Some(restart) = status.watch.as_ref().and_then(|watch| watch.restart.as_ref()) {
+        lines.push(format!("  planned   k3s is restarted {}: {}", instant(restart.at), restart.why));
+    }
     for fault in &status.faults {
         lines.push(String::new());
         lines.push(format!("  WRONG     {} ({})", fault.text, fault.code.name()));
@@ -41,7 +45,7 @@ pub fn page(status: &Status) -> String {
 mod tests {
     use super::*;
     use bakelite_spec::fault::{Code, Fault};
-    use bakelite_spec::status::UnitStatus;
+    use bakelite_spec::status::{Restart, UnitStatus, Watch};
 
     #[test]
     fn what_is_wrong_and_who_must_act_is_on_it() {
@@ -53,6 +57,14 @@ mod tests {
             assert!(page.contains(words), "{page}");
         }
     }
+    #[test]
+    fn a_planned_restart_is_announced() {
+        let restart = Some(Restart { at: 1_795_280_100, why: "certificates".into() });
+        let watch = Some(Watch { restart, ..Watch::default() });
+        let page = page(&Status { watch, ..Status::default() });
+        assert!(page.contains("  planned   k3s is restarted 2026-11-21 16:55 UTC: certificates"), "{page}");
+    }
+
     #[test]
     fn what_waits_is_not_told_as_failed() {
         let unit = |state, detail: &str| UnitStatus { state, pid: None, starts: 1, detail: detail.into() };

@@ -4,7 +4,7 @@
 //! decided what belongs to it beside the database. One at a time makes sets on a machine: the lock says who.
 
 use crate::shelf::Shelf;
-use crate::{KeeperError, target};
+use crate::{KeeperError, target, volumes};
 use age::Identity;
 use bakelite_datastore::set::{self, Request, Written};
 use bakelite_plan::home::INTENT;
@@ -31,8 +31,6 @@ pub const RECORD: &str = "/run/bakelite/backup.json";
 const SCRATCH: &str = "scratch";
 /// k3s's folder of what a cluster's machines share.
 const SERVER: &str = "/var/lib/rancher/k3s/server";
-/// Where local-path keeps volumes.
-const VOLUMES: &str = "/var/lib/rancher/k3s/storage";
 /// What of [`SERVER`] belongs to a set: keys and certificates, by which k3s's programs know each other.
 const TREES: &[&str] = &["tls", "cred"];
 /// What was rendered for k3s: evidence of how it ran, never installed.
@@ -208,8 +206,10 @@ fn make_set(settings: &Settings, born: &ClusterBorn, record: &mut Record) -> Res
         }
     }
     let token = read_text(TOKEN)?;
-    let files = members();
-    let about = about(settings, born);
+    let packed = volumes::pack(&settings.appliance.backup.volumes, &scratch)?;
+    let mut files = members();
+    files.extend(packed.files);
+    let about = Manifest { volumes: packed.said, ..about(settings, born) };
     let request = Request {
         database: Path::new(cluster::DATABASE),
         token: token.trim(),
@@ -222,7 +222,9 @@ fn make_set(settings: &Settings, born: &ClusterBorn, record: &mut Record) -> Res
         folder: &shelves[0].folder,
         scratch: &scratch,
     };
-    let Written { path, bytes, manifest } = set::write(&request)?;
+    let written = set::write(&request);
+    durable::remove_tree(&scratch)?;
+    let Written { path, bytes, manifest } = written?;
     let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let lacks = manifest.volumes.lacks;
     Ok(Made { path, made: manifest.made, bytes, revision: manifest.revision, milliseconds, lacks })
@@ -253,18 +255,9 @@ fn about(settings: &Settings, born: &ClusterBorn) -> Manifest {
         compacted: 0,
         live: BTreeMap::new(),
         row: born.row.clone(),
-        volumes: Volumes { holds: Vec::new(), lacks: claims(names_in(VOLUMES)) },
+        volumes: Volumes::default(),
         members: Vec::new(),
     }
-}
-
-/// The claims of local-path's folders, `pvc-<uid>_<namespace>_<claim>` (local-path-provisioner: its default pattern).
-fn claims(folders: Vec<String>) -> Vec<String> {
-    let claim = |name: String| {
-        let (namespace, claim) = name.strip_prefix("pvc-")?.split_once('_')?.1.split_once('_')?;
-        Some(format!("{namespace}/{claim}"))
-    };
-    folders.into_iter().filter_map(claim).collect()
 }
 
 /// What a set holds beside database and token: each file's path in it, and where the machine has it.
@@ -305,7 +298,9 @@ fn files_below(folder: &Path, member: &str, found: &mut Vec<(String, PathBuf)>) 
 fn make_room(settings: &Settings, shelf: &Shelf, record: &mut Record) -> Result<(), KeeperError> {
     durable::make_folder(&shelf.folder)?;
     let database = std::fs::metadata(cluster::DATABASE).map_or(0, |meta| meta.len());
-    let needed = set::room(&shelf.folder, database);
+    let volumes = volumes::size(&settings.appliance.backup.volumes);
+    // The volumes lie there once more, packed, until the set is finished.
+    let needed = set::room(&shelf.folder, database + volumes) + volumes;
     record.note_room(&shelf.place, shelf.make_room(needed, &settings.appliance.backup.keep, machine::clock()))
 }
 
@@ -351,13 +346,6 @@ fn thin_out(settings: &Settings, node: &str) -> Result<(), KeeperError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn claims_are_told_by_the_names_of_their_folders() {
-        let folders = ["pvc-1b2c_shop_till-data", "pvc-3_kube-system_x_y", "lost+found", "pvc-5", "other_a_b"];
-        let folders = folders.map(String::from).to_vec();
-        assert_eq!(claims(folders), ["shop/till-data", "kube-system/x_y"]);
-    }
 
     #[test]
     fn a_tree_is_taken_with_its_folders_and_without_links() {

@@ -2,7 +2,7 @@
 
 use crate::backup::{self, Made, Record};
 use crate::shelf::Shelf;
-use crate::{KeeperError, drill};
+use crate::{KeeperError, drill, look};
 use bakelite_plan::Settings;
 use bakelite_spec::quantity::Size;
 use bakelite_spec::set::instant;
@@ -118,6 +118,43 @@ fn drill(settings: &Settings, as_json: bool) -> Result<(), KeeperError> {
     }
     if !as_json {
         println!("{} comes back: {}", drill.set, drill.said);
+    }
+    Ok(())
+}
+
+/// `bakelite wear [--json]`: what is written to each medium, and how long it may last.
+///
+/// # Errors
+/// When the words mean nothing, or the history can't be read.
+pub fn wear(words: &[&str]) -> Result<(), KeeperError> {
+    let media = look::media()?;
+    match words {
+        ["--json"] => media.iter().for_each(|medium| println!("{}", json!(medium))),
+        [] => {
+            println!(
+                "{:<10} {:<26} {:>12} {:>12} {:>6} {:>10}",
+                "MEDIUM", "MODEL", "SINCE BOOT", "A DAY", "USED", "DAYS LEFT"
+            );
+            for medium in &media {
+                let size = |bytes: Option<u64>| bytes.map_or("?".into(), |bytes| Size(bytes).human());
+                println!(
+                    "{:<10} {:<26} {:>12} {:>12} {:>6} {:>10}",
+                    medium.name,
+                    medium.model,
+                    size(Some(medium.written)),
+                    size(medium.per_day),
+                    medium.used.map_or("?".into(), |used| format!("{used} %")),
+                    medium.days_left.map_or("?".into(), |days| format!("~{days}"))
+                );
+            }
+            println!(
+                "days left are an estimate from what was written in the last week and what such media are made for"
+            );
+            for medium in media.iter().filter(|medium| !medium.ails.is_empty()) {
+                println!("{}: {}", medium.name, medium.ails);
+            }
+        }
+        other => return Err(KeeperError::WearWords(other.join(" "))),
     }
     Ok(())
 }

@@ -89,8 +89,7 @@ fn come_back(path: &Path, keys: &[&dyn Identity], folder: &Path, k3s: &str) -> R
     // Its own keys: those of the appliance may be about to change, which is for a restore to say.
     manifest.fits(k3s, &manifest.keys, &[])?;
     let members = manifest.members.iter().map(|member| member.size).sum::<u64>();
-    // Once, not twice: nothing is packed here.
-    let (free, needed) = (mount::free(folder), set::room(folder, members / 2));
+    let (free, needed) = (mount::free(folder), set::room(folder, members));
     if free < needed {
         return Err(KeeperError::NoRoom { place: folder.display().to_string(), free, needed });
     }

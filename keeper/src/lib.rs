@@ -5,8 +5,14 @@
 //! `retention`, which are pure.
 
 mod backup;
+mod certificates;
 mod command;
 mod drill;
+mod history;
+mod hygiene;
+mod listen;
+mod look;
+mod metrics;
 mod retention;
 mod schedule;
 mod serve;
@@ -15,8 +21,10 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod told;
+mod volumes;
+mod wear;
 
-pub use command::operate;
+pub use command::{operate, wear};
 pub use serve::serve;
 
 use bakelite_datastore::set::SetError;
@@ -93,6 +101,22 @@ pub enum KeeperError {
         /// What is wrong.
         why: String,
     },
+    /// What should be a certificate.
+    #[error("reading a certificate")]
+    Certificate(#[from] der::Error),
+    /// The history of what was written to media.
+    #[error("{act} the history {}", path.display())]
+    History {
+        /// What was done.
+        act: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+    /// The operator's words about wear mean nothing.
+    #[error("`bakelite wear {0}` means nothing; try bakelite wear [--json]")]
+    WearWords(String),
     /// Looking at somebody's medium.
     #[error(transparent)]
     Disk(#[from] DiskError),

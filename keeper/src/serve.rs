@@ -3,6 +3,7 @@
 //! It runs beside k3s and with the lowest priority. What has to be told is told once a turn, by `told`.
 
 use crate::backup::Record;
+use crate::look::Looks;
 use crate::shelf::Shelf;
 use crate::{KeeperError, backup, drill, schedule, target, told};
 use bakelite_plan::Settings;
@@ -24,17 +25,18 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
     let _ = rustix::process::nice(10);
     let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
     // A stick may be in from the start.
-    let (mut plugged, mut not_before) = (true, Instant::now());
+    let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
     loop {
         if let Some(settings) = settings() {
             let cluster = backup::cluster_here(&settings);
-            if let Some(born) = cluster.filter(|_| Instant::now() >= not_before)
-                && let Err(error) = back_up(&settings, &born, &mut plugged)
+            if let Some(born) = cluster.as_ref().filter(|_| Instant::now() >= not_before)
+                && let Err(error) = back_up(&settings, born, &mut plugged)
             {
                 log::error!("no backup: {}", words(&error));
                 not_before = Instant::now() + PAUSE;
             }
-            told::tell(&settings);
+            looks.look(&settings, cluster.as_ref());
+            told::tell(&looks);
         }
         plugged |= wait(plugs.as_ref());
     }

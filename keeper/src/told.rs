@@ -3,15 +3,18 @@
 //! What is wrong follows from the records alone and is decided here anew each time; it is written where it has changed.
 
 use crate::backup::Record;
-use crate::drill;
-use bakelite_plan::Settings;
+use crate::look::Looks;
+use crate::{certificates, drill, hygiene, metrics, wear};
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::status::{Backup, Drill, Watch, paths};
-use bakelite_sys::{durable, read_text, words};
+use bakelite_spec::status::{Backup, Database, Drill, Watch, paths};
+use bakelite_sys::{durable, machine, read_text, words};
 
 /// Tells what is to be told now.
-pub fn tell(_: &Settings) {
-    let mut watch = watch(&Record::read(), drill::last());
+pub fn tell(looks: &Looks) {
+    let mut watch = watch(&Record::read(), drill::last(), looks, machine::clock());
+    if let Err(error) = metrics::write(&watch, looks) {
+        log::warn!("{}", words(&error));
+    }
     let before = read_text(paths::WATCH).ok().and_then(|text| serde_json::from_str::<Watch>(&text).ok());
     keep_words(&mut watch.faults, before.as_ref().map_or(&[], |before| &before.faults));
     if before.as_ref() == Some(&watch) {
@@ -36,7 +39,7 @@ fn keep_words(faults: &mut [Fault], before: &[Fault]) {
     }
 }
 
-fn watch(record: &Record, drill: Option<Drill>) -> Watch {
+fn watch(record: &Record, drill: Option<Drill>, looks: &Looks, now: i64) -> Watch {
     let backup = record.last.as_ref().map(|made| Backup {
         set: made.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         made: made.made,
@@ -49,7 +52,17 @@ fn watch(record: &Record, drill: Option<Drill>) -> Watch {
     if let Some(drill) = drill.as_ref().filter(|drill| !drill.good) {
         faults.push(Fault::new(Code::BackupDrill, format!("{} doesn't come back: {}", drill.set, drill.said)));
     }
-    Watch { faults, backup, drill }
+    faults.extend(hygiene::faults(&looks.seen));
+    faults.extend(certificates::faults(looks.expiry, looks.in_vain, now));
+    faults.extend(looks.media.iter().filter_map(wear::fault));
+    let database = looks.seen.sizes.map(|sizes| Database {
+        bytes: sizes.database,
+        log: sizes.log,
+        free: sizes.free,
+        uncompacted: sizes.uncompacted,
+        slow: looks.seen.slow,
+    });
+    Watch { faults, backup, drill, restart: looks.restart.clone(), database }
 }
 
 fn of_backups(record: &Record) -> Vec<Fault> {
@@ -82,7 +95,8 @@ mod tests {
 
     #[test]
     fn what_went_wrong_with_backups_is_told_each_by_its_code() {
-        assert_eq!(watch(&Record::default(), None), Watch::default());
+        let looks = Looks::default();
+        assert_eq!(watch(&Record::default(), None, &looks, 0), Watch::default());
         let record = Record {
             last: Some(Made {
                 path: "/disk/sets/shop/00000002.tar.zst".into(),
@@ -97,7 +111,7 @@ mod tests {
             ..Record::default()
         };
         let drill = Drill { good: false, set: "s".into(), said: "its hash".into(), ..Drill::default() };
-        let watch = watch(&record, Some(drill));
+        let watch = watch(&record, Some(drill), &looks, 0);
         let codes: Vec<Code> = watch.faults.iter().map(|fault| fault.code).collect();
         assert_eq!(codes, [Code::BackupFailing, Code::BackupTarget, Code::BackupRoom, Code::BackupDrill]);
         assert!(watch.faults[2].text.contains("2 backups on the stick SHOP"));

@@ -1,7 +1,6 @@
 //! The table of units that init keeps running, for one appliance.
 
 use bakelite_spec::appliance::{Appliance, K3sRole, Payload, UnitKind, UnitReady, UserUnit};
-use bakelite_spec::backup::Every;
 use bakelite_spec::board::Board;
 use bakelite_spec::manifest::PayloadManifest;
 use bakelite_spec::status::paths;
@@ -84,9 +83,7 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, k3s.role.name()], &["settle"])
         });
         units.push(oneshot("born", Role::Born, &[payload_unit(payload.kind)]));
-        if k3s.role == K3sRole::Server && appliance.backup.every != Every::Off {
-            units.push(unit("keeper", Role::User, &[&firstboot, "keeper"], &["born"]));
-        }
+        units.push(unit("keeper", Role::User, &[&firstboot, "keeper"], &["born"]));
     }
     units.push(Unit {
         needs_file: Some(paths::GOOD.into()),

@@ -1,6 +1,7 @@
 //! The datastore's acts one by one, for `scripts/bench datastore`. Each prints its seconds, and its largest memory in kB.
 
 #[path = "../tests/load/mod.rs"]
+#[expect(dead_code, reason = "the proof looks at the writer while it writes; a measure doesn't")]
 mod load;
 
 use bakelite_datastore::restore::{Places, put_in_place, stage};

@@ -13,7 +13,10 @@ pub mod rekey;
 pub mod restore;
 #[cfg(feature = "sets")]
 pub mod set;
+pub mod sizes;
 pub mod token;
+#[cfg(feature = "sets")]
+pub mod volumes;
 
 use bakelite_sys::{SysError, durable};
 use check::Depth;

@@ -191,6 +191,7 @@ pub struct Backup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     pub drill: Every,
+    pub volumes: Vec<String>,
     pub recipients: Vec<String>,
     pub encryption: Encryption,
 }

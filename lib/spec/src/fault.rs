@@ -110,6 +110,10 @@ codes! {
     BackupDrill, "backup-drill", You, "Log in and type `bakelite backup drill`, then `bakelite backup now`: a new backup may be whole where an old one isn't.";
     BackupTarget, "backup-target", You, "Plug the stick in again, or another one with the label in `backup.target`.";
     BackupRoom, "backup-room", You, "Use a bigger medium, make room on this one, or keep fewer backups with `backup.keep`.";
+    CertificatesExpire, "certificates-expire", You, "Type `bakelite support` and look at k3s's log for why its certificates weren't renewed; an authority is renewed with `k3s certificate rotate-ca`.";
+    DatabaseLarge, "database-large", You, "Look for what writes so much (`kubectl get events -A`, operators with leader election), or move the cluster to a faster disk.";
+    DatabaseSlow, "database-slow", You, "Move the cluster to a faster disk, or run fewer operators; an SD card that is near its end is slow, too.";
+    MediumWorn, "medium-worn", Hardware, "Replace the medium soon; `bakelite wear` has its figures, `bakelite backup now` makes a backup before that.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";

@@ -48,6 +48,11 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "not a rule for which backups are kept",
             "`24 hourly, 7 daily, 4 weekly`, a count such as `\"720\"`, or an age such as `7 days`",
         ),
+        Form::Claim => (
+            text.len() <= 150 && text.split('/').count() == 2 && text.split('/').all(|part| is_word(part, "-.")),
+            "not a volume claim",
+            "its namespace and name, such as `shop/till-data`",
+        ),
         // ext4's labels are the longest of those that are looked for.
         Form::Label => (
             (1..=16).contains(&text.len())

@@ -520,6 +520,12 @@ pub const APPLIANCE: &[Key] = &[
         "How often the newest backup is restored into a scratch folder and checked from end to end: `auto` (each week), `off`, or a duration.",
     ),
     key(
+        "backup.volumes",
+        Kind::List(&Kind::Text(Form::Claim)),
+        "[]",
+        "Claims of local-path, `namespace/name`, whose data is part of each backup. It is copied while pods may write to it.",
+    ),
+    key(
         "backup.recipients",
         Kind::List(&Kind::Text(Form::AgeRecipient)),
         "[]",

@@ -65,6 +65,9 @@ pub struct Volumes {
     pub holds: Vec<String>,
     /// Claims whose data isn't.
     pub lacks: Vec<String>,
+    /// Whether pods may have written while it was copied.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// One file in a set.

@@ -101,6 +101,38 @@ pub struct Watch {
     /// The last drill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<Drill>,
+    /// A restart of k3s that is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// The sizes of k3s's database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+}
+
+/// A restart of k3s that is planned and announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Restart {
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// Why, as a sentence.
+    pub why: String,
+}
+
+/// The sizes of k3s's database, in bytes but for the rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Database {
+    /// Its file.
+    pub bytes: u64,
+    /// The -wal beside it.
+    pub log: u64,
+    /// Pages that hold nothing.
+    pub free: u64,
+    /// Revisions since the last compaction.
+    pub uncompacted: u64,
+    /// Statements of the last hour that took longer than a second.
+    pub slow: usize,
 }
 
 /// How the last drill went: the newest set, restored into a scratch folder and checked.

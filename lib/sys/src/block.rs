@@ -46,6 +46,11 @@ pub struct Disk {
     pub sector: u64,
     /// How it is attached: `usb` (mass storage), `uas`, `nvme`, `sd`, `emmc`, `sata`, `virtio`, `scsi`; empty where unknown.
     pub transport: String,
+    /// Bytes that were written to it since the machine was switched on.
+    pub written: u64,
+    /// How much of its life is used, in percent, at most; `None` where it doesn't say. An eMMC has the worse of its two
+    /// estimates, in steps of ten.
+    pub used: Option<u8>,
     /// What it says of its own health, if that is bad: an eMMC's wear (JESD84, 0x0b: over its life) or pre-EOL word.
     pub ails: String,
     /// The maker's and model's name.
@@ -163,6 +168,9 @@ fn disk(folder: &Path, name: String) -> Option<Disk> {
         discards: number("queue/discard_max_bytes").is_some_and(|most| most > 0),
         sector: number("queue/logical_block_size").unwrap_or(SECTOR),
         transport: transport(&name, folder, &place).into(),
+        // Sectors written are the seventh figure (kernel, Documentation/block/stat.rst).
+        written: text("stat").split_whitespace().nth(6).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) * SECTOR,
+        used: used(&text("device/life_time")),
         ails: ails(&text("device/life_time"), &text("device/pre_eol_info")),
         model: model
             .iter()
@@ -219,13 +227,22 @@ fn driver(folder: &Path) -> String {
         .unwrap_or_default()
 }
 
+fn hexadecimal(text: &str) -> u8 {
+    u8::from_str_radix(text.trim().trim_start_matches("0x"), 16).unwrap_or(0)
+}
+
+/// The worse of an eMMC's two estimates, in percent; 0 is what one says that has none.
+fn used(life: &str) -> Option<u8> {
+    let worst = life.split_whitespace().map(hexadecimal).max().filter(|worst| *worst > 0)?;
+    Some(worst.min(0x0b).saturating_mul(10).min(100))
+}
+
 /// An eMMC's two estimates of its wear, in tenths of its life, and its own warning (2 and 3 are bad).
 fn ails(life: &str, pre_eol: &str) -> String {
-    let number = |text: &str| u8::from_str_radix(text.trim().trim_start_matches("0x"), 16).unwrap_or(0);
-    if life.split_whitespace().any(|estimate| number(estimate) >= 0x0b) {
+    if life.split_whitespace().any(|estimate| hexadecimal(estimate) >= 0x0b) {
         return "it is worn beyond its life".into();
     }
-    if number(pre_eol) >= 2 { "it says that it is near its end".into() } else { String::new() }
+    if hexadecimal(pre_eol) >= 2 { "it says that it is near its end".into() } else { String::new() }
 }
 
 #[cfg(test)]
@@ -249,6 +266,7 @@ mod tests {
             put(root, &format!("{usb}/{file}"), text);
         }
         put(root, "sys/devices/pci0/usb1/1-1/idVendor", "0bda\n");
+        put(root, &format!("{usb}/stat"), "  10  0  20  30  40  0  4096  50  0  60  70\n");
         put(root, "sys/devices/pci0/usb1/1-1/serial", "012345\n");
         put(root, &format!("{usb}/sda1/partition"), "1\n");
         put(root, &format!("{usb}/sda1/start"), "64\n");
@@ -264,6 +282,11 @@ mod tests {
         assert_eq!((disk.model.as_str(), disk.serial.as_str()), ("Acme Stick", "012345"));
         assert_eq!((disk.partitions[&1].start, disk.partitions[&1].length), (32_768, 65_536));
         assert_eq!(disk.partition_device(2), Path::new("/dev/sda2"));
+        assert_eq!((disk.written, disk.used), (4096 * 512, None));
+        assert_eq!(
+            [used("0x01 0x03"), used("0x00 0x00"), used("0x0b 0x01"), used("")],
+            [Some(30), None, Some(100), None]
+        );
         assert_eq!(ails("0x01 0x0a", "0x01"), "");
         assert!(!ails("0x01 0x0b", "0x01").is_empty() && !ails("0x01 0x01", "0x03").is_empty());
         let card = Disk { name: "mmcblk0".into(), ..Disk::default() };

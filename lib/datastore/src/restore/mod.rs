@@ -9,6 +9,7 @@ mod place;
 pub use place::{Places, put_back, put_in_place};
 
 use crate::set::{self, Opened, SetError};
+use crate::volumes;
 use bakelite_sys::durable;
 use std::path::Path;
 
@@ -24,6 +25,7 @@ pub fn stage(path: &Path, keys: &[&dyn age::Identity], into: &Path, note: &str) 
     durable::make_folder(into)?;
     durable::set_mode(into, 0o700)?;
     let staged = set::unpack(path, keys, into).and_then(|opened| {
+        volumes::spread(into)?;
         durable::write_durable(into.join(STAGED), note.as_bytes(), 0o600)?;
         Ok(opened)
     });

@@ -2,6 +2,7 @@
 
 use crate::check::{self, Depth};
 use crate::fold::fold;
+use crate::volumes::STORAGE;
 use bakelite_sys::{SysError, durable, names_in};
 use std::path::{Path, PathBuf};
 
@@ -74,13 +75,16 @@ fn next_away(places: &Places) -> Option<(PathBuf, PathBuf)> {
     if exists(&places.aside.join(CLEARED)) {
         return None;
     }
-    let here = all(&[&places.live]).into_iter().find(|item| exists(&places.live.join(item)))?;
+    // Volumes that took the place of nothing stay: nobody knows of them then.
+    let items = all(&[&places.live]).into_iter().chain(volumes(&places.aside));
+    let here = items.into_iter().find(|item| exists(&places.live.join(item)))?;
     Some((places.live.join(&here), free(places.aside.join(UNDONE).join(&here))))
 }
 
 /// And the one that brings back what was there.
 fn next_home(places: &Places) -> Option<(PathBuf, PathBuf)> {
-    let aside = all(&[&places.aside]).into_iter().find(|item| exists(&places.aside.join(item)))?;
+    let items = all(&[&places.aside]).into_iter().chain(volumes(&places.aside));
+    let aside = items.into_iter().find(|item| exists(&places.aside.join(item)))?;
     Some((places.aside.join(&aside), places.live.join(&aside)))
 }
 
@@ -97,11 +101,18 @@ fn all(folders: &[&Path]) -> Vec<String> {
     fixed.map(String::from).chain(agent).collect()
 }
 
+/// The volumes in a folder of a set's or of what was moved aside, by their names below k3s's folder. Of those that are
+/// there already no others are touched: a set has few of them, or none.
+fn volumes(folder: &Path) -> impl Iterator<Item = String> + use<> {
+    names_in(folder.join(STORAGE)).into_iter().map(|name| format!("{STORAGE}/{name}"))
+}
+
 /// The rename that is next, if there is one.
 fn next(places: &Places) -> Option<(PathBuf, PathBuf)> {
-    for item in all(&[&places.live]) {
+    for item in all(&[&places.live]).into_iter().chain(volumes(&places.staged)) {
         let (live, aside) = (places.live.join(&item), places.aside.join(&item));
         let staged = BROUGHT.iter().find(|(_, brought)| *brought == item).map(|(name, _)| places.staged.join(name));
+        let staged = staged.or_else(|| item.starts_with(STORAGE).then(|| places.staged.join(&item)));
         match staged {
             // It stands in its place already.
             Some(staged) if !exists(&staged) => {}

@@ -71,7 +71,7 @@ pub enum SetError {
     Encrypt(#[from] age::EncryptError),
 }
 
-fn on(act: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SetError {
+pub(crate) fn on(act: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SetError {
     move |source| SetError::File { act, path: path.into(), source }
 }
 

@@ -65,11 +65,12 @@ pub struct Written {
 /// When there is no room, the database is damaged or older than known, the token doesn't open it, or the set that was
 /// written isn't whole. Nothing is then left at a name of a set's.
 pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
-    let database = std::fs::metadata(request.database).map_err(on("reading", request.database))?.len();
+    let mut all = std::fs::metadata(request.database).map_err(on("reading", request.database))?.len();
+    all += request.files.iter().filter_map(|(_, from)| Some(from.metadata().ok()?.len())).sum::<u64>();
     durable::make_folder(request.folder)?;
     durable::make_folder(request.scratch)?;
     for folder in [request.folder, request.scratch] {
-        let (free, needed) = (mount::free(folder), room(folder, database));
+        let (free, needed) = (mount::free(folder), room(folder, all));
         if free < needed {
             return Err(SetError::NoRoom { path: folder.into(), free, needed });
         }

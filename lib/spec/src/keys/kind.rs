@@ -27,6 +27,8 @@ pub enum Form {
     BackupKeep,
     /// The label of a file system.
     Label,
+    /// A volume claim, `namespace/name`.
+    Claim,
     /// A MAC address, six pairs of hexadecimal digits with colons.
     Mac,
     /// An address with its prefix length, such as `192.168.1.10/24`.

@@ -141,3 +141,29 @@ fn a_damaged_database_is_moved_as_it_is_and_nothing_of_an_act_before_is_overwrit
     assert_eq!(aside["server/token.1"], "old");
     assert_eq!(names_in(places.live.join("server/db")), ["state.db"]);
 }
+
+#[test]
+fn a_sets_volumes_come_with_it_others_stay_and_all_goes_back() {
+    let (_folder, places) = machine(true);
+    for (folder, text) in [(&places.live, "old"), (&places.staged, "new")] {
+        put(&folder.join("storage/pvc-1_shop_till/sales"), text);
+    }
+    put(&places.live.join("storage/pvc-2_shop_other/x"), "kept");
+    put(&places.staged.join("storage/pvc-3_shop_more/x"), "new");
+    let text = |path: &str| std::fs::read_to_string(places.live.join("storage").join(path)).ok();
+    let before = tree(&places.live);
+    put_in_place(&places).unwrap();
+    assert_eq!(text("pvc-1_shop_till/sales").as_deref(), Some("new"));
+    assert_eq!(text("pvc-2_shop_other/x").as_deref(), Some("kept"));
+    assert_eq!(text("pvc-3_shop_more/x").as_deref(), Some("new"));
+    put_in_place(&places).unwrap();
+    put_back(&places).unwrap();
+    assert_eq!(text("pvc-1_shop_till/sales").as_deref(), Some("old"));
+    let mut after = tree(&places.live);
+    assert_eq!(after.remove("storage/pvc-3_shop_more/x").as_deref(), Some("new"), "nobody knows of it, and it stays");
+    // What folding has made of the database is the same database.
+    let names = |tree: &BTreeMap<String, String>| {
+        tree.keys().filter(|name| !name.contains("state.db")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(names(&after), names(&before));
+}
