@@ -116,6 +116,14 @@ impl Volume {
         })
     }
 
+    /// The names in a folder; none where there is no folder.
+    pub fn names(&self, folder: &str) -> Result<Vec<String>> {
+        // Lines are /inode/mode/user/group/name/size/.
+        let said = debugfs(&[&format!("ls -p \"{folder}\"")], &self.target(), false)?;
+        let names = said.lines().filter_map(|line| line.split('/').nth(5)).map(String::from);
+        Ok(names.filter(|name| !matches!(name.as_str(), "" | "." | "..")).collect())
+    }
+
     /// Changes it by debugfs's commands.
     pub fn write(&self, commands: &[&str]) -> Result<()> {
         debugfs(commands, &self.target(), true).map(drop)
@@ -208,6 +216,10 @@ pub fn make_foreign(path: &Path, kind: crate::steps::Holds) -> Result<()> {
             File::create(folder.path().join("photographs"))?.write_all(&[7; 100_000])?;
             let from = folder.path().display().to_string();
             door::run(&tool("mkfs.ext4")?, &["-q", "-F", "-d", &from, &target], Path::new("/"))?;
+        }
+        Holds::Fat => {
+            let program = door::find("mkfs.fat").context("there is no mkfs.fat; Debian has it in dosfstools")?;
+            door::run(&program.display().to_string(), &["-n", "BACKUPS", &target], Path::new("/"))?;
         }
         Holds::Luks | Holds::Noise => {
             let mut file = File::options().write(true).open(path)?;

@@ -7,7 +7,8 @@
 //! blocks were down. Whether that is QEMU's NVMe or the kernel isn't known.
 //!
 //! At each moment the media are repaired as at a boot and looked into: file systems clean, the database where the records
-//! say that the cluster lives, whole, and not older than it was known to be.
+//! say that the cluster lives, whole, and not older than it was known to be; each backup that was there before is there,
+//! and each that has a name opens.
 //!
 //! The control run loses writes from before flushes, which no disk does. If nothing is found wrong with that, the checks
 //! are worth nothing, and the replay has failed.
@@ -17,12 +18,16 @@ use crate::look::Volume;
 use crate::media::Media;
 use crate::steps::Replay;
 use anyhow::{Context, Result, bail, ensure};
+use bakelite_datastore::set::verify;
 use bakelite_spec::layout::Role;
 use bakelite_spec::loader_entry::EntryName;
+use bakelite_spec::set;
+use bakelite_trust::keys::device_key;
 use bakelite_vm::media::{copy_part, copy_sparse};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +36,8 @@ const MAGIC: u64 = 0x6a_7366_7773_6872;
 const SECTOR: u64 = 512;
 const FLUSH: u64 = 1;
 const DISCARD: u64 = 4;
+/// Where sets lie on both media, by node.
+const SETS: &str = "/bakelite/sets";
 /// So many of the last writes may be lost in the control run, across flushes.
 const CONTROL_WINDOW: usize = 200;
 
@@ -125,6 +132,8 @@ impl Copy {
 struct Known {
     revision: u64,
     token: Option<Vec<u8>>,
+    /// The sets that there are from the start, by medium and path.
+    sets: BTreeMap<(usize, String), Vec<u8>>,
 }
 
 /// How a replay went.
@@ -144,7 +153,7 @@ pub struct Outcome {
 pub fn replay(media: &Media, disk: &str, log: &Path, wanted: &Replay, seed: u64) -> Result<Outcome> {
     let log = Log::read(log)?;
     let from = [media.boot.clone(), media.disk(disk)];
-    let known = Known { revision: media.revision, token: token(&media.boot)? };
+    let known = Known { revision: media.revision, token: token(&media.boot)?, sets: sets_at_start(&from)? };
     let folder = tempfile::Builder::new().prefix("replay-").tempdir_in(media.folder())?;
     let mut random = fastrand::Rng::with_seed(seed);
     let place = wanted.writes_to.map(|role| partition(&media.boot, role)).transpose()?;
@@ -236,6 +245,50 @@ fn token(boot: &Path) -> Result<Option<Vec<u8>>> {
     state.map_or(Ok(None), |volume| volume.file("/bakelite/token"))
 }
 
+/// The backups on both media before the first write, as they are after a repair.
+fn sets_at_start(media: &[PathBuf; 2]) -> Result<BTreeMap<(usize, String), Vec<u8>>> {
+    let [boot, disk] = media;
+    let repaired = |volume: Option<Volume>, medium: &Path| {
+        volume.map(|volume| volume.repaired(&medium.with_extension("volume"))).transpose()
+    };
+    sets(&[repaired(Volume::born_state(boot)?, boot)?, repaired(Volume::data(disk)?, disk)?])
+}
+
+/// All that has the name of a set, by medium and path.
+fn sets(volumes: &[Option<Volume>; 2]) -> Result<BTreeMap<(usize, String), Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for (medium, volume) in volumes.iter().enumerate() {
+        let Some(volume) = volume else { continue };
+        for node in volume.names(SETS)? {
+            let folder = format!("{SETS}/{node}");
+            for name in volume.names(&folder)?.into_iter().filter(|name| set::number(name).is_some()) {
+                let path = format!("{folder}/{name}");
+                let bytes = volume.file(&path)?.with_context(|| format!("{path} can't be read"))?;
+                found.insert((medium, path), bytes);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Each set of before is as it was, and each that has come since opens with the machine's key.
+fn sets_are_whole(volumes: &[Option<Volume>; 2], known: &Known) -> Result<()> {
+    let found = sets(volumes)?;
+    for (place, bytes) in &known.sets {
+        ensure!(found.get(place) == Some(bytes), "the backup {} isn't as it was", place.1);
+    }
+    let [state, _] = volumes;
+    for ((_, path), bytes) in found.iter().filter(|(place, _)| !known.sets.contains_key(*place)) {
+        let key = state.as_ref().map(|state| state.file("/bakelite/device.key")).transpose()?.flatten();
+        let key = device_key(&String::from_utf8(key.context("there is no key of the machine's")?)?)?;
+        let folder = tempfile::tempdir()?;
+        let copy = folder.path().join("set");
+        File::create(&copy)?.write_all(bytes)?;
+        verify(&copy, &[&key], folder.path()).with_context(|| format!("the backup {path}"))?;
+    }
+    Ok(())
+}
+
 /// The boot loader always finds a whole entry, and it is the one that it takes: as the medium is, and when it was put in
 /// order before the next write.
 fn boots(medium: &Path) -> Result<()> {
@@ -302,5 +355,5 @@ fn inspect(media: &Copy, known: &Known) -> Result<()> {
     let least = born.iter().filter_map(|born| born["revision"].as_u64()).max().unwrap_or(0).max(known.revision);
     let revision = home.revision()?.unwrap_or(0);
     ensure!(revision >= least, "the database has revision {revision}, and {least} was durable");
-    Ok(())
+    sets_are_whole(&[Some(state), data], known)
 }

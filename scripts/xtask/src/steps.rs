@@ -232,6 +232,8 @@ pub enum Holds {
     Luks,
     /// Bytes without a meaning.
     Noise,
+    /// A FAT without a file, labelled BACKUPS.
+    Fat,
 }
 
 /// A stick.
