@@ -6,7 +6,8 @@
 use crate::shelf::Shelf;
 use crate::{KeeperError, target, volumes};
 use age::Identity;
-use bakelite_datastore::set::{self, Request, Written};
+use bakelite_datastore::DatastoreError;
+use bakelite_datastore::set::{self, Request, SetError, Written};
 use bakelite_plan::home::INTENT;
 use bakelite_plan::identity::{DEVICE_KEY, TOKEN};
 use bakelite_plan::restore::{FILES, FOLDER, MANIFESTS};
@@ -56,6 +57,8 @@ pub struct Record {
     /// Why the last attempt failed, if it did; and when, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<(i64, String)>,
+    /// That the reason is damage of the database itself.
+    pub damaged: bool,
     /// What the target has got in this boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
@@ -73,6 +76,15 @@ impl Record {
     /// What is known.
     pub fn read() -> Self {
         read_text(RECORD).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    fn note_failure(&mut self, error: &KeeperError) {
+        self.failed = Some((machine::clock(), bakelite_sys::words(error)));
+        self.damaged = match error {
+            KeeperError::Set(SetError::Flaw(flaw)) => flaw.is_damage(),
+            KeeperError::Set(SetError::Datastore(error)) => matches!(error, DatastoreError::Damaged { .. }),
+            _ => false,
+        };
     }
 
     /// Notes how many sets went before their time for room at a place.
@@ -168,7 +180,7 @@ pub fn make(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError
                 made.bytes
             );
             record.last = Some(made.clone());
-            record.failed = None;
+            (record.failed, record.damaged) = (None, false);
             for done in [onto_card(settings, &born.node, made), thin_out(settings, &born.node)] {
                 if let Err(error) = done {
                     let words = bakelite_sys::words(&error);
@@ -179,12 +191,27 @@ pub fn make(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError
             // What it has got now is newer than anything there.
             target::serve(settings, &born.node, &mut record);
         }
-        Err(error) => record.failed = Some((machine::clock(), bakelite_sys::words(error))),
+        Err(error) => record.note_failure(error),
     }
     record.write()?;
     // SQLite's and the compressor's memory isn't needed for another hour.
     raw::return_memory();
     made
+}
+
+/// Notes in [`RECORD`] why a look at the database failed, or that it didn't.
+///
+/// # Errors
+/// The same, and when it can't be noted.
+pub fn noted(looked: Result<(), KeeperError>) -> Result<(), KeeperError> {
+    let mut record = Record::read();
+    match &looked {
+        Ok(()) => (record.failed, record.damaged) = (None, false),
+        Err(error) => record.note_failure(error),
+    }
+    record.write()?;
+    raw::return_memory();
+    looked
 }
 
 fn make_set(settings: &Settings, born: &ClusterBorn, record: &mut Record) -> Result<Made, KeeperError> {

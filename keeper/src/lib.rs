@@ -10,6 +10,7 @@ mod command;
 mod drill;
 mod history;
 mod hygiene;
+mod integrity;
 mod listen;
 mod look;
 mod metrics;

@@ -5,7 +5,7 @@
 use crate::backup::Record;
 use crate::look::Looks;
 use crate::shelf::Shelf;
-use crate::{KeeperError, backup, drill, schedule, target, told};
+use crate::{KeeperError, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_sys::{machine, raw, socket, words};
@@ -46,17 +46,21 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
 fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Result<(), KeeperError> {
     let shelf = Shelf::all(&born.node).swap_remove(0);
     let has_data_disk = Shelf::of_disk(&born.node).is_some();
-    let Some(every) = settings.appliance.backup.every.seconds(has_data_disk) else { return Ok(()) };
-    let last = shelf.newest().map(|(_, newest)| newest.made);
-    let is_due = schedule::is_due(last, machine::clock(), every, schedule::shift(&born.node, every));
-    let drills = last.is_some() && drill::is_due(settings, &born.node, machine::clock());
-    if !is_due && !*plugged && !drills {
+    let (last, now) = (shelf.newest().map(|(_, newest)| newest.made), machine::clock());
+    let every = settings.appliance.backup.every.seconds(has_data_disk);
+    let is_due = every.is_some_and(|every| schedule::is_due(last, now, every, schedule::shift(&born.node, every)));
+    let drills = last.is_some() && drill::is_due(settings, &born.node, now);
+    let checks = !is_due && integrity::is_due(last, now);
+    if !is_due && !*plugged && !drills && !checks {
         return Ok(());
     }
     let Some(_held) = backup::lock(false)? else { return Ok(()) };
     *plugged = false;
     if is_due {
         return backup::make(settings, born).map(drop);
+    }
+    if checks {
+        return backup::noted(integrity::check());
     }
     let mut record = Record::read();
     let wants_newer = target::serve(settings, &born.node, &mut record);

@@ -68,7 +68,8 @@ fn watch(record: &Record, drill: Option<Drill>, looks: &Looks, now: i64) -> Watc
 fn of_backups(record: &Record) -> Vec<Fault> {
     let mut faults = Vec::new();
     if let Some((_, why)) = &record.failed {
-        faults.push(Fault::new(Code::BackupFailing, format!("the last backup failed: {why}")));
+        let code = if record.damaged { Code::K3sDatabaseDamaged } else { Code::BackupFailing };
+        faults.push(Fault::new(code, format!("the last backup failed: {why}")));
     }
     if let Some(why) = &record.target_failed {
         faults.push(Fault::new(Code::BackupTarget, why.clone()));
