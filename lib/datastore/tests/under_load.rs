@@ -3,7 +3,11 @@
 //!
 //! A few at 40 MB; with BAKELITE_TEST_FULL a hundred at 40 and a hundred at 400 MB.
 
-#![expect(clippy::disallowed_methods, reason = "the writer has to be another process")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test of its own, whose writer has to be another process"
+)]
 
 mod load;
 
