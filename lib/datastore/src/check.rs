@@ -20,6 +20,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How much is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
+    /// What is in it and nothing of its pages, where they were all read just before.
+    Contents,
     /// `quick_check`: all pages and how many entries an index has, but not whether each is its row's.
     Quick,
     /// `integrity_check`.
@@ -178,6 +180,7 @@ fn header(path: &Path) -> std::io::Result<Result<(), Flaw>> {
 /// SQLite's own check.
 pub(crate) fn pages(connection: &Connection, depth: Depth) -> rusqlite::Result<Result<(), Flaw>> {
     let pragma = match depth {
+        Depth::Contents => return Ok(Ok(())),
         Depth::Quick => "quick_check",
         Depth::Full => "integrity_check",
     };

@@ -81,7 +81,7 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
         .map_err(on("making a folder in", request.scratch))?;
     let copied = scratch.path().join("state.db");
     copy(request.database, &copied)?;
-    let contents = check::copy(&copied, Depth::Quick, request.known)??;
+    let contents = check::copy(&copied, Depth::Contents, request.known)??;
     crate::prove(&copied, request.token)??;
 
     let mut members = Vec::new();

@@ -90,8 +90,9 @@ pub fn write_on(path: &Path, told: &Path, stop: &Path) -> Result<(), Failure> {
     let mut connection = connect(path)?;
     let told_file = File::create(told)?;
     let (mut noise, mut times, mut due) = (Noise(11), Vec::new(), Instant::now());
+    let mut number = connection.query_row("SELECT max(id) FROM kine", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
     while !stop.exists() {
-        let number = 1_000_000_000 + times.len() as u64;
+        number += 1;
         let value = noise.value();
         let begun = Instant::now();
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
