@@ -70,7 +70,7 @@ pub enum Command {
     Simulate {
         /// The appliance's YAML
         config: PathBuf,
-        /// The machine, as `firstboot facts` on a device prints it, or a few lines of it by hand
+        /// The machine, as `bakelite facts --json` on a device prints it, or a few lines of it by hand
         #[arg(long)]
         machine: PathBuf,
     },

@@ -1,14 +1,16 @@
 //! `bakelite backup now | list | verify`: what the operator types on the machine. Tables for people, `--json` for programs.
 
-use crate::backup::{self, Made};
+use crate::backup;
 use crate::shelf::Shelf;
 use crate::{KeeperError, backup::RECORD};
 use age::Identity;
 use bakelite_datastore::set;
 use bakelite_plan::Settings;
 use bakelite_plan::restore::FOLDER;
+use bakelite_spec::answer::{Answer, ago, columns};
 use bakelite_spec::quantity::Size;
-use bakelite_sys::{durable, read_text};
+use bakelite_sys::{durable, read_text, terminal};
+use serde::Serialize;
 use serde_json::json;
 use std::path::Path;
 
@@ -16,34 +18,37 @@ use std::path::Path;
 ///
 /// # Errors
 /// When they mean nothing, or it can't be done.
-pub fn operate(words: &[&str], settings: &Settings) -> Result<(), KeeperError> {
+pub fn operate(answer: Answer, words: &[&str], settings: &Settings) -> Result<(), KeeperError> {
     match words {
-        ["now"] => now(settings),
-        ["list"] => list(settings, false),
-        ["list", "--json"] => list(settings, true),
-        ["verify"] => verify(settings, None),
-        ["verify", name] => verify(settings, Some(name)),
+        ["now"] => now(answer, settings),
+        ["list"] => list(answer, settings),
+        ["verify"] => verify(answer, settings, None),
+        ["verify", name] => verify(answer, settings, Some(name)),
         _ => Err(KeeperError::Words(words.join(" "))),
     }
 }
 
-fn now(settings: &Settings) -> Result<(), KeeperError> {
+fn now(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
     let _held = backup::lock(true)?;
     let born = backup::cluster_here(settings).ok_or(KeeperError::NoCluster)?;
-    let Made { path, bytes, revision, milliseconds, lacks, .. } = backup::make(settings, &born)?;
-    println!(
-        "{}\n{} at revision {revision}, {}, made and opened again in {:.1} s",
-        path.display(),
-        born.node,
-        Size(bytes).human(),
-        milliseconds as f64 / 1000.0
-    );
-    if !lacks.is_empty() {
-        println!("without the data of the claims {}", lacks.join(", "));
-    }
-    if settings.appliance.backup.recipients.is_empty() {
-        println!("nobody but this machine can open it: there is no key in `backup.recipients`");
-    }
+    let made = backup::make(settings, &born)?;
+    terminal::print(&answer.one(&made, || {
+        let mut text = format!(
+            "{}\n{} at revision {}, {}, made and opened again in {:.1} s\n",
+            made.path.display(),
+            born.node,
+            made.revision,
+            Size(made.bytes).human(),
+            made.milliseconds as f64 / 1000.0
+        );
+        if !made.lacks.is_empty() {
+            text += &format!("without the data of the claims {}\n", made.lacks.join(", "));
+        }
+        if settings.appliance.backup.recipients.is_empty() {
+            text += "nobody but this machine can open it: there is no key in `backup.recipients`\n";
+        }
+        text
+    }));
     Ok(())
 }
 
@@ -58,32 +63,37 @@ fn shelved(settings: &Settings) -> Result<Vec<(Shelf, String, i64)>, KeeperError
     Ok(found)
 }
 
-fn list(settings: &Settings, as_json: bool) -> Result<(), KeeperError> {
+/// A set on a shelf.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    set: &'a str,
+    place: &'a str,
+    made: i64,
+    bytes: u64,
+}
+
+fn list(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
     let sets = shelved(settings)?;
     let size = |shelf: &Shelf, name: &str| shelf.folder.join(name).metadata().map_or(0, |meta| meta.len());
-    if as_json {
-        for (shelf, name, made) in &sets {
-            let bytes = size(shelf, name);
-            println!("{}", json!({"set": name, "place": shelf.place, "made": made, "bytes": bytes}));
-        }
-        return Ok(());
-    }
-    println!("{:<42} {:<10} {:>10}", "SET", "PLACE", "SIZE");
-    for (shelf, name, _) in &sets {
-        println!("{name:<42} {:<10} {:>10}", shelf.place, Size(size(shelf, name)).human());
-    }
-    if let Some((_, why)) = record().failed {
-        println!("the last attempt failed: {why}");
-    }
+    let row = |(shelf, set, made): &'_ (Shelf, String, i64)| (shelf.place, set.clone(), *made, size(shelf, set));
+    let found: Vec<_> = sets.iter().map(row).collect();
+    let rows: Vec<Row<'_>> =
+        found.iter().map(|(place, set, made, bytes)| Row { set, place, made: *made, bytes: *bytes }).collect();
+    terminal::print(&answer.many(&rows, || {
+        let cells = rows.iter().map(|row| vec![row.set.into(), row.place.into(), Size(row.bytes).human()]);
+        let failed = record().failed.map(|(_, why)| format!("the last attempt failed: {why}\n"));
+        columns(&["SET", "PLACE", "SIZE>"], &cells.collect::<Vec<_>>()) + &failed.unwrap_or_default()
+    }));
     Ok(())
 }
 
-fn record() -> backup::Record {
+/// What is known of the last backups of this boot.
+pub fn record() -> backup::Record {
     read_text(RECORD).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// Opens a set again: decrypted, each member compared, the database checked, the token proved.
-fn verify(settings: &Settings, wanted: Option<&str>) -> Result<(), KeeperError> {
+fn verify(answer: Answer, settings: &Settings, wanted: Option<&str>) -> Result<(), KeeperError> {
     let _held = backup::lock(true)?;
     let sets = shelved(settings)?;
     let found = sets.iter().find(|(_, name, _)| wanted.is_none_or(|wanted| wanted == name));
@@ -93,13 +103,49 @@ fn verify(settings: &Settings, wanted: Option<&str>) -> Result<(), KeeperError> 
     let folder = Path::new(FOLDER);
     durable::make_folder(folder)?;
     let opened = set::verify(&shelf.folder.join(name), &keys, folder)?;
-    println!(
-        "{name} on the {}: whole; {} at revision {}, k3s {}, {} live keys; its token opens it",
-        shelf.place,
-        opened.manifest.node,
-        opened.contents.revision,
-        opened.manifest.k3s,
-        opened.contents.live.values().sum::<u64>()
-    );
+    let (manifest, contents) = (&opened.manifest, &opened.contents);
+    let live = contents.live.values().sum::<u64>();
+    let value = json!({
+        "set": name, "place": shelf.place, "whole": true, "node": manifest.node, "revision": contents.revision,
+        "k3s": manifest.k3s, "live": live
+    });
+    terminal::print(&answer.one(&value, || {
+        format!(
+            "{name} on the {}: whole; {} at revision {}, k3s {}, {live} live keys; its token opens it",
+            shelf.place, manifest.node, contents.revision, manifest.k3s
+        )
+    }));
     Ok(())
+}
+
+/// What is known of this machine's backups, for whoever asks how it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Backups {
+    /// How many sets there are on its own media.
+    pub sets: usize,
+    /// When the newest of them was made, in seconds since 1970, and where it lies.
+    pub newest: Option<(i64, &'static str)>,
+    /// What the last backups of this boot were.
+    #[serde(flatten)]
+    pub record: backup::Record,
+}
+
+/// Looks at the backups of a node.
+pub fn backups(node: &str) -> Backups {
+    let shelves: Vec<Shelf> = if node.is_empty() { Vec::new() } else { Shelf::all(node) };
+    let newest = shelves.iter().filter_map(|shelf| Some((shelf.newest()?.1.made, shelf.place))).max();
+    Backups { sets: shelves.iter().map(|shelf| shelf.sets().len()).sum(), newest, record: record() }
+}
+
+impl Backups {
+    /// A line each, for a person; `now` in seconds since 1970.
+    pub fn told(&self, now: i64) -> Vec<String> {
+        let newest = match self.newest {
+            Some((made, place)) => format!("the newest of {} was made {}, on the {place}", self.sets, ago(now - made)),
+            None => "there is none yet".into(),
+        };
+        let failed = self.record.failed.iter().map(|(at, why)| format!("failed {}: {why}", ago(now - at)));
+        std::iter::once(newest).chain(failed).collect()
+    }
 }

@@ -10,7 +10,7 @@ mod retention;
 mod schedule;
 mod shelf;
 
-pub use command::operate;
+pub use command::{Backups, backups, operate};
 
 use bakelite_datastore::set::SetError;
 use bakelite_plan::Settings;

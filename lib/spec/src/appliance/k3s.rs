@@ -84,6 +84,17 @@ pub enum Payload {
     None,
 }
 
+impl Payload {
+    /// The name of its unit.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Official => "k3s",
+            Self::Rehearsal => "rehearsal",
+            Self::None => "none",
+        }
+    }
+}
+
 /// What a machine is in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
