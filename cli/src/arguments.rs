@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 /// Bakes bootable appliance images that run k3s, from one short YAML.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "On a machine:\n  bakelite --host NAME COMMAND…  runs a command of its own over ssh: status, logs, backup list, help, …"
+)]
 pub struct Arguments {
     /// Tell what happens as JSON lines
     #[arg(long, global = true)]

@@ -34,6 +34,17 @@ pub enum FirstbootError {
         "{0} isn't a kubeconfig as k3s writes it; k3s writes it again when it is started: `bakelite logs` says how that went"
     )]
     OddKubeconfig(String),
+    /// The node wasn't named.
+    #[error("nothing was changed: type the name of this machine, {0}, or `--yes {0}` where nobody sits at a terminal")]
+    NotNamed(String),
+    /// There is no stick to write to.
+    #[error(
+        "there is no stick for it: plug in one (FAT, exFAT or ext4) labelled {0}, or with a folder {1}, that isn't mounted; or say `-o FILE` or, for a reset, `--no-backup`"
+    )]
+    NoStick(&'static str, &'static str),
+    /// Which one is meant can't be told.
+    #[error("{0} could both be the stick; pull out all but one")]
+    Sticks(String),
     /// What is to be written doesn't fit.
     #[error("{} can't be written: it takes {needed}, and {free} are free there", path.display())]
     NoRoom {
@@ -107,7 +118,10 @@ impl FirstbootError {
     /// How a command of the operator's ends with it.
     pub fn ended(&self) -> Ended {
         match self {
-            Self::UnknownWords(_) | Self::Settings(_) | Self::Keeper(KeeperError::Words(_)) => Ended::Refused,
+            Self::UnknownWords(_)
+            | Self::NotNamed(_)
+            | Self::Settings(_)
+            | Self::Keeper(KeeperError::Words(_) | KeeperError::Serve(_)) => Ended::Refused,
             Self::NotYet(_) => Ended::NotYet,
             _ => Ended::Badly,
         }

@@ -23,6 +23,7 @@ mod payload;
 mod placed;
 mod probe;
 mod relocate;
+mod reset;
 mod restore;
 mod retry;
 mod sealing;
@@ -32,7 +33,9 @@ mod storage;
 mod trim;
 mod world;
 
+use bakelite_keeper::serve;
 use bakelite_plan::home::{TO_CARD, TO_DISK};
+use bakelite_plan::reset::STEPS;
 use bakelite_plan::step::{BORN, EARLY, SETTLE, UPKEEP};
 use bakelite_plan::{forecast, table};
 use bakelite_spec::answer::{Answer, Ended};
@@ -79,6 +82,9 @@ fn early(root: &Path) -> Result<Outcome, FirstbootError> {
     overlay::look()?;
     let settings = layers::settings(root)?;
     let mut machine = Machine::new(root, Looked::default());
+    if reset::is_due(root) {
+        return pass::run("early", STEPS, &mut machine, &settings);
+    }
     let mut outcome = pass::run("early", EARLY, &mut machine, &settings)?;
     let again = layers::settings(root)?;
     if again.appliance != settings.appliance {
@@ -95,6 +101,13 @@ fn operate(answer: Answer, words: &[&str]) -> Result<Ended, FirstbootError> {
     let settings = || layers::settings(root);
     let mut ended = Ended::Well;
     match words {
+        ["help"] | ["--help"] | [] => drop(terminal::print(operator::HELP)),
+        ["version"] => {
+            let manifest = settings()?.manifest;
+            let (version, image, payload) = (&manifest.version, &manifest.image, manifest.payload.title());
+            let value = json!({ "version": version, "image": image, "payload": payload });
+            terminal::print(&answer.one(&value, || format!("Bakelite {version}, image {image}, {payload}")));
+        }
         ["status"] => {
             let (page, text, how) = status::look(root)?;
             terminal::print(&answer.one(&page, || text));
@@ -104,6 +117,7 @@ fn operate(answer: Answer, words: &[&str]) -> Result<Ended, FirstbootError> {
         ["kubeconfig"] => give_kubeconfig(root, answer, None)?,
         ["kubeconfig", "--server", server] => give_kubeconfig(root, answer, Some(server))?,
         ["support"] => give_support(root, answer, Target::Memory)?,
+        ["support", "--stick"] => give_support(root, answer, Target::Stick)?,
         ["support", "-o", "-"] => give_support(root, answer, Target::Output)?,
         ["support", "-o", file] => give_support(root, answer, Target::File(file))?,
         ["config", rest @ ..] => config::run(answer, rest)?,
@@ -117,7 +131,12 @@ fn operate(answer: Answer, words: &[&str]) -> Result<Ended, FirstbootError> {
             terminal::print(&answer.many(&lines, || forecast::text(&facts, &settings)));
         }
         ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(answer, word)?,
+        ["reset", rest @ ..] => operator::reset::begin(root, answer, rest)?,
         ["retry"] => retry::retry(answer)?,
+        ["serve-sets"] => {
+            let asked = std::env::var(serve::ASKED).unwrap_or_default();
+            serve::serve(&asked, &mut std::io::stdout().lock())?;
+        }
         ["backup", rest @ ..] => bakelite_keeper::operate(answer, rest, &settings()?)?,
         _ => return Err(FirstbootError::UnknownWords(words.join(" "))),
     }

@@ -12,7 +12,7 @@ use bakelite_spec::quantity::Size;
 use bakelite_sys::{durable, read_text, terminal};
 use serde::Serialize;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Does what the words say.
 ///
@@ -50,6 +50,25 @@ fn now(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
         text
     }));
     Ok(())
+}
+
+/// Makes a set if there is a cluster; its file.
+///
+/// # Errors
+/// When it can't be made.
+pub fn make_one(settings: &Settings) -> Result<Option<PathBuf>, KeeperError> {
+    let _held = backup::lock(true)?;
+    let Some(born) = backup::cluster_here(settings) else { return Ok(None) };
+    backup::make(settings, &born).map(|made| Some(made.path))
+}
+
+/// Puts a copy of a set into a folder on somebody's medium, compared with what was read.
+///
+/// # Errors
+/// When there is no room, or it can't be written.
+pub fn put(folder: &Path, set: &Path) -> Result<(), KeeperError> {
+    let name = set.file_name().unwrap_or_default().to_string_lossy();
+    Shelf { place: "stick", folder: folder.into() }.take(set, &name).map(drop)
 }
 
 /// All sets on this machine's own media, the newest first.

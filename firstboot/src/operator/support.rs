@@ -5,7 +5,7 @@
 
 use super::logs::{FOLDER, LAST_BOOT, LAST_WORDS, logs_in};
 use super::redact::Redactor;
-use super::status;
+use super::{status, stick};
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::{account, config, layers, probe};
@@ -27,6 +27,8 @@ const MOST: usize = 4 << 20;
 /// Where an archive goes that nobody has named a place for: in memory.
 const PLACE: &str = "/run/bakelite";
 const ENDING: &str = ".tar.zst";
+/// The folder on a stick.
+const ON_STICK: &str = "support";
 
 /// Records and files of the kernel that are texts, by their names in the archive.
 const TEXTS: &[(&str, &str)] = &[
@@ -82,6 +84,8 @@ pub enum Target<'a> {
     Memory,
     /// The standard output.
     Output,
+    /// The stick that is plugged in.
+    Stick,
     /// This file.
     File(&'a str),
 }
@@ -100,6 +104,14 @@ pub fn make(root: &Path, target: Target<'_>) -> Result<(PathBuf, u64), Firstboot
             let written = std::io::stdout().lock().write_all(&bytes);
             written.map_err(|source| SysError::Write { path: "the standard output".into(), source })?;
             return Ok(("-".into(), bytes.len() as u64));
+        }
+        Target::Stick => {
+            let place = Path::new(ON_STICK).join(name + ENDING);
+            stick::change(root, |folder| {
+                durable::make_folder(folder.join(ON_STICK))?;
+                put(&folder.join(&place), &bytes)
+            })?;
+            return Ok((place, bytes.len() as u64));
         }
         Target::Memory => Path::new(PLACE).join(name + ENDING),
         Target::File(file) => PathBuf::from(file),
