@@ -122,7 +122,7 @@ impl FirstbootError {
             | Self::NotNamed(_)
             | Self::Settings(_)
             | Self::Keeper(KeeperError::Words(_) | KeeperError::Serve(_)) => Ended::Refused,
-            Self::NotYet(_) => Ended::NotYet,
+            Self::NotYet(_) | Self::Keeper(KeeperError::NoCluster) => Ended::NotYet,
             _ => Ended::Badly,
         }
     }
