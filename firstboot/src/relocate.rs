@@ -27,11 +27,10 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
     let root = Path::new("/");
     let (mut facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
-    let unit = match settings.manifest.payload.kind {
-        Payload::None => return Err(FirstbootError::NothingToMove("this image has no payload".into())),
-        Payload::Rehearsal => "rehearsal",
-        Payload::Official => "k3s",
-    };
+    let payload = settings.manifest.payload.kind;
+    if payload == Payload::None {
+        return Err(FirstbootError::NothingToMove("this image has no payload".into()));
+    }
     if facts.attached().is_some() {
         probe::weigh(&mut facts);
     }
@@ -43,7 +42,7 @@ pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
         return Err(error.into());
     }
     ask("refit")?;
-    ask(&format!("start {unit}"))?;
+    ask(&format!("start {}", payload.unit()))?;
     let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
     let text = format!("k3s has stopped, and its data moves to {to}; it starts again after that.");
     terminal::print(&answer.said(&format!("{text} `bakelite status` says how far it is.")));

@@ -84,24 +84,23 @@ fn shelved(settings: &Settings) -> Result<Vec<(Shelf, String, i64)>, KeeperError
 
 /// A set on a shelf.
 #[derive(Debug, Serialize)]
-struct Row<'a> {
-    set: &'a str,
-    place: &'a str,
+struct Row {
+    set: String,
+    place: String,
     made: i64,
     bytes: u64,
 }
 
 fn list(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
-    let sets = shelved(settings)?;
-    let size = |shelf: &Shelf, name: &str| shelf.folder.join(name).metadata().map_or(0, |meta| meta.len());
-    let row = |(shelf, set, made): &'_ (Shelf, String, i64)| (shelf.place, set.clone(), *made, size(shelf, set));
-    let found: Vec<_> = sets.iter().map(row).collect();
-    let rows: Vec<Row<'_>> =
-        found.iter().map(|(place, set, made, bytes)| Row { set, place, made: *made, bytes: *bytes }).collect();
+    let row = |(shelf, set, made): (Shelf, String, i64)| {
+        let bytes = shelf.folder.join(&set).metadata().map_or(0, |meta| meta.len());
+        Row { set, place: shelf.place.to_string(), made, bytes }
+    };
+    let rows: Vec<Row> = shelved(settings)?.into_iter().map(row).collect();
     terminal::print(&answer.many(&rows, || {
-        let cells = rows.iter().map(|row| vec![row.set.into(), row.place.into(), Size(row.bytes).human()]);
+        let cells = |row: &Row| vec![row.set.clone(), row.place.clone(), Size(row.bytes).human()];
         let failed = record().failed.map(|(_, why)| format!("the last attempt failed: {why}\n"));
-        columns(&["SET", "PLACE", "SIZE>"], &cells.collect::<Vec<_>>()) + &failed.unwrap_or_default()
+        columns(&["SET", "PLACE", "SIZE>"], &rows.iter().map(cells).collect::<Vec<_>>()) + &failed.unwrap_or_default()
     }));
     Ok(())
 }
@@ -143,25 +142,37 @@ fn verify(answer: Answer, settings: &Settings, wanted: Option<&str>) -> Result<(
 pub struct Backups {
     /// How many sets there are on its own media.
     pub sets: usize,
-    /// When the newest of them was made, in seconds since 1970, and where it lies.
-    pub newest: Option<(i64, &'static str)>,
+    /// The newest of them.
+    pub newest: Option<Newest>,
     /// What the last backups of this boot were.
     #[serde(flatten)]
     pub record: backup::Record,
 }
 
+/// The newest set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Newest {
+    /// When it was made, in seconds since 1970.
+    pub made: i64,
+    /// Where it lies.
+    pub place: String,
+}
+
 /// Looks at the backups of a node.
 pub fn backups(node: &str) -> Backups {
     let shelves: Vec<Shelf> = if node.is_empty() { Vec::new() } else { Shelf::all(node) };
-    let newest = shelves.iter().filter_map(|shelf| Some((shelf.newest()?.1.made, shelf.place))).max();
+    let newest = |shelf: &Shelf| Some(Newest { made: shelf.newest()?.1.made, place: shelf.place.to_string() });
+    let newest = shelves.iter().filter_map(newest).max();
     Backups { sets: shelves.iter().map(|shelf| shelf.sets().len()).sum(), newest, record: record() }
 }
 
 impl Backups {
     /// A line each, for a person; `now` in seconds since 1970.
     pub fn told(&self, now: i64) -> Vec<String> {
-        let newest = match self.newest {
-            Some((made, place)) => format!("the newest of {} was made {}, on the {place}", self.sets, ago(now - made)),
+        let newest = match &self.newest {
+            Some(Newest { made, place }) => {
+                format!("the newest of {} was made {}, on the {place}", self.sets, ago(now - made))
+            }
             None => "there is none yet".into(),
         };
         let failed = self.record.failed.iter().map(|(at, why)| format!("failed {}: {why}", ago(now - at)));

@@ -195,6 +195,9 @@ fn text(page: &Page, now: i64) -> String {
     let good = if page.good { "this boot is good" } else { "this boot doesn't count as good yet" };
     let debug = if page.debug { ", a debug image: its serial console has a root shell" } else { "" };
     rows.push(("system", format!("{}, Bakelite {}, image {}; {good}{debug}", page.slot, page.version, page.image)));
+    if let Some(last) = page.last_good.filter(|_| !page.good) {
+        rows.push(("last good", ago(now - last)));
+    }
     rows.extend(page.entries.iter().map(|entry| ("boot entry", entry.words())));
     rows.push(("up", up(page.uptime)));
     rows.push(("cluster", or(&page.cluster, "none yet")));
@@ -216,9 +219,6 @@ fn text(page: &Page, now: i64) -> String {
         rows.push(("WRONG", format!("{} ({})", fault.what, fault.code)));
         rows.push(("WHO", fault.who.clone()));
         rows.push(("DO", fault.hint.clone()));
-    }
-    if let Some(last) = page.last_good.filter(|_| !page.good) {
-        rows.push(("last good", ago(now - last)));
     }
     pairs(&rows)
 }
