@@ -33,7 +33,7 @@ mod storage;
 mod trim;
 mod world;
 
-use bakelite_keeper::serve;
+use bakelite_keeper::pull;
 use bakelite_plan::home::{TO_CARD, TO_DISK};
 use bakelite_plan::reset::STEPS;
 use bakelite_plan::step::{BORN, EARLY, SETTLE, UPKEEP};
@@ -134,8 +134,8 @@ fn operate(answer: Answer, words: &[&str]) -> Result<Ended, FirstbootError> {
         ["reset", rest @ ..] => operator::reset::begin(root, answer, rest)?,
         ["retry"] => retry::retry(answer)?,
         ["serve-sets"] => {
-            let asked = std::env::var(serve::ASKED).unwrap_or_default();
-            serve::serve(&asked, &mut std::io::stdout().lock())?;
+            let asked = std::env::var(pull::ASKED).unwrap_or_default();
+            pull::serve(&asked, &mut std::io::stdout().lock())?;
         }
         ["backup", rest @ ..] => bakelite_keeper::operate(answer, rest, &settings()?)?,
         _ => return Err(FirstbootError::UnknownWords(words.join(" "))),

@@ -10,7 +10,6 @@ use bakelite_plan::disk::Disk;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::{self, AT_ONCE, TO_CARD, TO_DISK};
 use bakelite_spec::answer::Answer;
-use bakelite_spec::appliance::Payload;
 use bakelite_spec::records::{Act, DiskName};
 use bakelite_spec::status::paths;
 use bakelite_sys::{durable, socket, terminal};
@@ -27,10 +26,9 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
     let root = Path::new("/");
     let (mut facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
-    let payload = settings.manifest.payload.kind;
-    if payload == Payload::None {
+    let Some(unit) = settings.manifest.payload.kind.unit() else {
         return Err(FirstbootError::NothingToMove("this image has no payload".into()));
-    }
+    };
     if facts.attached().is_some() {
         probe::weigh(&mut facts);
     }
@@ -42,7 +40,7 @@ pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
         return Err(error.into());
     }
     ask("refit")?;
-    ask(&format!("start {}", payload.unit()))?;
+    ask(&format!("start {unit}"))?;
     let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
     let text = format!("k3s has stopped, and its data moves to {to}; it starts again after that.");
     terminal::print(&answer.said(&format!("{text} `bakelite status` says how far it is.")));

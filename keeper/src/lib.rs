@@ -6,9 +6,9 @@
 
 mod backup;
 mod command;
+pub mod pull;
 mod retention;
 mod schedule;
-pub mod serve;
 mod shelf;
 
 pub use command::{Backups, backups, make_one, operate, put};

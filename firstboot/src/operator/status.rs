@@ -17,12 +17,8 @@ use bakelite_spec::quantity::Size;
 use bakelite_spec::status::{Status, UnitStatus, paths};
 use bakelite_sys::{machine, mount, read_text};
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// What the keeper knows of the media's wear, if it looks after that.
-const WEAR: &str = "/run/bakelite/wear.json";
 
 /// How the machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,8 +62,6 @@ struct Page {
     disks: Vec<String>,
     media: Vec<Medium>,
     backup: Backups,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    wear: Option<Value>,
     faults: Vec<FaultReport>,
     warnings: Vec<String>,
 }
@@ -136,7 +130,6 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
         home: account.home,
         disks: account.disks,
         media: media(),
-        wear: read_text(at(WEAR)).ok().and_then(|text| serde_json::from_str(&text).ok()),
         faults: account.faults,
         warnings: account.warnings,
     };
@@ -159,7 +152,8 @@ fn verdict(status: &Status, payload: Payload) -> Verdict {
     if status.faults.iter().any(|fault| fault.who != Who::Wait) {
         return Verdict::NeedsAPerson;
     }
-    let runs = status.units.get(payload.unit()).is_some_and(|unit| unit.state == UnitState::Running);
+    let runs =
+        payload.unit().and_then(|unit| status.units.get(unit)).is_some_and(|unit| unit.state == UnitState::Running);
     let is_up = status.ready_at.is_some() && (runs || payload == Payload::None);
     if is_up { Verdict::Well } else { Verdict::ComingUp }
 }
@@ -207,9 +201,6 @@ fn text(page: &Page, now: i64) -> String {
         rows.push((medium.place, format!("{free} of {size} free")));
     }
     rows.extend(page.backup.told(now).into_iter().map(|told| ("backup", told)));
-    if let Some(wear) = &page.wear {
-        rows.push(("wear", wear["words"].as_str().map_or_else(|| wear.to_string(), String::from)));
-    }
     let ailing = |state| matches!(state, UnitState::Failed | UnitState::GivenUp);
     for (name, unit) in page.units.iter().filter(|(_, unit)| ailing(unit.state)) {
         rows.push(("service", format!("{name}: {}; `bakelite logs {name}`", unit.detail)));
@@ -273,14 +264,12 @@ mod tests {
         write(root.path(), identity::TOKEN, "hunter2token");
         let told = status(UnitState::Failed, vec![Fault::new(Code::StateFull, "1 KiB left")]);
         write(root.path(), paths::STATUS, &serde_json::to_string(&told).unwrap());
-        write(root.path(), WEAR, r#"{"words":"3 MB a day"}"#);
         let (page, ended) = page(root.path()).unwrap();
         let page_text = text(&page, 0);
         for line in [
             "node        shop-1\n",
             "state       needs a person, see below\n",
             "payload     rehearsal, ready 41 s after power-on\n",
-            "wear        3 MB a day\n",
             "service     rehearsal: exit status 1; `bakelite logs rehearsal`\n",
             "WRONG       1 KiB left (state-full)\nWHO         you must act\nDO          Make room",
         ] {

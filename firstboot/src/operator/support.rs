@@ -43,8 +43,6 @@ const TEXTS: &[(&str, &str)] = &[
     ("records/last-start.json", paths::LAST_START),
     ("records/medium.json", paths::MEDIUM),
     ("records/backup.json", "/run/bakelite/backup.json"),
-    ("records/keeper.json", "/run/bakelite/keeper.json"),
-    ("records/wear.json", "/run/bakelite/wear.json"),
     ("network/dhcpcd.conf", "/run/bakelite/dhcpcd.conf"),
     ("network/resolv.conf", "/run/bakelite/resolv.conf"),
     ("network/hosts", "/run/bakelite/hosts"),

@@ -85,12 +85,12 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The name of its unit.
-    pub fn unit(self) -> &'static str {
+    /// The unit that runs it; `None` where there is nothing to run.
+    pub fn unit(self) -> Option<&'static str> {
         match self {
-            Self::Official => "k3s",
-            Self::Rehearsal => "rehearsal",
-            Self::None => "none",
+            Self::Official => Some("k3s"),
+            Self::Rehearsal => Some("rehearsal"),
+            Self::None => None,
         }
     }
 }
