@@ -345,7 +345,10 @@ impl<'a> Player<'a> {
                 "host-qmp-system-reset"
             }
             RebootBy::Itself => {
-                before = 0;
+                // It says so first; a reset before that is an earlier one, told of twice.
+                let says = |event: &Value| event["event"] == "shutdown";
+                self.until(seconds, "word of a restart", |player| player.events.iter().any(says))?;
+                before = self.events.iter().position(says).unwrap_or_default();
                 "guest-reset"
             }
         };
