@@ -16,7 +16,7 @@ pub enum FirstbootError {
     #[error("`bakelite {0}` means nothing; `bakelite help` shows what can be typed")]
     UnknownWords(String),
     /// No unit of that name has written anything.
-    #[error("there is no log of {unit}; there are those of {}", all.join(", "))]
+    #[error("there is no log of {unit}; there are those of {}. What Bakelite's own programs say is in that of the kernel", all.join(", "))]
     NoSuchLog {
         /// What was asked for.
         unit: String,

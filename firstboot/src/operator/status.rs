@@ -193,7 +193,7 @@ fn text(page: &Page, now: i64) -> String {
         rows.push(("last good", ago(now - last)));
     }
     rows.extend(page.entries.iter().map(|entry| ("boot entry", entry.words())));
-    rows.push(("up", up(page.uptime)));
+    rows.push(("started", ago(i64::try_from(page.uptime).unwrap_or(i64::MAX))));
     rows.push(("cluster", or(&page.cluster, "none yet")));
     rows.push(("k3s's data", format!("on {}", page.home)));
     for medium in &page.media {
@@ -223,11 +223,6 @@ impl Entry {
         };
         format!("{}, generation {}: {tries}", self.slot, self.generation)
     }
-}
-
-fn up(seconds: u64) -> String {
-    let text = ago(i64::try_from(seconds).unwrap_or(i64::MAX));
-    format!("since {text}")
 }
 
 #[cfg(test)]
