@@ -216,6 +216,7 @@ impl World for Machine {
             }
             Action::TakeSecrets { names } => return seed::take_secrets(&self.root, names),
             Action::SpendSeed => return seed::spend(&self.root),
+            Action::MarkSeed => return seed::mark(&self.root),
             Action::AddEntry { name, text } => return loader::add(&self.root, name, text),
             Action::RemoveEntries { names } => return loader::remove(&self.root, names),
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),

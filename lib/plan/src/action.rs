@@ -157,6 +157,8 @@ pub enum Action {
     },
     /// Overwrites the seed on the boot partition, durably; it was taken.
     SpendSeed,
+    /// Overwrites the seed's word of a new life on the boot partition, durably; it was heard.
+    MarkSeed,
     /// Takes the identity from the data disk's seal; its record comes last.
     Unseal,
     /// Shows a folder of a medium at a place, in place of what is shown there.

@@ -101,6 +101,7 @@ impl Bench {
             | Action::AddEntry { .. }
             | Action::TakeSecrets { .. }
             | Action::SpendSeed
+            | Action::MarkSeed
             | Action::RemoveEntries { .. }
             | Action::Trim { .. }
             | Action::VerifyUnpacked { .. }
