@@ -9,10 +9,10 @@ use crate::{layers, probe};
 use bakelite_plan::disk::Disk;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::{self, AT_ONCE, TO_CARD, TO_DISK};
-use bakelite_spec::appliance::Payload;
+use bakelite_spec::answer::Answer;
 use bakelite_spec::records::{Act, DiskName};
 use bakelite_spec::status::paths;
-use bakelite_sys::{durable, socket};
+use bakelite_sys::{durable, socket, terminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,13 +23,11 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 ///
 /// # Errors
 /// When there is nothing to move or no room for it, or init can't be asked.
-pub fn begin(word: &str) -> Result<(), FirstbootError> {
+pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
     let root = Path::new("/");
     let (mut facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
-    let unit = match settings.manifest.payload.kind {
-        Payload::None => return Err(FirstbootError::NothingToMove("this image has no payload".into())),
-        Payload::Rehearsal => "rehearsal",
-        Payload::Official => "k3s",
+    let Some(unit) = settings.manifest.payload.kind.unit() else {
+        return Err(FirstbootError::NothingToMove("this image has no payload".into()));
     };
     if facts.attached().is_some() {
         probe::weigh(&mut facts);
@@ -44,8 +42,8 @@ pub fn begin(word: &str) -> Result<(), FirstbootError> {
     ask("refit")?;
     ask(&format!("start {unit}"))?;
     let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
-    println!("k3s has stopped, and its data moves to {to}; it starts again after that.");
-    println!("The screen and {} say how far it is.", paths::STATUS);
+    let text = format!("k3s has stopped, and its data moves to {to}; it starts again after that.");
+    terminal::print(&answer.said(&format!("{text} `bakelite status` says how far it is.")));
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod integrity;
 mod listen;
 mod look;
 mod metrics;
+pub mod pull;
 mod retention;
 mod schedule;
 mod serve;
@@ -25,7 +26,7 @@ mod told;
 mod volumes;
 mod wear;
 
-pub use command::{operate, wear};
+pub use command::{Backups, backups, make_one, operate, put, wear};
 pub use serve::serve;
 
 use bakelite_datastore::set::SetError;
@@ -43,6 +44,17 @@ pub enum KeeperError {
         "`bakelite backup {0}` means nothing; try bakelite backup now | list [--json] | verify [SET] | drill [--json]"
     )]
     Words(String),
+    /// A puller asks for something that isn't its to have.
+    #[error("`{0}` can't be asked for; this key may list [--json] | get SET [OFFSET] | sum SET")]
+    Serve(String),
+    /// A puller has more than there is.
+    #[error("the set has {length} bytes, and {from} were asked to be left out; fetch it anew")]
+    Behind {
+        /// The place that was asked for.
+        from: u64,
+        /// The set's length.
+        length: u64,
+    },
     /// There is nothing to back up.
     #[error("there is no cluster on SQLite here to back up; k3s has to be ready once")]
     NoCluster,
@@ -115,9 +127,6 @@ pub enum KeeperError {
         /// Why not.
         source: rusqlite::Error,
     },
-    /// The operator's words about wear mean nothing.
-    #[error("`bakelite wear {0}` means nothing; try bakelite wear [--json]")]
-    WearWords(String),
     /// Looking at somebody's medium.
     #[error(transparent)]
     Disk(#[from] DiskError),

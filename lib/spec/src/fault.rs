@@ -117,6 +117,7 @@ codes! {
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";
+    ResetUnfinished, "reset-unfinished", You, "The machine is being made blank, and restarts by itself. Where it waits for a data disk, plug that in, or type `bakelite reset` again: what isn't here is then left out.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
     FirewallRefused, "firewall-refused", Us, "The machine can be reached by ssh; `firewall: open` turns the firewall off until it is mended.";
     K3sKeyChanged, "k3s-key-changed", You, "Set the key back in the YAML: it can't be changed once a cluster is born.";

@@ -18,7 +18,7 @@ use crate::home::{self, DISK_HOME, HOME, INTENT, json};
 use crate::identity::{self, Identity, PASSWORD, RECORD, TOKEN};
 use crate::settings::HOST_KEY;
 use crate::step::{Decision, publish};
-use crate::{Settings, cluster, data_disk};
+use crate::{Settings, cluster, data_disk, reset};
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::{Act, ClusterBorn, Datastore, DiskHome, FORMAT, Home, Intent, Place};
@@ -246,7 +246,9 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
 
 /// The intent to put in place what is unpacked.
 fn intend(facts: &Facts, note: &Note) -> Option<Action> {
-    let from_epoch = cluster::of(facts).map_or(0, |born| born.epoch).max(home::of(facts).map_or(0, |home| home.epoch));
+    let from_epoch = cluster::of(facts)
+        .map_or(reset::epoch_of_next(facts), |born| born.epoch)
+        .max(home::of(facts).map_or(0, |home| home.epoch));
     let disk = facts.attached().map(|(_, data)| data.guid.clone()).unwrap_or_default();
     let (act, revision, set) = (Act::Restore, note.revision, note.set.clone());
     publish(facts, INTENT, json(&Intent { format: FORMAT, act, from_epoch, disk, revision, set }), 0o600)

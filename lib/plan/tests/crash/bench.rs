@@ -4,6 +4,7 @@
 
 mod acts;
 mod media;
+mod resetting;
 mod restoring;
 
 use bakelite_plan::Settings;
@@ -12,11 +13,11 @@ use bakelite_plan::disk::{Content, Data, Disk, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
 use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
-use bakelite_plan::old_copy;
 use bakelite_plan::restore::{FoundSet, STAGED};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step, UPKEEP};
+use bakelite_plan::{old_copy, reset};
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
 use bakelite_spec::status::paths;
@@ -46,6 +47,8 @@ pub enum Mutation {
     RecordFirst,
     /// A disk isn't told that the cluster left it.
     LeftUnsaid,
+    /// The wish for a reset goes before what it is about.
+    WishFirst,
 }
 
 pub struct Cut;
@@ -291,9 +294,9 @@ impl Bench {
             let proof = medium.disk.proof.clone().filter(|_| self.proved.contains(&medium.disk.key()));
             Disk { data, proof, ..medium.disk.clone() }
         });
-        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
-        let mut files: BTreeMap<_, _> =
-            paths.iter().filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
+        let records = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
+        let paths = records.into_iter().chain([reset::WISH, reset::FRESH]);
+        let mut files: BTreeMap<_, _> = paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
         files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
         let present = SECRETS[..4].iter().filter(|path| self.card.live.contains_key(**path));
@@ -372,6 +375,9 @@ impl Bench {
 
     /// One boot, as init does it: early until it has ended well, settle, k3s, the record of its birth.
     pub fn boot(&mut self) -> Result<Decisions, Cut> {
+        if self.is_for_a_reset() {
+            return self.reset();
+        }
         let mut all = Vec::new();
         for place in places::OF_EITHER {
             self.shown.insert(place.at.into(), format!("/state/{}", place.folder));
