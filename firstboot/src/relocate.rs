@@ -10,7 +10,7 @@ use bakelite_plan::disk::Disk;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::{self, AT_ONCE, TO_CARD, TO_DISK};
 use bakelite_spec::appliance::Payload;
-use bakelite_spec::records::{Act, DiskName};
+use bakelite_spec::records::{DiskName, Move};
 use bakelite_spec::status::paths;
 use bakelite_sys::{durable, socket};
 use std::path::Path;
@@ -55,12 +55,12 @@ fn may(word: &str, facts: &Facts) -> Result<(), String> {
     let attached = facts.attached().map(|(disk, _)| disk.words());
     match (word, home) {
         // A way back that isn't finished is taken back by this.
-        (TO_DISK, Some(_)) if home::wish(facts) == Some(Act::Demotion) => Ok(()),
+        (TO_DISK, Some(_)) if home::wish(facts) == Some(Move::Demotion) => Ok(()),
         (TO_DISK, Some(DiskName { words, .. })) => Err(format!("it lives on a data disk already ({words})")),
         (TO_DISK, None) if !facts.disks.iter().any(is_other) => Err("there is no other disk".into()),
-        (TO_DISK, None) => attached.map_or(Ok(()), |disk| home::fits(Act::Promotion, &disk, facts)),
+        (TO_DISK, None) => attached.map_or(Ok(()), |disk| home::fits(Move::Promotion, &disk, facts)),
         (TO_CARD, Some(_)) => match attached {
-            Some(disk) => home::fits(Act::Demotion, &disk, facts),
+            Some(disk) => home::fits(Move::Demotion, &disk, facts),
             None => Err("the data disk that it lives on isn't here".into()),
         },
         _ => Err("it lives on the card already".into()),

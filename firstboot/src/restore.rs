@@ -3,12 +3,11 @@
 //! Both may be cut and done again. What the machine had is kept: k3s's beside k3s's data, secrets and settings on state.
 
 use crate::error::FirstbootError;
-use crate::storage::SOON;
+use crate::storage::take_up_host_key;
 use crate::world::Changed;
 use bakelite_datastore::restore::{self, Places};
 use bakelite_plan::restore::{FILES, FOLDER, MANIFESTS, STAGING};
-use bakelite_spec::status::paths;
-use bakelite_sys::{SysError, durable, names_in, socket, words};
+use bakelite_sys::{SysError, durable, names_in};
 use std::path::{Path, PathBuf};
 
 const K3S: &str = "/var/lib/rancher/k3s";
@@ -46,11 +45,8 @@ pub fn take_identity(root: &Path, aside: &str) -> Result<Changed, FirstbootError
             changed = Changed::Yes;
         }
     }
-    // An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
-    if changed == Changed::Yes
-        && let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON)
-    {
-        log::info!("{}", words(&error));
+    if changed == Changed::Yes {
+        take_up_host_key();
     }
     Ok(changed)
 }

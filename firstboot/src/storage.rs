@@ -24,7 +24,7 @@ use std::time::Duration;
 /// Where a partition is mounted to be looked into.
 pub(crate) const LOOK: &str = "/run/bakelite/look";
 /// What init answers in, as a rule: it does nothing else while early runs.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(5);
 /// Folders that systems make by themselves on a medium: not a user's files.
 const SYSTEMS_OWN: &[&str] =
     &["System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100", "found.000"];
@@ -133,11 +133,15 @@ impl Machine {
     pub(crate) fn unseal(&self) -> Result<Changed, FirstbootError> {
         let bytes = std::fs::read(SEAL).map_err(|source| SysError::Read { path: SEAL.into(), source })?;
         sealing::unseal(&bytes, &self.root)?;
-        // An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
-        if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON) {
-            log::info!("{}", words(&error));
-        }
+        take_up_host_key();
         Ok(Changed::Yes)
+    }
+}
+
+/// An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
+pub(crate) fn take_up_host_key() {
+    if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON) {
+        log::info!("{}", words(&error));
     }
 }
 

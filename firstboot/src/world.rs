@@ -189,7 +189,7 @@ impl World for Machine {
             Action::Unseal => return self.unseal(),
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
             Action::Hide { place } => storage::hide(Path::new(place)),
-            Action::CopyHome { act, amount } => return moving::copy(*act, *amount),
+            Action::CopyHome { way, amount } => return moving::copy(*way, *amount),
             Action::RemoveOldCopy => return moving::remove_old_copy(),
             Action::Trim { mount, disk } => trim::trim(&self.root, mount, disk)?,
             Action::LookForSets => self.looked.sets = Some(self.look_for_sets()?),

@@ -1,7 +1,7 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
 use bakelite_spec::manifest::{PayloadFile, PlacedFile};
-use bakelite_spec::records::Act;
+use bakelite_spec::records::Move;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -164,7 +164,7 @@ pub enum Action {
     /// Copies what one medium holds of k3s's data onto the other, verified; what was copied already stays.
     CopyHome {
         /// From which to which.
-        act: Act,
+        way: Move,
         /// How much it is about.
         amount: crate::facts::Amount,
     },

@@ -120,7 +120,7 @@ fn is_named(facts: &Facts, settings: &Settings) -> bool {
 }
 
 pub(crate) fn is_under_way(facts: &Facts) -> bool {
-    home::intent(facts).is_some_and(|intent| matches!(intent.act, Act::Restore | Act::Replacement))
+    home::intent(facts).is_some_and(|intent| intent.act.as_move().is_none())
 }
 
 /// Whether no set is to be chosen: there is a cluster, and nobody has named it.

@@ -9,7 +9,7 @@ use bakelite_plan::latency;
 use bakelite_plan::restore::FOLDER;
 use bakelite_plan::seal::SEAL;
 use bakelite_spec::firewall::RULES;
-use bakelite_spec::records::Act;
+use bakelite_spec::records::Move;
 
 const COPYING: &str = "/disk/bakelite/copying.json";
 const COPYING_ON_CARD: &str = "/var/lib/bakelite/copying.json";
@@ -81,7 +81,7 @@ impl Bench {
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::RemoveOldCopy => self.remove_old_copy()?,
             Action::Hide { place } => drop(self.shown.remove(place)),
-            Action::CopyHome { act, .. } => self.copy_home(*act)?,
+            Action::CopyHome { way, .. } => self.copy_home(*way)?,
             Action::ForgetAddresses { .. }
             | Action::Link { .. }
             | Action::Unlink { .. }
@@ -140,11 +140,10 @@ impl Bench {
         Ok(())
     }
 
-    fn copy_home(&mut self, act: Act) -> Result<(), Cut> {
-        let (from, to, copying, copied) = match act {
-            Act::Promotion => ("/state/", "/disk/", COPYING, COPIED),
-            Act::Demotion => ("/disk/", "/state/", COPYING_ON_CARD, COPIED_ON_CARD),
-            Act::Restore | Act::Replacement => unreachable!("a set isn't moved from one medium to the other"),
+    fn copy_home(&mut self, way: Move) -> Result<(), Cut> {
+        let (from, to, copying, copied) = match way {
+            Move::Promotion => ("/state/", "/disk/", COPYING, COPIED),
+            Move::Demotion => ("/disk/", "/state/", COPYING_ON_CARD, COPIED_ON_CARD),
         };
         let intent = self.text(INTENT).unwrap();
         if self.mutation == Some(Mutation::CopiedFirst) {
