@@ -11,7 +11,7 @@ pub enum FirstbootError {
     UnknownPass(String),
     /// The operator's words mean nothing.
     #[error(
-        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote | demote, bakelite retry, bakelite backup now | list | verify, or bakelite facts [--json] | plan"
+        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote | demote, bakelite retry, bakelite backup now | list | verify, bakelite restore SET [--replaces ID] [--dry-run], bakelite rekey [ID], or bakelite facts [--json] | plan"
     )]
     UnknownWords(String),
     /// Anything about backups.
@@ -65,6 +65,9 @@ pub enum FirstbootError {
     /// There is no move to make.
     #[error("k3s's data can't move: {0}")]
     NothingToMove(String),
+    /// Nothing is restored or sealed anew.
+    #[error("{0}")]
+    NotRestored(String),
     /// A copy isn't what was copied.
     #[error("{0} differs from what was copied")]
     CopyDiffers(String),

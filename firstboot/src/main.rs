@@ -6,6 +6,7 @@
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
 mod account;
+mod blank;
 mod boot_partition;
 mod config;
 mod disks;
@@ -21,7 +22,10 @@ mod pass;
 mod payload;
 mod placed;
 mod probe;
+mod put_back;
+mod rekey;
 mod relocate;
+mod replace;
 mod restore;
 mod retry;
 mod sealing;
@@ -89,6 +93,8 @@ fn operate(words: &[&str]) -> Result<(), FirstbootError> {
         ["config", rest @ ..] => config::run(rest),
         ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
         ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(word),
+        ["restore", rest @ ..] => replace::restore(rest),
+        ["rekey", rest @ ..] => replace::rekey(rest),
         ["retry"] => retry::retry(),
         ["backup", rest @ ..] => Ok(bakelite_keeper::operate(rest, &layers::settings(Path::new("/"))?)?),
         _ => Err(FirstbootError::UnknownWords(words.join(" "))),

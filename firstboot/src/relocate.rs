@@ -9,7 +9,6 @@ use crate::{layers, probe};
 use bakelite_plan::disk::Disk;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::{self, AT_ONCE, TO_CARD, TO_DISK};
-use bakelite_spec::appliance::Payload;
 use bakelite_spec::records::{DiskName, Move};
 use bakelite_spec::status::paths;
 use bakelite_sys::{durable, socket};
@@ -26,15 +25,22 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 pub fn begin(word: &str) -> Result<(), FirstbootError> {
     let root = Path::new("/");
     let (mut facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
-    let unit = match settings.manifest.payload.kind {
-        Payload::None => return Err(FirstbootError::NothingToMove("this image has no payload".into())),
-        Payload::Rehearsal => "rehearsal",
-        Payload::Official => "k3s",
+    let Some(unit) = settings.manifest.payload.kind.unit() else {
+        return Err(FirstbootError::NothingToMove("this image has no payload".into()));
     };
     if facts.attached().is_some() {
         probe::weigh(&mut facts);
     }
     may(word, &facts).map_err(FirstbootError::NothingToMove)?;
+    at_once(word, unit)?;
+    let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
+    println!("k3s has stopped, and its data moves to {to}; it starts again after that.");
+    println!("The screen and {} say how far it is.", paths::STATUS);
+    Ok(())
+}
+
+/// Has init stop k3s for what a word says, run both passes, and start it again.
+pub(crate) fn at_once(word: &str, unit: &str) -> Result<(), FirstbootError> {
     let ask = |words: &str| socket::ask(Path::new(paths::CONTROL), words, LIMIT);
     durable::replace(AT_ONCE, word.as_bytes(), 0o644)?;
     if let Err(error) = ask("stop-workloads") {
@@ -42,11 +48,7 @@ pub fn begin(word: &str) -> Result<(), FirstbootError> {
         return Err(error.into());
     }
     ask("refit")?;
-    ask(&format!("start {unit}"))?;
-    let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
-    println!("k3s has stopped, and its data moves to {to}; it starts again after that.");
-    println!("The screen and {} say how far it is.", paths::STATUS);
-    Ok(())
+    Ok(ask(&format!("start {unit}"))?)
 }
 
 /// Whether there is something to do.

@@ -2,10 +2,14 @@
 
 use crate::error::FirstbootError;
 use crate::relocate;
+use bakelite_plan::restore::RESTORED;
+use bakelite_plan::restore::trial::ROLLED_BACK;
 use bakelite_spec::attempts::{Attempts, PATH};
 use bakelite_spec::event::UnitState;
+use bakelite_spec::records::RolledBack;
 use bakelite_spec::status::{Status, paths};
 use bakelite_sys::{durable, read_text, socket};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Forgets the faults that were counted, and has init run both passes again; what it gave up is started, too.
@@ -18,6 +22,7 @@ pub fn retry() -> Result<(), FirstbootError> {
         println!("{step} has failed {} time(s): {}", tries.faults, tries.text);
     }
     attempts.forget_faults();
+    forget_restored()?;
     durable::write_durable(PATH, attempts.text().as_bytes(), 0o600)?;
     let ask = |words: &str| socket::ask(Path::new(paths::CONTROL), words, relocate::LIMIT);
     ask("refit")?;
@@ -28,6 +33,17 @@ pub fn retry() -> Result<(), FirstbootError> {
     }
     println!("It is tried again now; the screen and {} say how it goes.", paths::STATUS);
     Ok(())
+}
+
+/// What was said of restored backups was read; which line they began stays known.
+fn forget_restored() -> Result<(), FirstbootError> {
+    let known = read_text(ROLLED_BACK).ok().and_then(|text| serde_json::from_str::<RolledBack>(&text).ok());
+    if let Some(known) = known {
+        let forgotten = RolledBack { sets: BTreeMap::new(), ..known };
+        let text = serde_json::to_vec(&forgotten).map_err(FirstbootError::WriteReport)?;
+        durable::write_durable(ROLLED_BACK, &text, 0o600)?;
+    }
+    Ok(durable::remove_file(RESTORED)?)
 }
 
 /// The units that are to be started: firstboot's own passes run by init's own order.

@@ -24,7 +24,7 @@ use std::time::Duration;
 /// Where a partition is mounted to be looked into.
 pub(crate) const LOOK: &str = "/run/bakelite/look";
 /// What init answers in, as a rule: it does nothing else while early runs.
-const SOON: Duration = Duration::from_secs(5);
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 /// Folders that systems make by themselves on a medium: not a user's files.
 const SYSTEMS_OWN: &[&str] =
     &["System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100", "found.000"];

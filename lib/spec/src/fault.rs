@@ -108,6 +108,8 @@ codes! {
     BackupNotRestorable, "backup-not-restorable", You, "Add `backup.recipients`, such as the one that `bakelite new` makes, and bake again.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
+    RestoreTakenBack, "restore-taken-back", Backup, "What was there before is in its place again. Bring another set; `bakelite restore SET` tries this one once more, and `bakelite retry` takes this message away.";
+    RestoreIncomplete, "restore-incomplete", You, "Bring the data of the claims, restart k3s on the other nodes; `bakelite retry` takes this message away.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
     FirewallRefused, "firewall-refused", Us, "The machine can be reached by ssh; `firewall: open` turns the firewall off until it is mended.";

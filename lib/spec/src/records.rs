@@ -142,9 +142,12 @@ pub struct Intent {
     pub disk: String,
     /// The revision of the database that it is made from.
     pub revision: u64,
-    /// The set that is restored.
+    /// The set that is restored, or taken away again.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub set: String,
+    /// Of a restore that can be taken back: who the machine was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
 }
 
 /// The acts that change the line of the database.
@@ -182,22 +185,28 @@ impl Act {
     }
 }
 
-/// A restored set on which k3s hasn't proved itself yet, and who this machine was before it.
+/// Who a machine was before a set was restored onto it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Before {
+    /// The node; empty where it had no name yet.
+    pub node: String,
+    /// Its cluster, if it had one.
+    pub cluster: Option<ClusterBorn>,
+}
+
+/// A restored set upon which k3s hasn't proved itself yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RestoreTrial {
     /// [`FORMAT`].
     pub format: u32,
-    /// The line of the database that the restore began; a trial of another one counts no more.
+    /// The line of the database that the restore began; once there is another one, the trial is over.
     pub epoch: u64,
     /// The set.
     pub set: String,
-    /// The name of the folders with what was there before.
-    pub aside: String,
-    /// The node before; empty where there was none.
-    pub node: String,
-    /// The cluster before, if there was one.
-    pub cluster: Option<ClusterBorn>,
+    /// Who the machine was.
+    pub before: Before,
 }
 
 /// Restored sets that were taken away again.

@@ -105,7 +105,7 @@ fn copied(
     // If k3s ran meanwhile, a copy that was begun before is of no use: the revision tells.
     let revision = facts.database.as_ref().map_or(0, |database| database.revision);
     let (act, disk) = (Act::Move(way), data.guid.clone());
-    let wanted = Intent { format: FORMAT, act, from_epoch, disk, revision, set: String::new() };
+    let wanted = Intent { format: FORMAT, act, from_epoch, disk, revision, set: String::new(), before: None };
     if intended.as_ref() != Some(&wanted) {
         let why = format!("the cluster ({what}) is to move from {from} to {to}");
         return Some(Decision::Run(why, publish(facts, INTENT, json(&wanted), 0o600).into_iter().collect()));

@@ -13,13 +13,16 @@ use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
 use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
 use bakelite_plan::old_copy;
-use bakelite_plan::restore::{FoundSet, STAGED};
+use bakelite_plan::restore::blank::BASELINE;
+use bakelite_plan::restore::trial::{ROLLED_BACK, TRIAL};
+use bakelite_plan::restore::{FoundSet, STAGED, WORD, Word};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step, UPKEEP};
+use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
-use bakelite_spec::status::paths;
+use bakelite_spec::status::{LastStart, paths};
 pub use media::{Files, Medium};
 use std::collections::BTreeMap;
 
@@ -66,6 +69,11 @@ pub struct Bench {
     pub sets: Option<Vec<FoundSet>>,
     /// The sets that there are, on a stick or the card, all the time.
     pub sticks: Vec<FoundSet>,
+    /// Words of a person's on them.
+    pub words: Vec<Word>,
+    pub beyond_baseline: Option<Vec<String>>,
+    /// The revisions that k3s can't live with.
+    pub doomed: Vec<u64>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
     /// Which move a person asks for until it is done.
@@ -99,6 +107,9 @@ impl Bench {
             attached: None,
             sets: None,
             sticks: Vec::new(),
+            words: Vec::new(),
+            beyond_baseline: None,
+            doomed: Vec::new(),
             shown: BTreeMap::new(),
             ran: false,
             wish: None,
@@ -160,6 +171,7 @@ impl Bench {
         self.shown.clear();
         self.attached = None;
         self.sets = None;
+        self.beyond_baseline = None;
         self.ran = false;
         self.boots += 1;
         self.uptime = 0;
@@ -291,9 +303,11 @@ impl Bench {
             let proof = medium.disk.proof.clone().filter(|_| self.proved.contains(&medium.disk.key()));
             Disk { data, proof, ..medium.disk.clone() }
         });
-        let paths = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
+        let of_moves = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
+        let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE];
+        let paths = of_moves.into_iter().chain(of_restores);
         let mut files: BTreeMap<_, _> =
-            paths.iter().filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
+            paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
         files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
         let present = SECRETS[..4].iter().filter(|path| self.card.live.contains_key(**path));
@@ -309,7 +323,9 @@ impl Bench {
             free_on_card: 100 << 30,
             payload_ran: self.ran,
             boot: format!("boot{}", self.boots),
+            words: self.sets.as_ref().map_or_else(Vec::new, |_| self.words.clone()),
             sets: self.sets.clone(),
+            beyond_baseline: self.beyond_baseline.clone(),
             files,
             ..Facts::default()
         };
@@ -396,10 +412,16 @@ impl Bench {
             .filter(|step| matches!(step.name, "home" | "restore" | "integrity" | "database"))
             .copied()
             .collect();
-        let (decisions, goes_on) = self.pass(&steps)?;
+        let (decisions, mut goes_on) = self.pass(&steps)?;
         all.extend(decisions);
+        // Where k3s can't live with what is there, init has settle run once more.
+        while goes_on && !self.run_k3s()? {
+            assert!(all.len() < 99, "k3s never runs");
+            let (decisions, again) = self.pass(&steps)?;
+            all.extend(decisions);
+            goes_on = again;
+        }
         if goes_on {
-            self.run_k3s()?;
             all.extend(self.pass(BORN)?.0);
             if self.good {
                 self.run.insert(paths::GOOD.into(), "good".into());
@@ -409,7 +431,8 @@ impl Bench {
         Ok(all)
     }
 
-    fn run_k3s(&mut self) -> Result<(), Cut> {
+    /// Whether k3s becomes ready.
+    fn run_k3s(&mut self) -> Result<bool, Cut> {
         self.ran = true;
         let path = self.database();
         let found = self.text(path).and_then(|text| text.parse::<u64>().ok()).filter(|revision| *revision > 0);
@@ -417,12 +440,20 @@ impl Bench {
             self.lost += usize::from(self.revision > 0);
             self.publish(path, "10")?;
             self.revision = self.revision.max(10);
-            return Ok(());
+            return Ok(true);
         };
         assert!(found >= self.revision, "k3s was started upon revision {found}, and {} was known", self.revision);
+        if self.doomed.contains(&found) {
+            let fault = Some(Fault::new(Code::K3sWrongToken, "different token"));
+            let start = LastStart { started: self.uptime as f64, fault, ..LastStart::default() };
+            self.run.insert(paths::LAST_START.into(), serde_json::to_string(&start).unwrap());
+            self.uptime += 1;
+            return Ok(false);
+        }
         self.publish(path, &(found + 5).to_string())?;
         self.revision = self.revision.max(found + 5);
-        Ok(())
+        self.run.remove(paths::LAST_START);
+        Ok(true)
     }
 
     pub fn run_to_end(&mut self) {

@@ -84,6 +84,17 @@ pub enum Payload {
     None,
 }
 
+impl Payload {
+    /// The unit that runs it; `None` where there is nothing to run.
+    pub fn unit(self) -> Option<&'static str> {
+        match self {
+            Self::Official => Some("k3s"),
+            Self::Rehearsal => Some("rehearsal"),
+            Self::None => None,
+        }
+    }
+}
+
 /// What a machine is in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -35,6 +35,7 @@ impl Bench {
                 let text = format!("secret{}", self.secrets);
                 self.publish(path, &text)?;
             }
+            Action::Remove { path } if path.starts_with("/run/") => drop(self.run.remove(path)),
             Action::Remove { path } => self.remove(path)?,
             Action::Prove { disk, .. } => self.proved.push(disk.clone()),
             Action::LookInto { guid } => {
@@ -75,8 +76,15 @@ impl Bench {
             Action::LookForSets => self.sets = Some(self.sticks.clone()),
             Action::StageSet { set, note } => self.stage(set, note)?,
             Action::Climb { .. } => unreachable!("nothing is damaged"),
-            Action::PutInPlace { .. } => self.put_in_place()?,
-            Action::TakeIdentity { .. } => self.take_identity()?,
+            Action::PutInPlace { aside } => self.put_in_place(aside)?,
+            Action::TakeIdentity { aside } => self.take_identity(aside)?,
+            Action::StopWorkloads { .. } => {}
+            Action::PutBack { aside } => self.put_back(aside)?,
+            Action::GiveBackIdentity { aside } => self.give_back_identity(aside)?,
+            Action::Rekey { note, .. } => self.rekey(note)?,
+            Action::NoteBaseline { baseline, .. } => self.publish(baseline, "noted")?,
+            Action::CompareWithBaseline { .. } => self.beyond_baseline = Some(Vec::new()),
+            Action::Refit => {}
             Action::RemoveFolder { path } if path.starts_with(FOLDER) => self.remove_staged()?,
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::RemoveOldCopy => self.remove_old_copy()?,
