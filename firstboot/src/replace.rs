@@ -57,7 +57,8 @@ pub fn restore(words: &[&str]) -> Result<(), FirstbootError> {
     println!("{text}.");
     machine.prove_set(found)?;
     println!("It is whole, and its token opens it.");
-    let word = Word { set: found.key(), replaces: wanted.replaces, source: Some(found.source.clone()), ..Word::default() };
+    let word =
+        Word { set: found.key(), replaces: wanted.replaces, source: Some(found.source.clone()), ..Word::default() };
     follow(&settings, &word, wanted.dry_run)
 }
 

@@ -2,7 +2,10 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{blank, ladder, latency, loader, moving, payload, placed, probe, put_back, rekey, restore, sealing, seed, storage, trim};
+use crate::{
+    blank, ladder, latency, loader, moving, payload, placed, probe, put_back, rekey, restore, sealing, seed, storage,
+    trim,
+};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;

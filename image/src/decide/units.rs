@@ -81,9 +81,14 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             start_seconds: Some(K3S_START_SECONDS),
             alive_port: (k3s.role == K3sRole::Server).then(|| k3s.api_port()),
             open_files: Some(K3S_OPEN_FILES),
-            ..unit(payload_unit(payload.kind), Role::Payload, &[&payload.program, k3s.role.name()], &["settle"])
+            ..unit(
+                payload.kind.unit().unwrap_or("none"),
+                Role::Payload,
+                &[&payload.program, k3s.role.name()],
+                &["settle"],
+            )
         });
-        units.push(oneshot("born", Role::Born, &[payload_unit(payload.kind)]));
+        units.push(oneshot("born", Role::Born, &[payload.kind.unit().unwrap_or("none")]));
         if k3s.role == K3sRole::Server && appliance.backup.every != Every::Off {
             units.push(unit("keeper", Role::User, &[&firstboot, "keeper"], &["born"]));
         }
@@ -94,7 +99,7 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
         every_seconds: Some(UPKEEP_EACH),
         ..oneshot("upkeep", Role::Upkeep, &["settle"])
     });
-    units.extend(appliance.units.iter().map(|own| user(own, payload_unit(payload.kind))));
+    units.extend(appliance.units.iter().map(|own| user(own, payload.kind.unit().unwrap_or("none"))));
     units
 }
 
@@ -117,14 +122,6 @@ fn user(own: &UserUnit, payload: &str) -> Unit {
         },
         stop_seconds: own.stop.0,
         ..unit(&own.name, Role::User, &[], &[])
-    }
-}
-
-fn payload_unit(kind: Payload) -> &'static str {
-    match kind {
-        Payload::Official => "k3s",
-        Payload::Rehearsal => "rehearsal",
-        Payload::None => "none",
     }
 }
 

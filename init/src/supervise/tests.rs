@@ -222,7 +222,7 @@ fn what_k3s_has_shrugged_off_is_shown_although_it_is_ready() {
     rig.end(SETTLE, 0);
     let fault = Fault::new(Code::K3sDatabaseDamaged, "malformed");
     rig.feed(Event::Ready(K3S, Some(fault.clone())));
-    assert_eq!(rig.state.faults(), [fault.clone()]);
+    assert_eq!(rig.state.faults(), std::slice::from_ref(&fault));
     let kept = |effect: &Effect| matches!(effect, Effect::LastStart(start) if start.fault.as_ref() == Some(&fault));
     assert!(rig.others.iter().any(kept), "the next start has to know");
 }

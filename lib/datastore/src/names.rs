@@ -13,6 +13,7 @@ const PASSING: &[&str] = &[
     "/registry/events/",
     "/registry/leases/",
     "/registry/masterleases/",
+    "/registry/peerserverleases/",
     "/registry/pods/",
     "/registry/replicasets/",
     "/registry/endpointslices/",
@@ -32,7 +33,9 @@ fn read(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
                  WHERE deleted = 0 AND name >= '/' AND name < '0'";
     let mut statement = connection.prepare(query)?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-    names.filter(|name| !name.as_ref().is_ok_and(|name| PASSING.iter().any(|prefix| name.starts_with(prefix)))).collect()
+    names
+        .filter(|name| !name.as_ref().is_ok_and(|name| PASSING.iter().any(|prefix| name.starts_with(prefix))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -44,9 +47,12 @@ mod tests {
     fn what_passes_and_what_is_gone_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let (path, running) = database(folder.path(), 3);
-        for (name, deleted) in
-            [("/registry/events/a/b", 0), ("/registry/pods/a/b", 0), ("/registry/secrets/a/b", 0), ("compact_rev_key", 0)]
-        {
+        for (name, deleted) in [
+            ("/registry/events/a/b", 0),
+            ("/registry/pods/a/b", 0),
+            ("/registry/secrets/a/b", 0),
+            ("compact_rev_key", 0),
+        ] {
             running.execute("INSERT INTO kine (name, deleted) VALUES (?1, ?2)", (name, deleted)).unwrap();
         }
         let names = |expected: &[&str]| assert_eq!(lasting(&path).unwrap().iter().collect::<Vec<_>>(), expected);

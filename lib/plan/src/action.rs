@@ -295,7 +295,11 @@ impl Action {
     /// Whether it does something to a medium: worth a word while it is done, as it may take its time.
     pub fn touches_a_medium(&self) -> bool {
         match self {
-            Self::Tell { .. } | Self::Refit | Self::AwaitAddress { .. } | Self::MakeDummy { .. } | Self::RemoveDummy => false,
+            Self::Tell { .. }
+            | Self::Refit
+            | Self::AwaitAddress { .. }
+            | Self::MakeDummy { .. }
+            | Self::RemoveDummy => false,
             Self::Place(file) => !file.to.starts_with("/run/"),
             _ => true,
         }

@@ -79,6 +79,13 @@ pub fn id(born: &ClusterBorn) -> String {
 
 /// Decides whether the payload may be started upon what is there.
 pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
+    match judged(facts, settings) {
+        Decision::Done(why) => Decision::of(restore::over(facts).into_iter().collect(), why.clone(), why),
+        decision => decision,
+    }
+}
+
+fn judged(facts: &Facts, settings: &Settings) -> Decision {
     let payload = &settings.manifest.payload;
     if payload.kind == Kind::None {
         return Decision::Skip("this image has no payload".into());

@@ -2,11 +2,11 @@
 
 use crate::action::Action;
 use crate::facts::Facts;
+use crate::restore::{blank, leftovers, trial};
 use crate::{
     Settings, address, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
     k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, trim,
 };
-use crate::restore::{blank, leftovers, trial};
 use bakelite_spec::fault::{Code, Fault};
 
 /// What a step decides. Every variant says why, for a person.

@@ -114,6 +114,26 @@ pub enum Misfit {
 }
 
 impl Manifest {
+    /// What is said of a set of SQLite's before anything is in it.
+    pub fn about(node: &str, k3s: &str, made: i64) -> Self {
+        Self {
+            format: FORMAT,
+            made,
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: node.into(),
+            epoch: 0,
+            k3s: k3s.into(),
+            datastore: Datastore::Sqlite,
+            keys: BTreeMap::new(),
+            revision: 0,
+            compacted: 0,
+            live: BTreeMap::new(),
+            row: String::new(),
+            volumes: Volumes::default(),
+            members: Vec::new(),
+        }
+    }
+
     /// Whether this set's database may be given to a k3s version with such immutable keys; `default_of` says what a key is
     /// where it isn't set.
     ///
@@ -252,22 +272,7 @@ mod tests {
 
     #[test]
     fn a_set_fits_the_same_k3s_or_a_little_newer_one() {
-        let manifest = |k3s: &str| Manifest {
-            format: FORMAT,
-            made: 0,
-            version: String::new(),
-            node: "n".into(),
-            epoch: 0,
-            k3s: k3s.into(),
-            datastore: Datastore::Sqlite,
-            keys: BTreeMap::new(),
-            revision: 1,
-            compacted: 0,
-            live: BTreeMap::new(),
-            row: String::new(),
-            volumes: Volumes::default(),
-            members: Vec::new(),
-        };
+        let manifest = |k3s: &str| Manifest::about("n", k3s, 0);
         let fits = |set: &str, installed: &str| manifest(set).fits(installed, &BTreeMap::new(), &[]);
         for installed in ["v1.36.2+k3s1", "v1.36.10+k3s1", "v1.37.0+k3s1"] {
             assert_eq!(fits("v1.36.2+k3s1", installed), Ok(()), "{installed}");

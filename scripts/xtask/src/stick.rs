@@ -12,13 +12,12 @@ use bakelite_datastore::set::{self, Request};
 use bakelite_plan::cluster;
 use bakelite_plan::restore::FILES;
 use bakelite_spec::records::ClusterBorn;
-use bakelite_spec::set::{FORMAT, Manifest, TOKEN, Volumes};
+use bakelite_spec::set::{Manifest, TOKEN};
 use bakelite_trust::file_key::FileKey;
 use bakelite_trust::grant::{self, Grant, GrantedSet};
 use bakelite_trust::keys::{OwnerKeys, device_key};
 use bakelite_trust::{signature, stick};
 use bakelite_vm::media::blank;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,21 +63,12 @@ fn set_of(
         }
     }
     let token = String::from_utf8(state.file("/bakelite/token")?.context("there is no token")?)?;
+    let k3s = wanted.k3s.as_ref().unwrap_or(&born.k3s);
     let about = Manifest {
-        format: FORMAT,
-        made: now(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        node: node.clone(),
         epoch: born.epoch,
-        k3s: wanted.k3s.clone().unwrap_or(born.k3s),
         datastore: born.datastore,
         keys: born.keys,
-        revision: 0,
-        compacted: 0,
-        live: BTreeMap::new(),
-        row: String::new(),
-        volumes: Volumes::default(),
-        members: Vec::new(),
+        ..Manifest::about(&node, k3s, now())
     };
     Ok(set::write(&Request {
         database: &at("state.db"),

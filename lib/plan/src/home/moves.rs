@@ -77,13 +77,7 @@ pub(super) fn demote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, 
 }
 
 /// All of a move but the switch: the intent and the copy. `None` once the copy is whole.
-fn copied(
-    facts: &Facts,
-    way: Move,
-    (disk, data): (&Disk, &Data),
-    amount: Amount,
-    from_epoch: u64,
-) -> Option<Decision> {
+fn copied(facts: &Facts, way: Move, (disk, data): (&Disk, &Data), amount: Amount, from_epoch: u64) -> Option<Decision> {
     if intent(facts).is_some_and(|intent| intent.act.as_move().is_none()) {
         return Some(Decision::Done("the cluster stays where it is until it is restored".into()));
     }

@@ -146,7 +146,9 @@ pub fn choose<'a>(facts: &Facts, sets: &'a [FoundSet], settings: &Settings, aske
     let has_failed = |found: &FoundSet| {
         let words = taken_back.get(&found.key()).filter(|_| !asked.names(found))?;
         let key = found.key();
-        Some(format!("k3s couldn't live with it, and it was taken back ({words}); `bakelite restore {key}` tries it again"))
+        Some(format!(
+            "k3s couldn't live with it, and it was taken back ({words}); `bakelite restore {key}` tries it again"
+        ))
     };
     let (mut good, mut passed_over): (Vec<&FoundSet>, Vec<(&FoundSet, String)>) = (Vec::new(), Vec::new());
     for found in considered {
@@ -213,12 +215,7 @@ fn obstacle(found: &FoundSet, settings: &Settings) -> Option<String> {
 }
 
 /// The newest set of a node on this machine's own media that can be restored.
-pub fn newest_of<'a>(
-    facts: &'a Facts,
-    node: &str,
-    sources: &[Source],
-    settings: &Settings,
-) -> Option<&'a FoundSet> {
+pub fn newest_of<'a>(facts: &'a Facts, node: &str, sources: &[Source], settings: &Settings) -> Option<&'a FoundSet> {
     let taken_back = trial::rolled_back(facts).sets;
     let own = |found: &&FoundSet| {
         let is_own = sources.contains(&found.source) && found.trust == Trust::Own && found.node == node;

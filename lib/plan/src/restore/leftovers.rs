@@ -31,7 +31,8 @@ pub fn decide(facts: &Facts, _: &Settings) -> Decision {
         }
     }
     let size = Size(goes.iter().map(|(_, size)| size).sum()).human();
-    let folders = goes.iter().flat_map(|(number, _)| [FOLDER, ASIDE_ON_STATE].map(|at| format!("{at}/{}", aside(*number))));
+    let folders =
+        goes.iter().flat_map(|(number, _)| [FOLDER, ASIDE_ON_STATE].map(|at| format!("{at}/{}", aside(*number))));
     Decision::of(
         folders.map(|path| Action::RemoveFolder { path }).collect(),
         format!("{kept} act(s) can be looked into"),

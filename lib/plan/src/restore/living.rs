@@ -3,7 +3,7 @@
 //! While it lives nothing here withholds it: what can't be followed is said, and k3s starts upon what is there.
 
 use super::choose::{Asked, Choice, choose};
-use super::{Note, REKEYED, Word, asks_rekey, blank, gone, intend, look, note, spent, take, tidy, trial, word};
+use super::{Note, REKEYED, Word, asks_rekey, blank, gone, intend, look, note, take, tidy, trial, word};
 use crate::Settings;
 use crate::action::Action;
 use crate::data_disk;
@@ -47,7 +47,8 @@ pub(super) fn decide(facts: &Facts, settings: &Settings, born: &ClusterBorn) -> 
     };
     match blank::objects(facts) {
         None => {
-            let why = format!("{}; looking whether anything of somebody's is in the cluster that is here", found.words());
+            let why =
+                format!("{}; looking whether anything of somebody's is in the cluster that is here", found.words());
             Decision::Run(why, vec![Action::CompareWithBaseline { baseline: blank::BASELINE.into() }])
         }
         Some(objects) if objects.is_empty() => take(facts, found, &passed_over),
@@ -69,9 +70,11 @@ fn named(facts: &Facts, settings: &Settings, sets: &[super::FoundSet], word: &Wo
         Choice::Nothing(why) => tidy(facts, why),
         // Its stick may still come.
         Choice::Refused(fault) => data_disk::unsettled(facts, &settings.appliance.storage).unwrap_or_else(|| {
-            let dropped: Vec<Action> = spent(facts).collect();
+            // The word of the operator's command is good for one try.
+            let dropped: Vec<Action> = gone(facts, super::WORD).into_iter().collect();
             let why = format!("the cluster stays, as the word can't be followed: {}", fault.text);
-            if dropped.is_empty() { Decision::Without(fault) } else { Decision::Run(why, dropped) }
+            let hint = "The cluster runs on. Bring the set that the word names, or take the word away.".into();
+            if dropped.is_empty() { Decision::Without(Fault { hint, ..fault }) } else { Decision::Run(why, dropped) }
         }),
     }
 }

@@ -7,11 +7,11 @@
 
 pub mod blank;
 mod choose;
-pub mod leftovers;
 mod heal;
+pub mod leftovers;
 mod living;
-pub mod preview;
 pub mod lost_disk;
+pub mod preview;
 pub mod trial;
 mod word;
 
@@ -340,7 +340,7 @@ fn resume(facts: &Facts, settings: &Settings, intent: &Intent) -> Decision {
 /// What an act leaves behind goes, and a word that was followed or can't be.
 fn tidy(facts: &Facts, done: String) -> Decision {
     let staged = facts.has(STAGED).then(|| Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
-    let left: Vec<Action> = staged.into_iter().chain(spent(facts)).collect();
+    let left: Vec<Action> = staged.into_iter().chain(trial::stale(facts)).chain(gone(facts, WORD)).collect();
     if left.is_empty() {
         if let Some(fault) = trial::said(facts) {
             return Decision::Without(fault);
@@ -354,10 +354,9 @@ fn tidy(facts: &Facts, done: String) -> Decision {
     Decision::of(left, done, "what a restore has left behind goes")
 }
 
-/// The word of the operator's command is good for one try.
-fn spent(facts: &Facts) -> impl Iterator<Item = Action> {
-    let at_once = facts.file(home::AT_ONCE).filter(|word| word.trim_end() == AT_ONCE).and(gone(facts, home::AT_ONCE));
-    [gone(facts, WORD), at_once].into_iter().flatten()
+/// That k3s was stopped for a restore: it is about to be started again. Only once nothing is left to put in its place.
+pub(crate) fn over(facts: &Facts) -> Option<Action> {
+    facts.file(home::AT_ONCE).filter(|word| word.trim_end() == AT_ONCE).and(gone(facts, home::AT_ONCE))
 }
 
 /// From the intent to the end. Each action may be done twice, so a cut anywhere begins here again.
@@ -400,7 +399,7 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
     if facts.file(paths::HOSTNAME).is_some_and(|name| name.trim_end() != note.node) {
         actions.push(Action::Refit);
     }
-    actions.extend(spent(facts));
+    actions.extend(gone(facts, WORD));
     // What is in place now was proved to the last page while it was unpacked.
     actions.push(Action::Tell { path: cluster::CHECKED.into(), text: String::new(), mode: 0o644 });
     actions.push(Action::Remove { path: INTENT.into() });

@@ -38,7 +38,8 @@ pub fn preview<'a>(
         return if replaces.is_empty() { Ok((found, text)) } else { Err("there is no cluster here to replace".into()) };
     };
     let id = cluster::id(&born);
-    let is_blank = born.epoch == 0 && facts.has(blank::BASELINE) && blank::objects(facts).is_some_and(|all| all.is_empty());
+    let is_blank =
+        born.epoch == 0 && facts.has(blank::BASELINE) && blank::objects(facts).is_some_and(|all| all.is_empty());
     if replaces.is_empty() && !is_blank {
         let line = format!("bakelite restore {set} --replaces {id}");
         return Err(format!("{text}\nThis machine has the cluster {id}. To replace it, type {line}"));

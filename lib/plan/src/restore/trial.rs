@@ -5,16 +5,16 @@
 //! full disk or a missing cgroup takes nothing back. The act has its intent and its epoch as every other; a set that was
 //! taken back isn't tried again unasked.
 
+use crate::Settings;
 use crate::action::Action;
 use crate::certificates::RENEWED;
 use crate::cluster;
 use crate::facts::Facts;
 use crate::home::{self, DISK_HOME, HOME, INTENT, json};
 use crate::identity::{self, Identity, RECORD};
-use crate::restore::{RESTORED, aside};
+use crate::restore::{AT_ONCE, RESTORED, aside};
 use crate::seal;
 use crate::step::{Decision, publish};
-use crate::Settings;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::{Act, Before, ClusterBorn, DiskHome, FORMAT, Home, Intent, RestoreTrial, RolledBack};
 use bakelite_spec::status::paths;
@@ -87,8 +87,7 @@ pub(super) fn judge(facts: &Facts) -> Option<Decision> {
         before: None,
     };
     let why = format!("k3s can't live with {} ({words}); what was there before comes back", trial.set);
-    let records =
-        [publish(facts, ROLLED_BACK, json(&failed), 0o600), publish(facts, INTENT, json(&intent), 0o600)];
+    let records = [publish(facts, ROLLED_BACK, json(&failed), 0o600), publish(facts, INTENT, json(&intent), 0o600)];
     Some(Decision::Run(why, records.into_iter().flatten().collect()))
 }
 
@@ -107,6 +106,7 @@ pub(super) fn finish(facts: &Facts, settings: &Settings, intent: &Intent) -> Dec
         && let Some(unit) = settings.manifest.payload.kind.unit()
     {
         actions.push(Action::StopWorkloads { unit: unit.into() });
+        actions.push(Action::Tell { path: home::AT_ONCE.into(), text: AT_ONCE.into(), mode: 0o644 });
     }
     let aside = aside(trial.epoch);
     actions.extend([Action::PutBack { aside: aside.clone() }, Action::GiveBackIdentity { aside }]);
@@ -130,8 +130,14 @@ pub(super) fn finish(facts: &Facts, settings: &Settings, intent: &Intent) -> Dec
         gone(facts, paths::LAST_START),
     ];
     actions.extend(records.into_iter().flatten());
-    actions.extend([TRIAL, INTENT].map(|path| Action::Remove { path: path.into() }));
+    // The trial last: without it the act couldn't be ended, and once the line is another one it counts no more.
+    actions.extend([INTENT, TRIAL].map(|path| Action::Remove { path: path.into() }));
     Decision::Run(format!("{} was taken back: what was there before is in its place again", trial.set), actions)
+}
+
+/// A trial of a line that is over.
+pub(super) fn stale(facts: &Facts) -> Option<Action> {
+    gone(facts, TRIAL).filter(|_| on(facts).is_none())
 }
 
 /// Removes a file if it is there.

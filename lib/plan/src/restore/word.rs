@@ -45,12 +45,8 @@ impl Word {
 fn all(facts: &Facts, settings: &Settings) -> Vec<Word> {
     let restore = &settings.appliance.restore;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let of_settings = Word {
-        set: text(&restore.set),
-        replaces: text(&restore.replaces),
-        rekey: text(&restore.rekey),
-        source: None,
-    };
+    let of_settings =
+        Word { set: text(&restore.set), replaces: text(&restore.replaces), rekey: text(&restore.rekey), source: None };
     let by_command = facts.file(WORD).and_then(|text| serde_json::from_str::<Word>(text).ok());
     [Some(of_settings), by_command].into_iter().flatten().chain(facts.words.iter().cloned()).collect()
 }

@@ -306,8 +306,7 @@ impl Bench {
         let of_moves = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
         let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE];
         let paths = of_moves.into_iter().chain(of_restores);
-        let mut files: BTreeMap<_, _> =
-            paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
+        let mut files: BTreeMap<_, _> = paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
         files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
         let present = SECRETS[..4].iter().filter(|path| self.card.live.contains_key(**path));
@@ -321,7 +320,7 @@ impl Bench {
             shown: self.shown.clone(),
             free_on_disk: 100 << 30,
             free_on_card: 100 << 30,
-            payload_ran: self.ran,
+            payload_ran: self.ran && !self.run.contains_key(AT_ONCE),
             boot: format!("boot{}", self.boots),
             words: self.sets.as_ref().map_or_else(Vec::new, |_| self.words.clone()),
             sets: self.sets.clone(),

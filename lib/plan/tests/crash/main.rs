@@ -384,7 +384,8 @@ fn a_word_that_names_the_cluster_is_spent_once_whatever_moment_the_plug_is_pulle
         assert!(cuts("word", &start, 30, 5) > 30);
         let mut machine = start;
         machine.run_to_end();
-        let born: serde_json::Value = serde_json::from_str(&machine.card.live[bakelite_plan::cluster::ON_STATE]).unwrap();
+        let born: serde_json::Value =
+            serde_json::from_str(&machine.card.live[bakelite_plan::cluster::ON_STATE]).unwrap();
         assert_eq!(born["epoch"].as_u64(), Some(epoch), "{born}");
         assert!((300..400).contains(&machine.revision), "{}", machine.revision);
         assert_eq!(machine.lost, 0);
@@ -399,7 +400,8 @@ fn a_restored_set_that_k3s_cannot_live_with_is_taken_back_whatever_moment_the_pl
         assert!(cuts("taken back", &start, 30, 7) > 50);
         let mut machine = start;
         machine.run_to_end();
-        let born: serde_json::Value = serde_json::from_str(&machine.card.live[bakelite_plan::cluster::ON_STATE]).unwrap();
+        let born: serde_json::Value =
+            serde_json::from_str(&machine.card.live[bakelite_plan::cluster::ON_STATE]).unwrap();
         assert_eq!(born["epoch"].as_u64(), Some(epoch), "{born}");
         assert!(machine.revision > 412, "{}", machine.revision);
         assert_eq!([TOKEN, HOST_KEY].map(|path| machine.card.live[path].as_str()), ["t", "k"]);
