@@ -30,12 +30,12 @@ pub fn lasting(path: &Path) -> Result<BTreeSet<String>, DatastoreError> {
 
 fn read(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
     let query = "SELECT name FROM kine JOIN (SELECT max(id) AS newest FROM kine GROUP BY name) ON id = newest \
-                 WHERE deleted = 0 AND name >= '/' AND name < '0'";
+                 WHERE deleted = 0";
     let mut statement = connection.prepare(query)?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
-    names
-        .filter(|name| !name.as_ref().is_ok_and(|name| PASSING.iter().any(|prefix| name.starts_with(prefix))))
-        .collect()
+    // kine's column has the affinity of numbers: SQL itself would compare the names with a number.
+    let lasts = |name: &String| name.starts_with('/') && !PASSING.iter().any(|prefix| name.starts_with(prefix));
+    names.filter(|name| name.as_ref().map_or(true, lasts)).collect()
 }
 
 #[cfg(test)]

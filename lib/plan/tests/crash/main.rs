@@ -381,7 +381,7 @@ fn a_word_that_names_the_cluster_is_spent_once_whatever_moment_the_plug_is_pulle
     let on_card = Bench { media: Vec::new(), ..used_card_blank_disk() };
     for (living, id, epoch) in [(on_card, "shop-1.row.0", 1), (fresh_card_old_disk(), "shop-1.row.1", 2)] {
         let start = living_and_word(living, id);
-        assert!(cuts("word", &start, 30, 5) > 30);
+        assert!(cuts("word", &start, 8, 17) > 30);
         let mut machine = start;
         machine.run_to_end();
         let born: serde_json::Value =
@@ -397,7 +397,7 @@ fn a_restored_set_that_k3s_cannot_live_with_is_taken_back_whatever_moment_the_pl
     let on_card = Bench { media: Vec::new(), ..used_card_blank_disk() };
     for (living, id, epoch) in [(on_card, "shop-1.row.0", 2), (fresh_card_old_disk(), "shop-1.row.1", 3)] {
         let start = Bench { doomed: vec![300], ..living_and_word(living, id) };
-        assert!(cuts("taken back", &start, 30, 7) > 50);
+        assert!(cuts("taken back", &start, 8, 17) > 50);
         let mut machine = start;
         machine.run_to_end();
         let born: serde_json::Value =
@@ -421,7 +421,7 @@ fn without_a_cluster_before_the_next_older_set_is_tried_whatever_moment_the_plug
     older.file = "00000000-20261121T145500Z.tar.zst.age".into();
     start.sticks.push(older);
     start.doomed = vec![800];
-    assert!(cuts("next older", &start, 20, 11) > 60);
+    assert!(cuts("next older", &start, 6, 29) > 60);
     start.run_to_end();
     assert!((701..800).contains(&start.revision), "{}", start.revision);
     // With none left nothing is begun beside it.
@@ -436,7 +436,7 @@ fn a_cluster_without_a_token_gets_a_new_one_whatever_moment_the_plug_is_pulled()
     start.settings = settings(&json!({ "firewall": { "input": "open" }, "restore": { "rekey": "shop-1.row.0" } }));
     start.card.live.remove(TOKEN);
     start.card.sync();
-    assert!(cuts("new token", &start, 30, 5) > 30);
+    assert!(cuts("new token", &start, 8, 17) > 30);
     start.run_to_end();
     assert_eq!((start.card.live[TOKEN].as_str(), start.lost), ("sealed anew", 0));
     assert!(start.revision > 413, "{}", start.revision);
@@ -449,7 +449,7 @@ fn a_blank_cluster_gives_way_to_a_stick_and_any_other_stays() {
     blank.sticks = vec![set(json!({ "stick": "sda1" }), json!({ "granted": { "clock": true } }), 900)];
     blank.card.live.insert(bakelite_plan::restore::blank::BASELINE.into(), "noted".into());
     blank.card.sync();
-    assert!(cuts("blank", &blank, 20, 11) > 30);
+    assert!(cuts("blank", &blank, 8, 17) > 30);
     let mut machine = blank.clone();
     machine.run_to_end();
     assert!(machine.revision > 900, "{}", machine.revision);
