@@ -143,16 +143,23 @@ fn options(inputs: Inputs) -> Options {
     }
 }
 
+/// Names in a line that a person reads to its end; `None` where there are none.
+fn some_of(names: &[String]) -> Option<String> {
+    const SHOWN: usize = 8;
+    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => (!names.is_empty()).then_some(shown),
+        more => Some(format!("{shown} and {more} more; `bakelite plan --json` has all of them")),
+    }
+}
+
 fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
     let started = Instant::now();
     let options = Options { lock: build.lock, force: build.force, ..options(build.inputs) };
     let built = workshop::build(&options, &build.output, screen)?;
     screen.finish();
-    if !built.missing_firmware.is_empty() {
-        screen.detail(&format!(
-            "firmware that modules ask for and no package brings: {}",
-            built.missing_firmware.join(", ")
-        ));
+    if let Some(names) = some_of(&built.missing_firmware) {
+        screen.detail(&format!("firmware that modules ask for and no package brings: {names}"));
     }
     let (manifest, layout) = (&built.manifest, &built.layout);
     screen.line(&format!(

@@ -78,16 +78,18 @@ pub fn modules_of(names: &[String]) -> Result<Vec<String>, Vec<Finding>> {
 }
 
 /// Attaches to a board what an appliance says is attached: modules that the running system can load, and the packages
-/// with their firmware.
+/// with their firmware. The modules of `modules:` aren't the board's; the packages with their firmware come here.
 ///
 /// # Errors
 /// When the sets can't be read, which is a defect of this release.
 pub fn attach(board: &mut Board, appliance: &Appliance) -> Result<(), Vec<Finding>> {
     let known = sets()?;
-    for name in appliance.board.with.iter().chain(&appliance.modules) {
+    for name in &appliance.board.with {
         if !board.modules.root.contains(name) {
             board.modules.root.push(name.clone());
         }
+    }
+    for name in appliance.board.with.iter().chain(&appliance.modules) {
         if let Some(Set::WithFirmware { packages, .. }) = known.get(name) {
             board.packages.extend(packages.iter().cloned());
         }

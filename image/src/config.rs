@@ -128,13 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_attached_brings_its_modules_and_firmware() {
+    fn what_is_attached_brings_its_modules_and_firmware_and_the_appliances_own_stay_apart() {
         let plain = read("a.yaml", "board: qemu-x86_64\n", PathBuf::new()).unwrap();
         let text = "board: {name: qemu-x86_64, with: [wifi]}\nmodules: [services, can_dev]\n";
         let config = read("a.yaml", text, PathBuf::new()).unwrap();
         assert!(config.board.packages.contains(&"firmware-iwlwifi".to_string()));
         let modules = boards::modules_of(&config.board.modules.root).unwrap();
-        assert!(modules.contains(&"iwlwifi".to_string()) && modules.contains(&"can_dev".to_string()));
+        assert!(modules.contains(&"iwlwifi".to_string()) && !modules.contains(&"can_dev".to_string()));
+        assert_eq!(config.appliance.modules, ["services", "can_dev"]);
         assert!(!boards::modules_of(&plain.board.modules.root).unwrap().contains(&"iwlwifi".to_string()));
         let findings = read("a.yaml", "board:\n  name: qemu-x86_64\n  with: [wlan]\n", PathBuf::new()).unwrap_err();
         assert!(

@@ -6,13 +6,14 @@
 use crate::derived::{Derived, Kind, Work};
 use crate::error::{BuildError, io_error};
 use crate::host::{file, tool};
+use crate::parallel;
 use crate::source::digest::Sha256;
 use crate::tree::{Blob, Node, Tree};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 /// The files of the index that modprobe or init read.
 const INDEX: &[&str] = &[
@@ -128,8 +129,10 @@ fn loader(tools: &Tree) -> Result<(String, String), BuildError> {
     Ok((path.into(), folder.into()))
 }
 
-/// Puts a part of a tree onto the disk; names come from a tree whose paths have been checked when it was unpacked.
+/// Puts a part of a tree onto the disk, with all processors; names come from a tree whose paths have been checked when it
+/// was unpacked.
 fn materialise(tree: &Tree, base: &Path, wanted: impl Fn(&str) -> bool) -> Result<(), BuildError> {
+    let mut files = Vec::new();
     for (path, entry) in tree.entries().filter(|(path, _)| wanted(path)) {
         let target = base.join(path);
         if let Some(parent) = target.parent() {
@@ -138,16 +141,15 @@ fn materialise(tree: &Tree, base: &Path, wanted: impl Fn(&str) -> bool) -> Resul
         match &entry.node {
             Node::Folder => std::fs::create_dir_all(&target).map_err(io_error("making", &target))?,
             Node::Link(to) => symlink(to, &target).map_err(io_error("making a link", &target))?,
-            Node::File(blob) => {
-                let mut reader = blob.open().map_err(io_error("reading", path))?;
-                let mut file = std::fs::File::create(&target).map_err(io_error("making", &target))?;
-                std::io::copy(&mut reader, &mut file).map_err(io_error("writing", &target))?;
-                if entry.mode & 0o111 != 0 {
-                    use std::os::unix::fs::PermissionsExt;
-                    file.set_permissions(PermissionsExt::from_mode(0o755)).map_err(io_error("making", &target))?;
-                }
-            }
+            Node::File(blob) => files.push((target, entry.mode, blob)),
         }
     }
-    Ok(())
+    let write = |_: &mut (), (target, mode, blob): &(PathBuf, u16, &Blob)| {
+        let mut reader = blob.open().map_err(io_error("reading what goes to", target))?;
+        let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+        let mut file =
+            File::options().write(true).create_new(true).mode(mode).open(target).map_err(io_error("making", target))?;
+        std::io::copy(&mut reader, &mut file).map_err(io_error("writing", target)).map(drop)
+    };
+    parallel::ordered(parallel::threads(), &files, || Ok(()), write, Ok)
 }

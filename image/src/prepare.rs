@@ -5,14 +5,14 @@
 use crate::binaries::Binaries;
 use crate::boards;
 use crate::config::Config;
-use crate::decide::modules::{Catalogue, Closure, ModuleError};
+use crate::decide::modules::{Catalogue, Closure};
 use crate::decide::{boot, root};
 use crate::depmod;
 use crate::derived::{Derived, Work};
 use crate::error::{BuildError, io_error};
 use crate::inspect::{PACKAGES, Package};
 use crate::payload::Payload;
-use crate::plain;
+use crate::plain::{self, Names, Unpacked};
 use crate::progress::{BuildEvent, Listen};
 use crate::source::cache::Cache;
 use crate::source::lock::{Lock, LockedPackage};
@@ -60,6 +60,8 @@ pub struct Prepared {
     pub release: String,
     /// The root's modules and the firmware that they ask for.
     pub modules: Closure,
+    /// Those of them that stay packed, by their paths, unpacked.
+    packed: Vec<(String, Blob)>,
     /// Firmware that kernel modules ask for and that no package brought.
     pub missing_firmware: Vec<String>,
 }
@@ -94,10 +96,12 @@ impl Prepared {
         let Inputs { config, lock, payload, user, binaries, .. } = *inputs;
         let board = &config.board;
         let sets = |sets: &[String]| boards::modules_of(sets).map_err(|findings| BuildError::Config { findings });
-        let (early, all) = (sets(&board.modules.initramfs)?, sets(&board.modules.root)?);
-        let (packages, modules) = plain::unpack(&packages, &[&early[..], &all].concat(), derived, work)?;
+        let (early, own) = (sets(&board.modules.initramfs)?, sets(&board.modules.root)?);
+        let (own, added) = ([&early[..], &own].concat(), sets(&config.appliance.modules)?);
+        let names = Names { own: &own, added: &added };
+        let Unpacked { tree: packages, modules, packed } = plain::unpack(&packages, names, derived, work)?;
         let catalogue = Catalogue::new(&packages)?;
-        let early_closure = catalogue.closure(&early, &mut |_, _| Ok::<_, ModuleError>(()))?;
+        let early_closure = catalogue.closure(&early)?;
         let release = catalogue.release.clone();
         let loader = boot::loader(board, &packages)?;
         let kernel = boot::kernel(&packages, &release)?.clone();
@@ -121,7 +125,18 @@ impl Prepared {
             initramfs.folder(folder);
         }
         initramfs.link("lib", "usr/lib");
-        Ok(Self { packages, foreign_tools, root, initramfs, loader, kernel, release, modules, missing_firmware })
+        Ok(Self {
+            packages,
+            foreign_tools,
+            root,
+            initramfs,
+            loader,
+            kernel,
+            release,
+            modules,
+            packed,
+            missing_firmware,
+        })
     }
 
     /// Has Debian's depmod make the indices of the root's and of the initramfs's modules.
@@ -131,7 +146,12 @@ impl Prepared {
     pub fn indices(&self, derived: &Derived, work: &Work) -> Result<(Index, Index), BuildError> {
         let tools = self.foreign_tools.as_ref().unwrap_or(&self.packages);
         let index = |tree| depmod::index(tree, &self.release, tools, derived, work);
-        Ok((index(&self.root)?, index(&self.initramfs)?))
+        // depmod tells by a file's first bytes whether it is packed: the name stays, and it needn't unpack.
+        let mut readable = self.root.clone();
+        for (path, blob) in &self.packed {
+            readable.file(path, 0o644, blob.clone());
+        }
+        Ok((index(&readable)?, index(&self.initramfs)?))
     }
 
     /// The root's files in the groups that are written one after the other: each package's, each file of the workshop

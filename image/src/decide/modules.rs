@@ -90,22 +90,32 @@ impl<'a> Catalogue<'a> {
         Ok(Self { tree, release: (*release).into(), paths, built_in })
     }
 
-    /// The closure of some modules over their dependencies, soft ones included. Each module's path, and its bytes as the
-    /// kernel runs them, are given to `each`, in an order that depends on nothing but names and modules.
+    /// The closure of some modules over their dependencies, soft ones included.
+    ///
+    /// # Errors
+    /// When a name is unknown, with all unknown names; when a module can't be read.
+    pub fn closure(&self, names: &[String]) -> Result<Closure, ModuleError> {
+        let mut closure = Closure::default();
+        self.extend(&mut closure, names, &mut |_, _| Ok::<_, ModuleError>(()))?;
+        Ok(closure)
+    }
+
+    /// Adds some modules and their dependencies to a closure. The path of each module that wasn't in it, and its bytes as
+    /// the kernel runs them, are given to `each`, in an order that depends on nothing but names and modules.
     ///
     /// # Errors
     /// When a name is unknown, with all unknown names; when a module can't be read; what `each` gives.
-    pub fn closure<E: From<ModuleError> + Send>(
+    pub fn extend<E: From<ModuleError> + Send>(
         &self,
+        closure: &mut Closure,
         names: &[String],
         each: &mut impl FnMut(&str, &[u8]) -> Result<(), E>,
-    ) -> Result<Closure, E> {
+    ) -> Result<(), E> {
         let names: Vec<String> = names.iter().map(|name| canonical(name)).collect();
         let unknown: Vec<String> = names.iter().filter(|name| !self.knows(name)).cloned().collect();
         if !unknown.is_empty() {
             return Err(ModuleError::Unknown { release: self.release.clone(), names: unknown }.into());
         }
-        let mut closure = Closure::default();
         let mut open = names;
         while !open.is_empty() {
             // A soft dependency may be an alias or absent; what is built in needs no file.
@@ -127,7 +137,7 @@ impl<'a> Catalogue<'a> {
             };
             parallel::ordered(parallel::threads(), &fresh, || Ok(()), read, take)?;
         }
-        Ok(closure)
+        Ok(())
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -237,16 +247,12 @@ mod tests {
         tree
     }
 
-    fn ignored(_: &str, _: &[u8]) -> Result<(), ModuleError> {
-        Ok(())
-    }
-
     #[test]
     fn the_closure_follows_dependencies_and_collects_firmware() {
         let tree = kernel();
         let catalogue = Catalogue::new(&tree).unwrap();
         assert_eq!(catalogue.release, "6.12");
-        let closure = catalogue.closure(&["wired-card".into(), "proc_fs".into()], &mut ignored).unwrap();
+        let closure = catalogue.closure(&["wired-card".into(), "proc_fs".into()]).unwrap();
         let names: Vec<_> = closure.paths.iter().filter_map(|path| name_of(path)).collect();
         assert_eq!(names, ["phy_lib", "wired_card"]);
         assert_eq!(closure.firmware.into_iter().collect::<Vec<_>>(), ["card/a.fw"]);
@@ -256,7 +262,7 @@ mod tests {
     fn all_unknown_names_are_told() {
         let tree = kernel();
         let catalogue = Catalogue::new(&tree).unwrap();
-        let error = catalogue.closure(&["nope".into(), "other".into(), "nada".into()], &mut ignored).unwrap_err();
+        let error = catalogue.closure(&["nope".into(), "other".into(), "nada".into()]).unwrap_err();
         assert_eq!(error.to_string(), "the kernel 6.12 has no module nope, nada");
     }
 
@@ -264,7 +270,7 @@ mod tests {
     fn a_damaged_module_is_named() {
         let mut tree = kernel();
         tree.file("usr/lib/modules/6.12/kernel/bad.ko", 0o644, b"\x7fELF".to_vec());
-        let error = Catalogue::new(&tree).unwrap().closure(&["bad".into()], &mut ignored).unwrap_err();
+        let error = Catalogue::new(&tree).unwrap().closure(&["bad".into()]).unwrap_err();
         assert!(error.to_string().contains("kernel/bad.ko"), "{error}");
     }
 }

@@ -148,12 +148,17 @@ pub struct Verdict {
 /// # Errors
 /// When the image itself can't be opened.
 pub fn lint(path: &Path) -> Result<Vec<Verdict>, BuildError> {
-    Ok(prove(&Opened::new(path)?))
+    Ok(prove(&Opened::new(path)?, &RULES.iter().collect::<Vec<_>>()))
 }
 
-/// Looks at an open image by all rules, with all processors.
-pub fn prove(opened: &Opened) -> Vec<Verdict> {
-    let judge = |_: &mut (), rule: &Rule| {
+/// The rules without which no image is published. What the others warn of, a build knows before it writes.
+pub fn needed() -> Vec<&'static Rule> {
+    RULES.iter().filter(|rule| rule.severity == Severity::Error).collect()
+}
+
+/// Looks at an open image by some rules, with all processors.
+pub fn prove(opened: &Opened, rules: &[&'static Rule]) -> Vec<Verdict> {
+    let judge = |_: &mut (), rule: &&'static Rule| {
         // A rule that trips over bytes that nobody thought of hasn't proved anything, and stops no other.
         let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (rule.look)(opened)));
         let outcome = match looked {
@@ -169,7 +174,7 @@ pub fn prove(opened: &Opened) -> Vec<Verdict> {
         verdicts.push(verdict);
         Ok(())
     };
-    let ended: Result<(), Infallible> = parallel::ordered(parallel::threads(), RULES, || Ok(()), judge, take);
+    let ended: Result<(), Infallible> = parallel::ordered(parallel::threads(), rules, || Ok(()), judge, take);
     let Ok(()) = ended;
     verdicts
 }

@@ -333,7 +333,7 @@ impl<'a> Player<'a> {
     fn go_down(&mut self, by: RebootBy, seconds: f64) -> Result<usize> {
         self.hear(Duration::ZERO);
         // A reset that was told of twice must not be taken for this one.
-        let before = self.events.len();
+        let mut before = self.events.len();
         let reason = match by {
             RebootBy::Keys => {
                 self.running()?.press_keys_for_reboot()?;
@@ -342,6 +342,10 @@ impl<'a> Player<'a> {
             RebootBy::Button => {
                 self.running()?.press_reset()?;
                 "host-qmp-system-reset"
+            }
+            RebootBy::Itself => {
+                before = 0;
+                "guest-reset"
             }
         };
         let is_reset = |event: &Value| event["name"] == "RESET" && event["reason"] == reason;

@@ -163,6 +163,8 @@ pub enum RebootBy {
     Keys,
     /// The reset button: at once.
     Button,
+    /// Nobody: it has a reason of its own.
+    Itself,
 }
 
 /// A time.
