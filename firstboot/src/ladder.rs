@@ -36,7 +36,7 @@ pub fn climb(mut note: Note, known: u64) -> Result<String, FirstbootError> {
         return Ok(format!("{needed} bytes are needed for copies of it, and {free} are free"));
     }
     let token = read_text(TOKEN).unwrap_or_default();
-    let keys = rekey::keys_of_files(Path::new(SERVER), LONG_AGO);
+    let keys = rekey::keys_of_files(Path::new(SERVER), LONG_AGO, &token);
     let random = [machine::random()?, machine::random()?].concat();
     let (mut salt, mut nonce) = ([0; 8], [0; 12]);
     salt.copy_from_slice(&random[..8]);

@@ -27,7 +27,9 @@ pub fn rekey(mut note: Note, known: u64) -> Result<String, FirstbootError> {
     let (database, folder) = (Path::new(DATABASE), Path::new(FOLDER).join(STAGING));
     durable::remove_tree(&folder)?;
     let by_token = read_text(TOKEN).ok().and_then(|token| prove_live(database, &token).ok()?.ok());
-    let Some(keys) = by_token.or_else(|| rekey::keys_of_files(Path::new(SERVER), LONG_AGO)) else {
+    let token = hexadecimal([machine::random()?, machine::random()?].concat());
+    let of_files = || rekey::keys_of_files(Path::new(SERVER), LONG_AGO, &token);
+    let Some(keys) = by_token.or_else(of_files) else {
         return Ok("no token opens its database, and k3s's own files don't have all of its keys".into());
     };
     let copy = folder.join(set::DATABASE);
@@ -38,7 +40,6 @@ pub fn rekey(mut note: Note, known: u64) -> Result<String, FirstbootError> {
         return Ok(format!("{} bytes are needed for a copy of its database, and {free} are free", 2 * size));
     }
     bakelite_datastore::copy(database, &copy)?;
-    let token = hexadecimal([machine::random()?, machine::random()?].concat());
     let random = [machine::random()?, machine::random()?].concat();
     let (mut salt, mut nonce) = ([0; 8], [0; 12]);
     salt.copy_from_slice(&random[..8]);

@@ -190,7 +190,7 @@ fn a_row_with_keys_that_is_damaged_is_made_again_from_k3ss_own_files() {
     let broken = climbed(&path, 414, None).1.unwrap_err();
     assert_eq!(broken["recovery"], Broken::Token(TokenError::Damaged));
     let server = tree.path().join("var/lib/rancher/k3s/server");
-    let keys = rekey::keys_of_files(&server, "2026-01-01T00:00:00Z").unwrap();
+    let keys = rekey::keys_of_files(&server, "2026-01-01T00:00:00Z", TOKEN).unwrap();
     let (_kept, healed) = climbed(&path, 414, Some(&keys));
     let healed = healed.unwrap();
     assert!(healed.keys_made_again && healed.rung == Rung::Recovered && healed.lost.is_nothing());

@@ -96,9 +96,10 @@ fn rekey(facts: &Facts, born: &ClusterBorn) -> Decision {
         Some(why) => {
             let fault = Fault::new(Code::K3sWrongToken, format!("no new token can be made for the cluster: {why}"));
             match gone(facts, super::WORD) {
+                // k3s must not be started: without a token it makes keys of its own beside the database.
+                _ if !facts.has(TOKEN) => Decision::Refuse(fault),
                 Some(action) => Decision::Run(fault.text, vec![action]),
-                None if facts.has(TOKEN) => Decision::Without(fault),
-                None => Decision::Refuse(fault),
+                None => Decision::Without(fault),
             }
         }
     }
