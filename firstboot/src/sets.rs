@@ -305,3 +305,30 @@ fn open_in(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_on_a_stick_is_read_as_in_the_settings_and_speaks_of_that_stick() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |text: &str| durable::replace(root.path().join(stick::WORD), text.as_bytes(), 0o600).unwrap();
+        let read = || word("sda1", Some(root.path()));
+        assert_eq!(read(), None);
+        write("restore: {set: newest, replaces: shop-1.abc.0}\n");
+        let said = Word {
+            set: "newest".into(),
+            replaces: "shop-1.abc.0".into(),
+            source: Some(Source::Stick("sda1".into())),
+            ..Word::default()
+        };
+        assert_eq!(read(), Some(said));
+        for other in ["restore: {set: newest, format-disk: yes}", "firewall: {input: open}", "\u{0}", "restore: [", ""]
+        {
+            write(other);
+            assert_eq!(read(), None, "{other}");
+        }
+        assert_eq!(word("sda1", None), None);
+    }
+}

@@ -62,8 +62,9 @@ pub(super) fn of_nobody(facts: &Facts, settings: &Settings) -> Option<Word> {
     all(facts, settings).into_iter().find(|word| !word.set.is_empty() && word.replaces.is_empty())
 }
 
-/// Whether a person wants the keys of the cluster that is here sealed with a new token.
+/// Whether a person wants the keys of the cluster that is here sealed with a new token: at the machine or its card. No stick
+/// says so.
 pub fn asks_rekey(facts: &Facts, settings: &Settings) -> bool {
     let id = cluster::of(facts).map(|born| cluster::id(&born));
-    id.is_some_and(|id| all(facts, settings).iter().any(|word| word.rekey == id))
+    id.is_some_and(|id| all(facts, settings).iter().any(|word| word.source.is_none() && word.rekey == id))
 }
