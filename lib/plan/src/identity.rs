@@ -68,8 +68,8 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
             let text = format!("this card is {}'s, and the data disk {} is {}'s", own.node, disk.words(), seal.node);
             Decision::Refuse(Fault::new(Code::IdentityConflict, text))
         }
-        (Some(own), _) if !facts.has(TOKEN) && restore::asks_rekey(facts, settings) => {
-            Decision::Done(format!("this machine is {}, and its cluster gets a new token", own.node))
+        (Some(own), _) if !facts.has(TOKEN) && restore::asks(facts, settings) => {
+            Decision::Done(format!("this machine is {}, and its lost token is replaced", own.node))
         }
         (Some(own), _) if facts.token_lost && !facts.has(TOKEN) => {
             let text = format!(

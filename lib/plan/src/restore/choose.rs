@@ -84,6 +84,14 @@ impl FoundSet {
         format!("the set {} {place}", self.key())
     }
 
+    /// Whether it is newer than another of the same node. Of one that can't be read at all only its number tells.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        match self.manifest {
+            Some(_) => self.age() > other.age(),
+            None => set::number(&self.file) > set::number(&other.file),
+        }
+    }
+
     /// The newest has the highest: the line of the database, its revision, the set's own number.
     fn age(&self) -> (u64, u64, u64) {
         let manifest = self.manifest.as_ref();
@@ -170,7 +178,7 @@ pub fn choose<'a>(facts: &Facts, sets: &'a [FoundSet], settings: &Settings, aske
     match good.into_iter().max_by_key(|found| found.age()) {
         Some(best) => {
             let newer =
-                passed_over.into_iter().filter(|(found, _)| found.node == best.node && found.age() > best.age());
+                passed_over.into_iter().filter(|(found, _)| found.node == best.node && found.is_newer_than(best));
             Choice::Set(best, newer.map(|(_, why)| why).collect())
         }
         None => {
@@ -211,7 +219,8 @@ fn obstacle(found: &FoundSet, settings: &Settings) -> Option<String> {
     };
     let torn = || (!found.torn.is_empty()).then(|| format!("it can't be unpacked: {}", found.torn));
     let unread = || found.manifest.is_none().then(|| "it can't be opened".to_string());
-    by_name.or(by_trust).or_else(torn).or_else(|| misfit(found, settings)).or_else(unread)
+    // Of what can't be read nobody can tell whose it is.
+    by_name.or_else(torn).or(by_trust).or_else(|| misfit(found, settings)).or_else(unread)
 }
 
 /// The newest set of a node on this machine's own media that can be restored.

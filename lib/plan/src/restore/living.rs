@@ -3,7 +3,7 @@
 //! While it lives nothing here withholds it: what can't be followed is said, and k3s starts upon what is there.
 
 use super::choose::{Asked, Choice, choose};
-use super::{Note, REKEYED, Word, asks_rekey, blank, gone, intend, look, note, take, tidy, trial, word};
+use super::{Note, REKEYED, Word, asks, asks_rekey, blank, gone, intend, look, note, take, tidy, trial, word};
 use crate::Settings;
 use crate::action::Action;
 use crate::data_disk;
@@ -14,8 +14,19 @@ use crate::step::Decision;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::ClusterBorn;
 
-/// Decides about a machine whose cluster this is.
+/// Decides about a machine whose cluster this is. Without a token k3s must not be started: it would make keys of its own
+/// beside the database.
 pub(super) fn decide(facts: &Facts, settings: &Settings, born: &ClusterBorn) -> Decision {
+    let decision = decided(facts, settings, born);
+    let goes_on = matches!(decision, Decision::Done(_) | Decision::Warn(_) | Decision::Without(_));
+    if goes_on && !facts.has(TOKEN) && asks(facts, settings) {
+        let text = format!("the token of {}'s cluster is lost; {}", born.node, decision.why());
+        return Decision::Refuse(Fault::new(Code::K3sWrongToken, text));
+    }
+    decision
+}
+
+fn decided(facts: &Facts, settings: &Settings, born: &ClusterBorn) -> Decision {
     const STAYS: &str = "this machine has a cluster";
     if facts.payload_ran {
         return tidy(facts, STAYS.into());
@@ -71,7 +82,7 @@ fn named(facts: &Facts, settings: &Settings, sets: &[super::FoundSet], word: &Wo
         // Its stick may still come.
         Choice::Refused(fault) => data_disk::unsettled(facts, &settings.appliance.storage).unwrap_or_else(|| {
             // The word of the operator's command is good for one try.
-            let dropped: Vec<Action> = gone(facts, super::WORD).into_iter().collect();
+            let dropped: Vec<Action> = gone(facts, super::WORD).filter(|_| facts.has(TOKEN)).into_iter().collect();
             let why = format!("the cluster stays, as the word can't be followed: {}", fault.text);
             let hint = "The cluster runs on. Bring the set that the word names, or take the word away.".into();
             if dropped.is_empty() { Decision::Without(Fault { hint, ..fault }) } else { Decision::Run(why, dropped) }
@@ -95,9 +106,7 @@ fn rekey(facts: &Facts, born: &ClusterBorn) -> Decision {
         }
         Some(why) => {
             let fault = Fault::new(Code::K3sWrongToken, format!("no new token can be made for the cluster: {why}"));
-            match gone(facts, super::WORD) {
-                // k3s must not be started: without a token it makes keys of its own beside the database.
-                _ if !facts.has(TOKEN) => Decision::Refuse(fault),
+            match gone(facts, super::WORD).filter(|_| facts.has(TOKEN)) {
                 Some(action) => Decision::Run(fault.text, vec![action]),
                 None => Decision::Without(fault),
             }

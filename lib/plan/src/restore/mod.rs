@@ -17,7 +17,8 @@ mod word;
 
 pub use choose::{FoundSet, Source, Trust};
 pub use heal::heal;
-pub use word::{AT_ONCE, WORD, Word, asks_rekey};
+use word::asks_rekey;
+pub use word::{AT_ONCE, WORD, Word, asks};
 
 use crate::action::Action;
 use crate::facts::Facts;

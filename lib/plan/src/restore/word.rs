@@ -62,6 +62,11 @@ pub(super) fn of_nobody(facts: &Facts, settings: &Settings) -> Option<Word> {
     all(facts, settings).into_iter().find(|word| !word.set.is_empty() && word.replaces.is_empty())
 }
 
+/// Whether a person wants something done to the cluster that is here: then what it lacks may be about to come.
+pub fn asks(facts: &Facts, settings: &Settings) -> bool {
+    asks_rekey(facts, settings) || of(facts, settings).is_some()
+}
+
 /// Whether a person wants the keys of the cluster that is here sealed with a new token: at the machine or its card. No stick
 /// says so.
 pub fn asks_rekey(facts: &Facts, settings: &Settings) -> bool {
