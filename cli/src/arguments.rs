@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 /// Bakes bootable appliance images that run k3s, from one short YAML.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "On a machine:\n  bakelite --host NAME COMMAND…  runs a command of its own over ssh: status, logs, backup list, help, …"
+)]
 pub struct Arguments {
     /// Tell what happens as JSON lines
     #[arg(long, global = true)]
@@ -70,7 +74,7 @@ pub enum Command {
     Simulate {
         /// The appliance's YAML
         config: PathBuf,
-        /// The machine, as `firstboot facts` on a device prints it, or a few lines of it by hand
+        /// The machine, as `bakelite facts --json` on a device prints it, or a few lines of it by hand
         #[arg(long)]
         machine: PathBuf,
     },

@@ -1,7 +1,7 @@
 //! The counter: the `bakelite` command. Arguments in; words, progress and exit codes out; no logic.
 //!
 //! Exit status: 0 done, 1 it could not be done (lint: a rule failed), 2 the arguments or the configuration are wrong,
-//! 3 lint could not make every check.
+//! 3 lint could not make every check. With `--host` it is the machine's own (docs/commands.md).
 
 mod arguments;
 mod explain;
@@ -9,6 +9,7 @@ mod inspect;
 mod lint;
 mod plan;
 mod progress;
+mod remote;
 mod run;
 mod simulate;
 
@@ -22,6 +23,7 @@ use bakelite_spec::schema::schema;
 use bakelite_vm::VmError;
 use clap::Parser;
 use progress::Screen;
+use remote::{Remote, RemoteError};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -29,6 +31,15 @@ const APPLIANCE_TITLE: &str = "A Bakelite appliance";
 const BOARD_TITLE: &str = "A Bakelite board";
 
 fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    match Remote::read(&words).and_then(|remote| remote.map(|remote| remote.run()).transpose()) {
+        Ok(None) => {}
+        Ok(Some(status)) => return ExitCode::from(status),
+        Err(error) => {
+            Screen::new(false).error(&error);
+            return ExitCode::from(if matches!(error, RemoteError::NoSsh | RemoteError::Tool(_)) { 1 } else { 2 });
+        }
+    }
     let arguments = Arguments::parse();
     let screen = Screen::new(arguments.json);
     match execute(arguments.command, &screen) {

@@ -18,7 +18,7 @@ pub fn simulate(path: &Path, machine: &Path) -> Result<String, BuildError> {
     let mut config = config::load(path).map_err(|findings| BuildError::Config { findings })?;
     let file = machine.display().to_string();
     let refused = |problem: String| {
-        let hint = "the names that `firstboot facts` on a device prints";
+        let hint = "the names that `bakelite facts --json` on a device prints";
         let finding = Finding { file: file.clone(), ..Finding::error("", problem, hint) };
         BuildError::Config { findings: vec![finding] }
     };

@@ -68,7 +68,10 @@ fn json<T: DeserializeOwned>(path: &Path) -> Option<T> {
 }
 
 /// What is to be told of this machine now.
-fn account(root: &Path) -> Result<Account, FirstbootError> {
+///
+/// # Errors
+/// When the settings can't be read.
+pub fn account(root: &Path) -> Result<Account, FirstbootError> {
     let at = |path: &str| root.join(path.trim_start_matches('/'));
     let (facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
     let status: Status = json(&at(paths::STATUS)).unwrap_or_default();

@@ -7,39 +7,42 @@ use crate::error::FirstbootError;
 use crate::layers::{self, Layers};
 use crate::relocate;
 use bakelite_plan::identity::RECORD;
+use bakelite_spec::answer::Answer;
 use bakelite_spec::appliance::Input;
 use bakelite_spec::check::value_at;
 use bakelite_spec::finding::Finding;
+use bakelite_spec::layers::Layer;
 use bakelite_spec::status::paths;
-use bakelite_sys::{SysError, durable, socket, tool};
+use bakelite_sys::{SysError, durable, socket, terminal, tool};
+use serde::Serialize;
 use serde_json::Value;
-use std::fmt::Write;
 use std::io::Read;
 use std::path::Path;
 
 /// What a new file begins with.
 const HEAD: &str = "# Settings of this machine, on top of its image; `bakelite config show` lists all keys.\n";
 const EDITED: &str = "/run/bakelite/config-edit.yaml";
+const SAME: &str = "Nothing has changed.";
 const NFT: &str = "usr/sbin/nft";
 
 /// Does what the words say.
 ///
 /// # Errors
 /// When the words mean nothing, the settings aren't right, or something can't be read or written.
-pub fn run(words: &[&str]) -> Result<(), FirstbootError> {
+pub fn run(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
     let root = Path::new("/");
     match words {
-        ["show"] => print!("{}", show(&layers::read(root)?, "")),
-        ["show", key] => print!("{}", show(&layers::read(root)?, key)),
+        ["show"] => show(answer, root, "")?,
+        ["show", key] => show(answer, root, key)?,
         ["apply", "-"] => {
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
             read.map_err(|source| SysError::Read { path: "the standard input".into(), source })?;
-            apply(root, "the standard input", &text)?;
+            apply(answer, root, "the standard input", &text)?;
         }
         ["apply", file] => {
             let text = std::fs::read_to_string(file).map_err(|source| SysError::Read { path: file.into(), source })?;
-            apply(root, file, &text)?;
+            apply(answer, root, file, &text)?;
         }
         ["edit"] => {
             let before = current(root).unwrap_or_else(|| HEAD.into());
@@ -49,22 +52,22 @@ pub fn run(words: &[&str]) -> Result<(), FirstbootError> {
             let after =
                 std::fs::read_to_string(EDITED).map_err(|source| SysError::Read { path: EDITED.into(), source })?;
             if after == before {
-                println!("Nothing has changed.");
+                say(answer, SAME);
             } else {
-                apply(root, EDITED, &after)?;
+                apply(answer, root, EDITED, &after)?;
             }
         }
         ["confirm"] => {
             let tried = read_trial()?;
             keep(root, &tried)?;
             ask("refit")?;
-            println!("The settings are kept.");
+            say(answer, "The settings are kept.");
         }
         ["undo"] => {
             read_trial()?;
             durable::remove_file(paths::TRIAL)?;
             ask("refit")?;
-            println!("The settings of before count again.");
+            say(answer, "The settings of before count again.");
         }
         _ => return Err(FirstbootError::UnknownWords(words.join(" "))),
     }
@@ -90,7 +93,7 @@ fn keep(root: &Path, text: &str) -> Result<(), FirstbootError> {
 }
 
 /// Checks settings, and has them tried.
-fn apply(root: &Path, file: &str, text: &str) -> Result<(), FirstbootError> {
+fn apply(answer: Answer, root: &Path, file: &str, text: &str) -> Result<(), FirstbootError> {
     let new = layers::below(root)?.with(file, text).map_err(FirstbootError::Settings)?;
     let findings = beyond_a_build(root, &new);
     if !findings.is_empty() {
@@ -99,12 +102,12 @@ fn apply(root: &Path, file: &str, text: &str) -> Result<(), FirstbootError> {
     let before = layers::read(root)?;
     let changes = difference(&before, &new);
     if changes.is_empty() && current(root).is_some_and(|current| current == text) {
-        println!("Nothing has changed.");
+        say(answer, SAME);
         return Ok(());
     }
-    print!("{changes}");
+    terminal::print(&answer.many(&changes, || changes.iter().map(Change::words).collect()));
     if new.settings.appliance.hostname != before.settings.appliance.hostname && root.join(&RECORD[1..]).exists() {
-        println!("hostname: the node keeps the name that it has.");
+        say(answer, "hostname: the node keeps the name that it has.");
     }
     durable::replace(root.join(&paths::TRIAL[1..]), text.as_bytes(), 0o600)?;
     if let Err(error) = ask("try") {
@@ -112,8 +115,11 @@ fn apply(root: &Path, file: &str, text: &str) -> Result<(), FirstbootError> {
         durable::remove_file(root.join(&paths::TRIAL[1..]))?;
         return Err(error);
     }
-    println!("These settings are tried now. Type `bakelite config confirm` within five minutes to keep them;");
-    println!("else they are undone by themselves, and by each restart of the machine.");
+    say(
+        answer,
+        "These settings are tried now. Type `bakelite config confirm` within five minutes to keep them;\n\
+         else they are undone by themselves, and by each restart of the machine.",
+    );
     Ok(())
 }
 
@@ -132,35 +138,73 @@ fn ask(words: &str) -> Result<(), FirstbootError> {
     Ok(socket::ask(Path::new(paths::CONTROL), words, relocate::LIMIT)?)
 }
 
-/// All keys that have a value, with who set them; only those at or below `key`, if one is named.
-fn show(layers: &Layers, key: &str) -> String {
-    let mut text: String = layers.settings.local.refused.iter().map(|why| format!("# not taken: {why}\n")).collect();
-    let below = |name: &str| name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-    for (name, layer) in &layers.effective.set_by {
-        if !key.is_empty() && !below(name) {
-            continue;
-        }
-        let value = value_at(&layers.effective.values, name).unwrap_or(&Value::Null);
-        // Writing to a text can't fail.
-        let _ = writeln!(text, "{name}: {value}  # {}", layer.name());
-    }
-    text
+fn say(answer: Answer, text: &str) {
+    terminal::print(&answer.said(text));
 }
 
-/// The keys whose values change, one a line.
-fn difference(before: &Layers, after: &Layers) -> String {
+fn show(answer: Answer, root: &Path, key: &str) -> Result<(), FirstbootError> {
+    let layers = layers::read(root)?;
+    let set = set(&layers, key);
+    if answer.json {
+        // Not a value: whoever reads values must not take it for one.
+        layers.settings.local.refused.iter().for_each(|why| eprint!("{}", answer.failed(&format!("not taken: {why}"))));
+    }
+    terminal::print(&answer.many(&set, || text(&layers, &set)));
+    Ok(())
+}
+
+/// A key with its value.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Set<'a> {
+    key: &'a str,
+    value: &'a Value,
+    set_by: &'static str,
+}
+
+/// All keys that have a value, with who set it; only those at or below `key`, if one is named.
+fn set<'a>(layers: &'a Layers, key: &str) -> Vec<Set<'a>> {
+    let below = |name: &str| name.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+    let all = layers.effective.set_by.iter().filter(|(name, _)| key.is_empty() || below(name));
+    let one = |(name, layer): (&'a String, &Layer)| {
+        let value = value_at(&layers.effective.values, name).unwrap_or(&Value::Null);
+        Set { key: name, value, set_by: layer.name() }
+    };
+    all.map(one).collect()
+}
+
+/// The same for a person, what isn't taken first.
+pub fn text_of(layers: &Layers) -> String {
+    text(layers, &set(layers, ""))
+}
+
+fn text(layers: &Layers, set: &[Set<'_>]) -> String {
+    let refused = layers.settings.local.refused.iter().map(|why| format!("# not taken: {why}\n"));
+    refused.chain(set.iter().map(|set| format!("{}: {}  # {}\n", set.key, set.value, set.set_by))).collect()
+}
+
+/// A key whose value changes.
+#[derive(Debug, PartialEq, Serialize)]
+struct Change {
+    key: String,
+    before: Value,
+    after: Value,
+}
+
+impl Change {
+    fn words(&self) -> String {
+        format!("{}: {} becomes {}\n", self.key, self.before, self.after)
+    }
+}
+
+/// The keys whose values change.
+fn difference(before: &Layers, after: &Layers) -> Vec<Change> {
     let value = |layers: &Layers, name: &str| value_at(&layers.effective.values, name).cloned().unwrap_or(Value::Null);
     let mut names: Vec<&String> = before.effective.set_by.keys().chain(after.effective.set_by.keys()).collect();
     names.sort();
     names.dedup();
-    let mut text = String::new();
-    for name in names {
-        let (old, new) = (value(before, name), value(after, name));
-        if old != new {
-            let _ = writeln!(text, "{name}: {old} becomes {new}");
-        }
-    }
-    text
+    let change = |name: &String| Change { key: name.clone(), before: value(before, name), after: value(after, name) };
+    names.into_iter().map(change).filter(|change| change.before != change.after).collect()
 }
 
 #[cfg(test)]
@@ -172,14 +216,18 @@ mod tests {
     fn what_counts_is_shown_with_who_set_it_and_what_was_not_taken() {
         let root = machine("k3s: rehearsal\n");
         write(root.path(), paths::APPLIED, "network: {wait: 5}\n");
-        let text = show(&layers::read(root.path()).unwrap(), "");
+        let show = |key: &str| {
+            let layers = layers::read(root.path()).unwrap();
+            text(&layers, &set(&layers, key))
+        };
+        let text = show("");
         assert!(text.contains("network.wait: 5  # bakelite config\n"), "{text}");
         assert!(text.contains("k3s.payload: \"rehearsal\"  # appliance\n"), "{text}");
         assert!(text.contains("memory.zram: \"auto\"  # default\n"), "{text}");
-        let part = show(&layers::read(root.path()).unwrap(), "network");
+        let part = show("network");
         assert!(part.lines().all(|line| line.starts_with("network.")), "{part}");
         write(root.path(), paths::APPLIED, "network: {wait: soon}\n");
-        let text = show(&layers::read(root.path()).unwrap(), "network.wait");
+        let text = show("network.wait");
         assert!(text.starts_with("# not taken: /var/lib/bakelite/settings/applied.yaml:1:17: network.wait"), "{text}");
         assert!(text.ends_with("network.wait: 15  # default\n"), "{text}");
     }
@@ -195,7 +243,7 @@ mod tests {
             ("network: {wait: 20}\n", "asking over the control socket"),
             ("k3s: {config: {node-name: x}}\n", "k3s.config.node-name: is chosen by the appliance itself"),
         ] {
-            let refused = apply(root.path(), "x.yaml", text).unwrap_err().to_string();
+            let refused = apply(Answer::default(), root.path(), "x.yaml", text).unwrap_err().to_string();
             assert!(refused.contains(problem), "{text}: {refused}");
             assert!(!root.path().join(&paths::TRIAL[1..]).exists());
         }
@@ -222,6 +270,7 @@ mod tests {
         let root = machine("k3s: rehearsal\nnetwork: {dns: [9.9.9.9]}\n");
         let before = layers::read(root.path()).unwrap();
         let after = layers::below(root.path()).unwrap().with("x", "network: {dns: [1.1.1.1]}\n").unwrap();
-        assert_eq!(difference(&before, &after), "network.dns: [\"9.9.9.9\"] becomes [\"1.1.1.1\"]\n");
+        let changes: String = difference(&before, &after).iter().map(Change::words).collect();
+        assert_eq!(changes, "network.dns: [\"9.9.9.9\"] becomes [\"1.1.1.1\"]\n");
     }
 }

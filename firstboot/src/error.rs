@@ -1,19 +1,60 @@
 //! What firstboot can't do.
 
+use bakelite_keeper::KeeperError;
+use bakelite_spec::answer::Ended;
 use bakelite_spec::finding::Finding;
 use bakelite_sys::SysError;
+use std::path::PathBuf;
 
 /// What stopped a pass. init then goes on with the last accepted settings and tries again.
 #[derive(Debug, thiserror::Error)]
 pub enum FirstbootError {
     /// The argument is none of the passes.
-    #[error("`{0}` is not a pass; try early, settle, born, upkeep, report, facts or plan")]
+    #[error("`{0}` is not a pass; try early, settle, born, upkeep, report or keeper")]
     UnknownPass(String),
     /// The operator's words mean nothing.
-    #[error(
-        "`bakelite {0}` means nothing; try bakelite config show [KEY] | edit | apply FILE | confirm | undo, bakelite storage promote | demote, bakelite retry, bakelite backup now | list | verify, bakelite restore SET [--replaces ID] [--dry-run], bakelite rekey [ID], or bakelite facts [--json] | plan"
-    )]
+    #[error("`bakelite {0}` means nothing; `bakelite help` shows what can be typed")]
     UnknownWords(String),
+    /// No unit of that name has written anything.
+    #[error("there is no log of {unit}; there are those of {}. What Bakelite's own programs say is in that of the kernel", all.join(", "))]
+    NoSuchLog {
+        /// What was asked for.
+        unit: String,
+        /// What there is.
+        all: Vec<String>,
+    },
+    /// What was asked for isn't there so far.
+    #[error("{0}")]
+    NotYet(String),
+    /// This machine gives out no kubeconfig.
+    #[error("there is no kubeconfig on this machine: {0}")]
+    NoKubeconfig(String),
+    /// The kubeconfig isn't shaped like one of k3s's. Its text is nobody's business.
+    #[error(
+        "{0} isn't a kubeconfig as k3s writes it; k3s writes it again when it is started: `bakelite logs` says how that went"
+    )]
+    OddKubeconfig(String),
+    /// The node wasn't named.
+    #[error("nothing was changed: type the name of this machine, {0}, or `--yes {0}` where nobody sits at a terminal")]
+    NotNamed(String),
+    /// There is no stick to write to.
+    #[error(
+        "there is no stick for it: plug in one (FAT, exFAT or ext4) labelled {0}, or with a folder {1}, that isn't mounted; or say `-o FILE` or, for a reset, `--no-backup`"
+    )]
+    NoStick(&'static str, &'static str),
+    /// Which one is meant can't be told.
+    #[error("{0} could both be the stick; pull out all but one")]
+    Sticks(String),
+    /// What is to be written doesn't fit.
+    #[error("{} can't be written: it takes {needed}, and {free} are free there", path.display())]
+    NoRoom {
+        /// Which file.
+        path: PathBuf,
+        /// What is free.
+        free: String,
+        /// Its length.
+        needed: String,
+    },
     /// Anything about backups.
     #[error(transparent)]
     Keeper(#[from] bakelite_keeper::KeeperError),
@@ -74,6 +115,20 @@ pub enum FirstbootError {
     /// Anything with the system.
     #[error(transparent)]
     Sys(#[from] SysError),
+}
+
+impl FirstbootError {
+    /// How a command of the operator's ends with it.
+    pub fn ended(&self) -> Ended {
+        match self {
+            Self::UnknownWords(_)
+            | Self::NotNamed(_)
+            | Self::Settings(_)
+            | Self::Keeper(KeeperError::Words(_) | KeeperError::Serve(_)) => Ended::Refused,
+            Self::NotYet(_) | Self::Keeper(KeeperError::NoCluster) => Ended::NotYet,
+            _ => Ended::Badly,
+        }
+    }
 }
 
 fn lines(findings: &[Finding]) -> String {

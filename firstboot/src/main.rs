@@ -2,7 +2,7 @@
 //! the operator as `bakelite …`.
 //!
 //! `early` prepares what network, time and ssh read; `settle` what k3s reads; `upkeep` looks after media; `report` tells of all on
-//! the boot partition; `keeper` stays, and makes the backups. `facts` and `plan` only look. The exit
+//! the boot partition; `keeper` stays, and makes the backups. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
 mod account;
@@ -17,6 +17,7 @@ mod latency;
 mod layers;
 mod loader;
 mod moving;
+mod operator;
 mod overlay;
 mod pass;
 mod payload;
@@ -26,6 +27,7 @@ mod put_back;
 mod rekey;
 mod relocate;
 mod replace;
+mod reset;
 mod restore;
 mod retry;
 mod sealing;
@@ -35,12 +37,20 @@ mod storage;
 mod trim;
 mod world;
 
+use bakelite_keeper::pull;
 use bakelite_plan::home::{TO_CARD, TO_DISK};
+use bakelite_plan::reset::STEPS;
 use bakelite_plan::step::{BORN, EARLY, SETTLE, UPKEEP};
 use bakelite_plan::{forecast, table};
+use bakelite_spec::answer::{Answer, Ended};
 use bakelite_spec::event::Outcome;
+use bakelite_spec::quantity::Size;
+use bakelite_sys::terminal;
 use disks::Looked;
 use error::FirstbootError;
+use operator::support::{self, Target};
+use operator::{kubeconfig, logs, status};
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 use world::Machine;
@@ -52,13 +62,12 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if words.first().is_some_and(|program| Path::new(program).file_name().is_some_and(|name| name == OPERATOR)) {
-        return match operate(&words[1..]) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{}", bakelite_sys::words(&error));
-                ExitCode::FAILURE
-            }
-        };
+        let (answer, words) = Answer::take(&words[1..]);
+        let ended = operate(answer, &words).unwrap_or_else(|error| {
+            eprint!("{}", answer.failed(&bakelite_sys::words(&error)));
+            error.ended()
+        });
+        return ExitCode::from(ended.status());
     }
     bakelite_sys::kmsg::start();
     let command = words.get(1..).unwrap_or_default().join(" ");
@@ -77,6 +86,9 @@ fn early(root: &Path) -> Result<Outcome, FirstbootError> {
     overlay::look()?;
     let settings = layers::settings(root)?;
     let mut machine = Machine::new(root, Looked::default());
+    if reset::is_due(root) {
+        return pass::run("early", STEPS, &mut machine, &settings);
+    }
     let mut outcome = pass::run("early", EARLY, &mut machine, &settings)?;
     let again = layers::settings(root)?;
     if again.appliance != settings.appliance {
@@ -88,17 +100,70 @@ fn early(root: &Path) -> Result<Outcome, FirstbootError> {
 }
 
 /// What the operator types on the machine.
-fn operate(words: &[&str]) -> Result<(), FirstbootError> {
+fn operate(answer: Answer, words: &[&str]) -> Result<Ended, FirstbootError> {
+    let root = Path::new("/");
+    let settings = || layers::settings(root);
+    let mut ended = Ended::Well;
     match words {
-        ["config", rest @ ..] => config::run(rest),
-        ["facts" | "plan"] | ["facts", "--json"] => run(&words.join(" ")).map(drop),
-        ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(word),
-        ["restore", rest @ ..] => replace::restore(rest),
-        ["rekey", rest @ ..] => replace::rekey(rest),
-        ["retry"] => retry::retry(),
-        ["backup", rest @ ..] => Ok(bakelite_keeper::operate(rest, &layers::settings(Path::new("/"))?)?),
-        _ => Err(FirstbootError::UnknownWords(words.join(" "))),
+        ["help"] | ["--help"] | [] => drop(terminal::print(operator::HELP)),
+        ["version"] => {
+            let manifest = settings()?.manifest;
+            let (version, image, payload) = (&manifest.version, &manifest.image, manifest.payload.title());
+            let value = json!({ "version": version, "image": image, "payload": payload });
+            terminal::print(&answer.one(&value, || format!("Bakelite {version}, image {image}, {payload}")));
+        }
+        ["status"] => {
+            let (page, text, how) = status::look(root)?;
+            terminal::print(&answer.one(&page, || text));
+            ended = how;
+        }
+        ["logs", rest @ ..] => logs::show(root, answer, rest)?,
+        ["kubeconfig"] => give_kubeconfig(root, answer, None)?,
+        ["kubeconfig", "--server", server] => give_kubeconfig(root, answer, Some(server))?,
+        ["support"] => give_support(root, answer, Target::Memory)?,
+        ["support", "--stick"] => give_support(root, answer, Target::Stick)?,
+        ["support", "-o", "-"] => give_support(root, answer, Target::Output)?,
+        ["support", "-o", file] => give_support(root, answer, Target::File(file))?,
+        ["config", rest @ ..] => config::run(answer, rest)?,
+        ["facts"] => {
+            let facts = probe::facts(root, &Looked::by_early(root), 0);
+            terminal::print(&answer.one(&facts, || table::text(&facts)));
+        }
+        ["plan"] => {
+            let (facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), settings()?);
+            let lines = forecast::lines(&facts, &settings);
+            terminal::print(&answer.many(&lines, || forecast::text(&facts, &settings)));
+        }
+        ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(answer, word)?,
+        ["reset", rest @ ..] => operator::reset::begin(root, answer, rest)?,
+        ["restore", rest @ ..] => replace::restore(answer, rest)?,
+        ["rekey", rest @ ..] => replace::rekey(answer, rest)?,
+        ["retry"] => retry::retry(answer)?,
+        ["serve-sets"] => {
+            let asked = std::env::var(pull::ASKED).unwrap_or_default();
+            pull::serve(&asked, &mut std::io::stdout().lock())?;
+        }
+        ["backup", rest @ ..] => bakelite_keeper::operate(answer, rest, &settings()?)?,
+        _ => return Err(FirstbootError::UnknownWords(words.join(" "))),
     }
+    Ok(ended)
+}
+
+fn give_kubeconfig(root: &Path, answer: Answer, server: Option<&str>) -> Result<(), FirstbootError> {
+    let (config, doubt) = kubeconfig::read(root, server)?;
+    let yaml = kubeconfig::yaml(&config)?;
+    doubt.iter().for_each(|doubt| eprintln!("{doubt}"));
+    terminal::print(&answer.one(&config, || yaml));
+    Ok(())
+}
+
+fn give_support(root: &Path, answer: Answer, target: Target<'_>) -> Result<(), FirstbootError> {
+    let (path, bytes) = support::make(root, target)?;
+    if target != Target::Output {
+        let value = json!({ "file": path, "bytes": bytes });
+        terminal::print(&answer.one(&value, || format!("{} ({})", path.display(), Size(bytes).human())));
+    }
+    Ok(())
 }
 
 fn run(command: &str) -> Result<Outcome, FirstbootError> {
@@ -114,20 +179,6 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "upkeep" => after("upkeep", UPKEEP),
         "report" => account::write(root),
         "keeper" => bakelite_keeper::serve(&|| layers::settings(root).ok()),
-        "facts" => {
-            print!("{}", table::text(&probe::facts(root, &Looked::by_early(root), 0)));
-            Ok(Outcome::GoOn)
-        }
-        "facts --json" => {
-            let facts = probe::facts(root, &Looked::by_early(root), 0);
-            println!("{}", serde_json::to_string_pretty(&facts).map_err(FirstbootError::WriteReport)?);
-            Ok(Outcome::GoOn)
-        }
-        "plan" => {
-            let (facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
-            print!("{}", forecast::text(&facts, &settings));
-            Ok(Outcome::GoOn)
-        }
         other => Err(FirstbootError::UnknownPass(other.into())),
     }
 }

@@ -5,7 +5,7 @@ use crate::{loader, moving, payload as files_of_payload, placed, put_back, seali
 use bakelite_plan::facts::{Database, Dummy, Facts, Link};
 use bakelite_plan::{
     address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
-    old_copy, payload, restore, settings, trim,
+    old_copy, payload, reset, restore, settings, trim,
 };
 use bakelite_spec::attempts;
 use bakelite_spec::firewall::RULES;
@@ -28,6 +28,9 @@ const FILES: &[&str] = &[
     home::COPIED_ON_CARD,
     home::AT_ONCE,
     old_copy::RECORD,
+    reset::WISH,
+    reset::DONE,
+    reset::FRESH,
     trim::RECORD,
     paths::GOOD,
     cluster::ON_STATE,

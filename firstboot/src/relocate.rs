@@ -9,9 +9,10 @@ use crate::{layers, probe};
 use bakelite_plan::disk::Disk;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::{self, AT_ONCE, TO_CARD, TO_DISK};
+use bakelite_spec::answer::Answer;
 use bakelite_spec::records::{DiskName, Move};
 use bakelite_spec::status::paths;
-use bakelite_sys::{durable, socket};
+use bakelite_sys::{durable, socket, terminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub const LIMIT: Duration = Duration::from_secs(180);
 ///
 /// # Errors
 /// When there is nothing to move or no room for it, or init can't be asked.
-pub fn begin(word: &str) -> Result<(), FirstbootError> {
+pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
     let root = Path::new("/");
     let (mut facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
     let Some(unit) = settings.manifest.payload.kind.unit() else {
@@ -34,8 +35,8 @@ pub fn begin(word: &str) -> Result<(), FirstbootError> {
     may(word, &facts).map_err(FirstbootError::NothingToMove)?;
     at_once(word, unit)?;
     let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
-    println!("k3s has stopped, and its data moves to {to}; it starts again after that.");
-    println!("The screen and {} say how far it is.", paths::STATUS);
+    let text = format!("k3s has stopped, and its data moves to {to}; it starts again after that.");
+    terminal::print(&answer.said(&format!("{text} `bakelite status` says how far it is.")));
     Ok(())
 }
 

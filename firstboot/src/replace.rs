@@ -11,8 +11,8 @@ use bakelite_plan::restore::blank::BASELINE;
 use bakelite_plan::restore::preview::preview;
 use bakelite_plan::restore::{AT_ONCE, WORD, Word};
 use bakelite_plan::{Settings, cluster};
-use bakelite_spec::status::paths;
-use bakelite_sys::durable;
+use bakelite_spec::answer::Answer;
+use bakelite_sys::{durable, terminal};
 use std::path::Path;
 
 /// What is asked for.
@@ -41,7 +41,7 @@ fn wanted(words: &[&str]) -> Option<Wanted> {
 ///
 /// # Errors
 /// When the words mean nothing, the set isn't taken, or init can't be asked.
-pub fn restore(words: &[&str]) -> Result<(), FirstbootError> {
+pub fn restore(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
     let unknown = || FirstbootError::UnknownWords(format!("restore {}", words.join(" ")));
     let wanted = wanted(words).ok_or_else(unknown)?;
     let root = Path::new("/");
@@ -54,19 +54,19 @@ pub fn restore(words: &[&str]) -> Result<(), FirstbootError> {
     let facts = probe::facts(root, &machine.looked, 0);
     let (found, text) =
         preview(&facts, &settings, &wanted.set, &wanted.replaces).map_err(FirstbootError::NotRestored)?;
-    println!("{text}.");
+    terminal::print(&answer.said(&format!("{text}.")));
     machine.prove_set(found)?;
-    println!("It is whole, and its token opens it.");
+    terminal::print(&answer.said("It is whole, and its token opens it."));
     let word =
         Word { set: found.key(), replaces: wanted.replaces, source: Some(found.source.clone()), ..Word::default() };
-    follow(&settings, &word, wanted.dry_run)
+    follow(answer, &settings, &word, wanted.dry_run)
 }
 
 /// Seals the cluster's keys with a new token, where a person names the cluster; else says how.
 ///
 /// # Errors
 /// When there is no cluster of that name, or init can't be asked.
-pub fn rekey(words: &[&str]) -> Result<(), FirstbootError> {
+pub fn rekey(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
     let root = Path::new("/");
     let facts = probe::facts(root, &Looked::by_early(root), 0);
     let refuse = |text: String| Err(FirstbootError::NotRestored(text));
@@ -78,19 +78,21 @@ pub fn rekey(words: &[&str]) -> Result<(), FirstbootError> {
             "This gives the cluster {id} a new token, for one that is lost: k3s is stopped for it, and other nodes need \
              the new one to join. To do it, type bakelite rekey {id}"
         )),
-        [name] if *name == id => follow(&layers::settings(root)?, &Word { rekey: id, ..Word::default() }, false),
+        [name] if *name == id => {
+            follow(answer, &layers::settings(root)?, &Word { rekey: id, ..Word::default() }, false)
+        }
         [name] => refuse(format!("this machine's cluster is {id}, and not {name}")),
         _ => Err(FirstbootError::UnknownWords(format!("rekey {}", words.join(" ")))),
     }
 }
 
 /// Writes a word down and has it followed at once.
-fn follow(settings: &Settings, word: &Word, dry_run: bool) -> Result<(), FirstbootError> {
+fn follow(answer: Answer, settings: &Settings, word: &Word, dry_run: bool) -> Result<(), FirstbootError> {
     let Some(unit) = settings.manifest.payload.kind.unit() else {
         return Err(FirstbootError::NotRestored("this image has no payload".into()));
     };
     if dry_run {
-        println!("Nothing was done.");
+        terminal::print(&answer.said("Nothing was done."));
         return Ok(());
     }
     let text = serde_json::to_vec(word).map_err(FirstbootError::WriteReport)?;
@@ -99,7 +101,8 @@ fn follow(settings: &Settings, word: &Word, dry_run: bool) -> Result<(), Firstbo
         durable::remove_file(WORD)?;
         return Err(error);
     }
-    println!("k3s has stopped, and starts again when it is done; the screen and {} say how far it is.", paths::STATUS);
+    let text = "k3s has stopped, and starts again when it is done. `bakelite status` says how far it is.";
+    terminal::print(&answer.said(text));
     Ok(())
 }
 

@@ -4,11 +4,12 @@ use crate::error::FirstbootError;
 use crate::relocate;
 use bakelite_plan::restore::RESTORED;
 use bakelite_plan::restore::trial::ROLLED_BACK;
+use bakelite_spec::answer::Answer;
 use bakelite_spec::attempts::{Attempts, PATH};
 use bakelite_spec::event::UnitState;
 use bakelite_spec::records::RolledBack;
 use bakelite_spec::status::{Status, paths};
-use bakelite_sys::{durable, read_text, socket};
+use bakelite_sys::{durable, read_text, socket, terminal};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,10 +17,10 @@ use std::path::Path;
 ///
 /// # Errors
 /// When the record can't be written, or init can't be asked.
-pub fn retry() -> Result<(), FirstbootError> {
+pub fn retry(answer: Answer) -> Result<(), FirstbootError> {
     let mut attempts = Attempts::read(&read_text(PATH).unwrap_or_default());
     for (step, tries) in &attempts.steps {
-        println!("{step} has failed {} time(s): {}", tries.faults, tries.text);
+        terminal::print(&answer.said(&format!("{step} has failed {} time(s): {}", tries.faults, tries.text)));
     }
     attempts.forget_faults();
     forget_restored()?;
@@ -31,7 +32,7 @@ pub fn retry() -> Result<(), FirstbootError> {
     for name in given_up(units.iter().map(|(name, unit)| (name.as_str(), unit.state))) {
         ask(&format!("start {name}"))?;
     }
-    println!("It is tried again now; the screen and {} say how it goes.", paths::STATUS);
+    terminal::print(&answer.said("It is tried again now; `bakelite status` says how it goes."));
     Ok(())
 }
 

@@ -9,10 +9,11 @@ use crate::error::FirstbootError;
 use crate::layers;
 use crate::world::Changed;
 use bakelite_plan::seed::{NewSeed, SPENDING, Seed};
+use bakelite_spec::check::{Path as KeyPath, Step};
 use bakelite_spec::keys::APPLIANCE;
 use bakelite_spec::secret::{FOLDER, SecretRef};
 use bakelite_spec::set::date;
-use bakelite_spec::yaml::Document;
+use bakelite_spec::yaml::{Document, place_in};
 use bakelite_sys::{SysError, durable, fat, machine, read_text};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -115,8 +116,12 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
                     );
                 }
             }
-            // It would have to wipe this machine's data, and that isn't there yet: never half of it.
-            ("fresh", _) => return Err(problem("`seed.fresh` isn't known to this version")),
+            ("fresh", Value::Bool(true)) if place_of_fresh(text).is_none() => {
+                return Err(problem("`seed.fresh` has to be written as `fresh: true`"));
+            }
+            ("fresh", Value::Bool(fresh)) => new.fresh = *fresh,
+            ("fresh", Value::String(word)) if is_marked(word) => {}
+            ("fresh", _) => return Err(problem("`seed.fresh` takes true")),
             ("node", _) => {
                 let node = scalar(value).filter(|node| is_node(node));
                 let what = "`seed.node` isn't a node's name: lower-case letters, digits and `-`";
@@ -129,6 +134,43 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
         }
     }
     Ok(Parsed { new, secrets, document })
+}
+
+/// What a machine overwrites the seed's `true` with, once it has left the wish for a reset.
+const MARK: &str = "done";
+
+/// Whether a word is the mark, or was cut in the middle of its writing.
+fn is_marked(word: &str) -> bool {
+    let either = |(one, (old, new)): (char, (char, char))| one == old || one == new;
+    word.len() == MARK.len() && word.chars().zip("true".chars().zip(MARK.chars())).all(either)
+}
+
+/// Where the word stands, in bytes.
+fn place_of_fresh(text: &str) -> Option<usize> {
+    let path = KeyPath(["seed", "fresh"].map(|name| Step::Key(name.into())).to_vec());
+    let place = place_in(text, 0, &path)?;
+    let line: usize = text.split_inclusive('\n').take(place.line.checked_sub(1)?).map(str::len).sum();
+    let column = text.get(line..)?.char_indices().nth(place.column.checked_sub(1)?)?.0;
+    text.get(line + column..)?.starts_with("true").then_some(line + column)
+}
+
+/// Overwrites the word of a new life on the boot partition.
+///
+/// # Errors
+/// When the boot partition can't be written, or it isn't where the text has it.
+pub fn mark(root: &Path) -> Result<Changed, FirstbootError> {
+    let seen = root.join(SEEN);
+    let text = read_text(&seen)?;
+    let Some(at) = place_of_fresh(&text) else { return Ok(Changed::No) };
+    if let Some(device) = boot_partition::device(root)? {
+        fat::change(&device, |boot| {
+            put(&boot.root.join(NAME), at as u64, MARK.as_bytes())?;
+            boot.sync()
+        })?;
+    }
+    let marked = [&text[..at], MARK, &text[at + MARK.len()..]].concat();
+    durable::replace(seen, marked.as_bytes(), 0o600)?;
+    Ok(Changed::Yes)
 }
 
 /// Another one would become a name that it isn't equal to.
@@ -173,12 +215,17 @@ pub fn spend(root: &Path) -> Result<Changed, FirstbootError> {
 }
 
 fn overwrite(path: &Path, clock: i64) -> Result<(), SysError> {
+    let length = std::fs::metadata(path).map_or(0, |file| usize::try_from(file.len()).unwrap_or_default());
+    let mut bytes = format!("{TAKEN}{}\n", date(clock)).into_bytes();
+    bytes.resize(bytes.len().max(length), b'\n');
+    put(path, 0, &bytes)
+}
+
+/// Writes into the seed in place, durably; a seed that isn't there any more is no error.
+fn put(path: &Path, at: u64, bytes: &[u8]) -> Result<(), SysError> {
     let write = || {
         let file = std::fs::File::options().write(true).open(path)?;
-        let length = usize::try_from(file.metadata()?.len()).unwrap_or_default();
-        let mut bytes = format!("{TAKEN}{}\n", date(clock)).into_bytes();
-        bytes.resize(bytes.len().max(length), b'\n');
-        file.write_all_at(&bytes, 0)?;
+        file.write_all_at(bytes, at)?;
         file.sync_all()
     };
     match write() {
@@ -228,11 +275,33 @@ mod tests {
             ("seed: {node: Hunter2}\n", "isn't a node's name"),
             ("seed: hunter2\n", "takes names"),
             ("seed: {number: {a: hunter2}}\n", "seed.number"),
+            ("seed: {fresh: hunter2}\n", "`seed.fresh` takes true"),
+            ("seed: {fresh: !!bool \"true\"}\n", "written as `fresh: true`"),
         ] {
             let (root, _boot) = boot(text);
             let Some(Seed::Refused(why)) = seen(root.path()) else { panic!("{text}") };
             assert!(why.contains(words) && !why.contains("hunter2"), "{why}");
         }
+    }
+
+    #[test]
+    fn the_word_of_a_new_life_is_overwritten_in_its_place_and_half_of_it_counts() {
+        for text in
+            ["seed: {node: a, fresh: true}\n", "seed:\n  number: 1\n  fresh:   true # once\n", "{seed: {fresh: true}}"]
+        {
+            let (root, boot) = boot(text);
+            let Some(Seed::New(new)) = seen(root.path()) else { panic!("{text}") };
+            assert!(new.fresh);
+            let at = place_of_fresh(text).unwrap();
+            for cut in 0..=MARK.len() {
+                put(&boot.path().join(NAME), at as u64, &MARK.as_bytes()[..cut]).unwrap();
+                look(root.path(), boot.path()).unwrap();
+                let Some(Seed::New(new)) = seen(root.path()) else { panic!("{text} {cut}") };
+                assert_eq!(new.fresh, cut == 0, "{text} {cut}");
+            }
+            assert_eq!(std::fs::read_to_string(boot.path().join(NAME)).unwrap(), text.replace("true", MARK));
+        }
+        assert_eq!(place_of_fresh("hostname: \"Bäckerei\" # ü\nseed: {a: \"ß\", fresh: true}"), Some(50));
     }
 
     #[test]

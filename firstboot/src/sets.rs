@@ -7,12 +7,13 @@ use crate::disks;
 use crate::error::FirstbootError;
 use crate::layers;
 use crate::storage::{LOOK, driver, read_only};
-use crate::world::{Changed, Machine};
+use crate::world::{Changed, Machine, World};
 use age::Identity;
 use bakelite_datastore::restore;
 use bakelite_datastore::set::{self, Opened, SetError};
 use bakelite_disk::signature;
 use bakelite_plan::identity::DEVICE_KEY;
+use bakelite_plan::reset;
 use bakelite_plan::restore::{FOLDER, FoundSet, OWN, STAGING, Source, Trust, Word};
 use bakelite_spec::set::PLAIN;
 use bakelite_sys::mount::{self, MountFlags};
@@ -52,7 +53,9 @@ impl Machine {
     pub(crate) fn look_for_sets(&mut self) -> Result<(), FirstbootError> {
         let believed = self.believed()?;
         let (mut found, mut said) = (Vec::new(), Vec::new());
-        for (source, folder) in SHELVES {
+        // Read anew: what became of the wish may have changed in this pass.
+        let own = if reset::spares_own_sets(&self.facts()) { &[][..] } else { SHELVES };
+        for (source, folder) in own {
             found.extend(in_folder(source, Path::new(folder), &[], &believed));
         }
         for name in self.foreign() {
@@ -79,7 +82,7 @@ impl Machine {
     }
 
     /// Partitions, and disks without any, that aren't this machine's.
-    fn foreign(&self) -> Vec<String> {
+    pub(crate) fn foreign(&self) -> Vec<String> {
         let own = |name: &str| {
             let known = disks::all(&self.root, &self.looked);
             known
@@ -161,6 +164,22 @@ fn on_stick<T>(
         mount::unmount(Path::new(LOOK), false)?;
         done.map(Some)
     })
+}
+
+/// The device and its driver, if it is a stick of ours.
+///
+/// # Errors
+/// When it can't be looked at.
+pub fn stick(name: &str) -> Result<Option<(PathBuf, &'static str)>, FirstbootError> {
+    let is_ours = on_stick(name, |root| Ok(root.is_some()))?;
+    if is_ours != Some(true) {
+        return Ok(None);
+    }
+    let device = Path::new("/dev").join(name);
+    let (mut medium, length) = block::open(&device, false)?;
+    let on = |source| FirstbootError::Disk { disk: name.into(), source };
+    let kinds = signature::recognise(&mut medium, 0, length).map_err(on)?;
+    Ok(kinds.iter().find_map(|kind| stick_driver(kind)).map(|driver| (device, driver)))
 }
 
 fn stick_driver(kind: &str) -> Option<&'static str> {

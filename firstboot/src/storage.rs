@@ -123,6 +123,17 @@ impl Machine {
         Ok(Changed::Yes)
     }
 
+    pub(crate) fn unbear(&mut self, guid: &str) -> Result<Changed, FirstbootError> {
+        let (disk, found, _) = self.partition(guid)?;
+        if !found.born {
+            return Ok(Changed::No);
+        }
+        let (mut medium, _) = block::open(&disk.device(), true)?;
+        Born::erase(&mut medium, found.entry.start(), found.entry.length()).map_err(on(&disk))?;
+        log::info!("took the record of its making off {}", disk.name);
+        Ok(Changed::Yes)
+    }
+
     pub(crate) fn seal(&self, generation: u64) -> Result<Changed, FirstbootError> {
         let bytes = sealing::seal(&sealing::collect(&self.root), generation);
         durable::write_durable(SEAL, &bytes, 0o600)?;

@@ -3,8 +3,8 @@
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::{
-    blank, ladder, latency, loader, moving, payload, placed, probe, put_back, rekey, restore, sealing, seed, storage,
-    trim,
+    blank, ladder, latency, loader, moving, payload, placed, probe, put_back, rekey, reset, restore, sealing, seed,
+    storage, trim,
 };
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
@@ -188,6 +188,8 @@ impl World for Machine {
             Action::Claim { disk } => return self.claim(disk),
             Action::Bear { guid } => return self.bear(guid),
             Action::Attach { guid } => return self.attach(guid),
+            Action::Unbear { guid } => return self.unbear(guid),
+            Action::Blank { folders, but } => return reset::blank(&self.root, folders, but),
             Action::Seal { generation } => return self.seal(*generation),
             Action::Unseal => return self.unseal(),
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
@@ -232,6 +234,7 @@ impl World for Machine {
             }
             Action::TakeSecrets { names } => return seed::take_secrets(&self.root, names),
             Action::SpendSeed => return seed::spend(&self.root),
+            Action::MarkSeed => return seed::mark(&self.root),
             Action::AddEntry { name, text } => return loader::add(&self.root, name, text),
             Action::RemoveEntries { names } => return loader::remove(&self.root, names),
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),

@@ -73,7 +73,7 @@ impl Journal {
             }
         }
         self.flush();
-        let words = words(&event.what);
+        let words = event.what.words();
         if !words.is_empty() {
             log::info!("{words}");
             self.consoles.line(&format!("[{:>8.3}] {words}", event.at));
@@ -108,29 +108,5 @@ impl Journal {
     pub fn hand_over(&mut self) {
         self.flush();
         let _ = durable::replace(TOLD, self.told.to_string().as_bytes(), 0o600);
-    }
-}
-
-/// An event in a person's words.
-fn words(what: &What) -> String {
-    match what {
-        What::Init { version, image } => format!("Bakelite {version}, image {image}"),
-        What::Slot { slot, disk } => format!("system {slot} found on {disk}"),
-        What::Effect { text } => text.clone(),
-        What::Unit { unit, state, detail } => {
-            let state = serde_json::to_value(state).ok().and_then(|value| value.as_str().map(String::from));
-            let state = state.unwrap_or_default().replace('-', " ");
-            if detail.is_empty() { format!("{unit}: {state}") } else { format!("{unit}: {state}: {detail}") }
-        }
-        What::Step { step, decision, why } => format!("step {step}: {decision}: {why}"),
-        What::Address { link, address } if address.is_empty() => format!("no address (was on {link})"),
-        What::Address { link, address } => format!("address {address} on {link}"),
-        What::Ready { payload } if payload == "none" => "READY: network and ssh are up".into(),
-        What::Ready { payload } => format!("READY: {payload}"),
-        What::Good => "this boot counts as good".into(),
-        What::Fault(fault) => {
-            format!("FAULT {}: {} ({}) {}", fault.code.name(), fault.text, fault.who.words(), fault.hint)
-        }
-        What::Shutdown { action, why } => format!("going down ({action}): {why}"),
     }
 }

@@ -47,6 +47,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// This program in the initramfs.
+const INITRAMFS_SELF: &str = "/init";
+
 fn main() -> ExitCode {
     // As PID 1 the arguments are words of the kernel command line that the kernel didn't know: none of them is for us.
     if std::process::id() != 1 {
@@ -81,7 +84,7 @@ fn cmdline() -> Cmdline {
 fn work(part: &str, words: &[String]) {
     let mut modules = Modules::read(&modules::folder(), &cmdline());
     let loaded = match part {
-        // The state partition's file system is wanted before any device.
+        // The state partition's file system is wanted before any device, should the initramfs not have come to it.
         "cold-plug" => modules.load(&["ext4".into()]) + modules::cold_plug(&mut modules, &mut BTreeSet::new()),
         "plug" => {
             let wanted = modules.wanted_by(&words.iter().cloned().collect());
@@ -131,6 +134,8 @@ fn find_system() -> Result<(), InitError> {
     let mut journal = Journal::open(baked.manifest.board.console.events.as_deref());
     journal.say(What::Init { version: baked.manifest.version.clone(), image: baked.manifest.image.clone() });
     let cmdline = cmdline();
+    // The state partition's file system is of use only in the root; a processor that waits for a disk can load it now.
+    run::beside(&[INITRAMFS_SELF, "ahead", "ext4"]);
     let mut modules = Modules::read(&modules::folder(), &cmdline);
     modules.load(&["squashfs".into(), "efivarfs".into()]);
     let slot = cmdline.value("bakelite.slot").unwrap_or("a").to_string();

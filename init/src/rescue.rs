@@ -6,6 +6,7 @@ use crate::console::Consoles;
 use crate::shutdown;
 use crate::watchdog::Watchdog;
 use bakelite_spec::fault::{Code, Fault};
+use bakelite_sys::kmsg;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{WaitOptions, wait};
@@ -47,27 +48,10 @@ pub fn stay(fault: &Fault, consoles: &mut Consoles) -> ! {
 
 /// The newest lines of the kernel's ring, which hold our own log as well.
 fn last_log_lines() -> Vec<String> {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
-    let Ok(ring) = rustix::fs::open("/dev/kmsg", flags, rustix::fs::Mode::empty()) else { return Vec::new() };
-    let mut lines = std::collections::VecDeque::new();
-    let mut record = [0u8; 2048];
-    loop {
-        match rustix::io::read(&ring, &mut record) {
-            Ok(0) => break,
-            Ok(length) => {
-                let text = String::from_utf8_lossy(&record[..length]).into_owned();
-                let text = text.split_once(';').map_or(text.as_str(), |(_, text)| text);
-                lines.push_back(text.lines().next().unwrap_or_default().to_string());
-                if lines.len() > 12 {
-                    lines.pop_front();
-                }
-            }
-            // The record was overwritten while it was read: the next one is there.
-            Err(rustix::io::Errno::PIPE) => {}
-            Err(_) => break,
-        }
-    }
-    lines.into()
+    const SHOWN: usize = 12;
+    let all = kmsg::read();
+    let lines: Vec<&str> = all.lines().collect();
+    lines[lines.len().saturating_sub(SHOWN)..].iter().map(ToString::to_string).collect()
 }
 
 /// Has a panic end here as well, with its words and place.

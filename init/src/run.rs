@@ -151,7 +151,7 @@ fn child(arguments: &[&str]) -> Option<u32> {
 }
 
 /// Starts a program that is no unit, and that nothing depends on.
-fn beside(command: &[&str]) -> Option<u32> {
+pub fn beside(command: &[&str]) -> Option<u32> {
     let command: Vec<String> = command.iter().map(ToString::to_string).collect();
     let start = tool::Start {
         command: &command,

@@ -6,11 +6,12 @@
 
 mod backup;
 mod command;
+pub mod pull;
 mod retention;
 mod schedule;
 mod shelf;
 
-pub use command::operate;
+pub use command::{Backups, backups, make_one, operate, put};
 
 use bakelite_datastore::set::SetError;
 use bakelite_plan::Settings;
@@ -31,6 +32,17 @@ pub enum KeeperError {
     /// The operator's words mean nothing.
     #[error("`bakelite backup {0}` means nothing; try bakelite backup now | list [--json] | verify [SET]")]
     Words(String),
+    /// A puller asks for something that isn't its to have.
+    #[error("`{0}` can't be asked for; this key may list [--json] | get SET [OFFSET] | sum SET")]
+    Serve(String),
+    /// A puller has more than there is.
+    #[error("the set has {length} bytes, and {from} were asked to be left out; fetch it anew")]
+    Behind {
+        /// The place that was asked for.
+        from: u64,
+        /// The set's length.
+        length: u64,
+    },
     /// There is nothing to back up.
     #[error("there is no cluster on SQLite here to back up; k3s has to be ready once")]
     NoCluster,

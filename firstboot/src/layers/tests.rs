@@ -107,7 +107,7 @@ fn a_seed_for_another_node_and_a_wrong_one_do_not_count() {
     for (text, words) in [
         ("network: {wait: 4}\ndebug: true\n", "seed.yaml:2:1: debug: can't be set at the machine"),
         ("network: {wait: 4}\nk3s: {role: agent}\n", "k3s.server"),
-        ("seed: {fresh: true}\n", "isn't known to this version"),
+        ("seed: {fresh: 1}\n", "`seed.fresh` takes true"),
     ] {
         write(root, SEED, text);
         assert_eq!(wait(root).0, 6, "{text}");

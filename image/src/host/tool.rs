@@ -72,6 +72,15 @@ pub fn run(program: &OsStr, args: &[&OsStr], env: &[(&str, &OsStr)], cwd: Option
     })
 }
 
+/// Hands this program's terminal, outputs and environment over to another one until it ends; its exit status. One that
+/// was ended by a signal has 128 and its number, as in a shell.
+pub fn hand_over(program: &OsStr, args: &[&OsStr]) -> Result<i32, ToolError> {
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    let status = Command::new(program).args(args).status();
+    let status = status.map_err(|source| ToolError::Start { command: command_line(program, args), source })?;
+    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+}
+
 fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -110,6 +119,13 @@ mod tests {
         assert!(error.starts_with("`sh -c "), "{error}");
         assert!(shell("kill -9 $$").unwrap_err().to_string().contains("signal 9 and said nothing"));
         assert!(matches!(run(OsStr::new("no-such-tool"), &[], &[], None), Err(ToolError::Start { .. })));
+    }
+
+    #[test]
+    fn what_is_handed_over_ends_as_it_ends() {
+        let shell = |script: &str| hand_over(OsStr::new("sh"), &[OsStr::new("-c"), OsStr::new(script)]);
+        assert_eq!((shell("exit 3").unwrap(), shell("kill -9 $$").unwrap()), (3, 137));
+        assert!(matches!(hand_over(OsStr::new("no-such-tool"), &[]), Err(ToolError::Start { .. })));
     }
 
     #[test]

@@ -48,6 +48,16 @@ impl Born {
         write_at(medium, at, &bytes)?;
         medium.make_durable().map_err(|source| DiskError::Write { at, length: bytes.len(), source })
     }
+
+    /// Erases the record at the end of a partition, durably: from then on it may be made anew.
+    ///
+    /// # Errors
+    /// When the medium can't be written.
+    pub fn erase(medium: &mut impl Medium, start: u64, length: u64) -> Result<(), DiskError> {
+        let at = start + length.saturating_sub(RECORD);
+        write_at(medium, at, &vec![0u8; RECORD as usize])?;
+        medium.make_durable().map_err(|source| DiskError::Write { at, length: RECORD as usize, source })
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +72,9 @@ mod tests {
         let born = Born { id: Guid::from_random([3; 16]) };
         born.write(&mut medium, 4096, 32_768).unwrap();
         assert_eq!(Born::read(&mut medium, 4096, 32_768).unwrap(), Some(born));
+        Born::erase(&mut medium, 4096, 32_768).unwrap();
+        assert_eq!(Born::read(&mut medium, 4096, 32_768).unwrap(), None);
+        born.write(&mut medium, 4096, 32_768).unwrap();
         medium.get_mut()[4096 + 32_767] ^= 1;
         assert_eq!(Born::read(&mut medium, 4096, 32_768).unwrap(), None);
         assert!(Born::read(&mut medium, 4096, 1 << 40).is_err(), "not readable is not the same as not there");

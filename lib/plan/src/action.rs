@@ -133,6 +133,18 @@ pub enum Action {
         /// The partition's GUID.
         guid: String,
     },
+    /// Makes a data partition that isn't attached one that was never born: by a person's word it may be made anew. One write.
+    Unbear {
+        /// The partition's GUID.
+        guid: String,
+    },
+    /// Removes all that is in some folders of our own media but some paths, durably; by a person's word.
+    Blank {
+        /// The folders; they themselves stay, and absent ones are no error.
+        folders: Vec<String>,
+        /// What stays.
+        but: Vec<String>,
+    },
     /// Seals the identity onto the data disk, such that it can be read without the file system's journal.
     Seal {
         /// Its number.
@@ -145,6 +157,8 @@ pub enum Action {
     },
     /// Overwrites the seed on the boot partition, durably; it was taken.
     SpendSeed,
+    /// Overwrites the seed's word of a new life on the boot partition, durably; it was heard.
+    MarkSeed,
     /// Takes the identity from the data disk's seal; its record comes last.
     Unseal,
     /// Shows a folder of a medium at a place, in place of what is shown there.

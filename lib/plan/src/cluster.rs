@@ -9,6 +9,7 @@ use crate::action::Action;
 use crate::facts::{Database, Facts};
 use crate::home::{self, json};
 use crate::identity;
+use crate::reset;
 use crate::restore::{self, blank::BORN_NOW};
 use crate::step::{Decision, publish};
 use bakelite_spec::appliance::{K3sRole, Payload as Kind};
@@ -211,7 +212,9 @@ fn record(facts: &Facts, settings: &Settings, before: Option<&ClusterBorn>, data
     let now = ClusterBorn {
         format: FORMAT,
         // A move changes the home's epoch first; a cut between the two is mended here.
-        epoch: before.map_or(0, |born| born.epoch).max(home::of(facts).map_or(0, |home| home.epoch)),
+        epoch: before
+            .map_or(reset::epoch_of_next(facts), |born| born.epoch)
+            .max(home::of(facts).map_or(0, |home| home.epoch)),
         node: identity.node,
         datastore: datastore(settings),
         row: database.row.clone(),

@@ -5,39 +5,77 @@
 use crate::facts::Facts;
 use crate::step::{Decision, EARLY, SETTLE, Step, UPKEEP};
 use crate::{Settings, attempts};
+use bakelite_spec::account::FaultReport;
 use bakelite_spec::fault::Fault;
 use bakelite_spec::status::paths;
-use std::fmt::Write;
+use serde::Serialize;
+
+/// What a step would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// The step's name.
+    pub step: &'static str,
+    /// The kind of its decision.
+    pub decision: &'static str,
+    /// Why.
+    pub why: String,
+    /// What is wrong, if anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<FaultReport>,
+    /// Whether k3s isn't started before it goes on.
+    pub stops: bool,
+}
 
 /// All steps, one a line, with what a person has to do where one can't go on.
 pub fn text(facts: &Facts, settings: &Settings) -> String {
-    let mut text = String::new();
-    if !pass(EARLY, facts, settings, &mut text) || !pass(SETTLE, facts, settings, &mut text) {
+    let (upkeep, starts): (Vec<Line>, Vec<Line>) =
+        lines(facts, settings).into_iter().partition(|line| UPKEEP.iter().any(|step| step.name == line.step));
+    let mut text: String = starts.iter().map(Line::words).collect();
+    if starts.iter().any(|line| line.stops) {
         text.push_str("k3s isn't started before that.\n");
     }
-    // Before that it would only say that it waits.
-    if facts.has(paths::GOOD) {
-        pass(UPKEEP, facts, settings, &mut text);
-    }
+    text.extend(upkeep.iter().map(Line::words));
     text
 }
 
-/// The steps of a pass; whether what comes after it is done.
-fn pass(steps: &[Step], facts: &Facts, settings: &Settings, text: &mut String) -> bool {
-    let mut goes_on = true;
+/// All steps in their order.
+pub fn lines(facts: &Facts, settings: &Settings) -> Vec<Line> {
+    let mut lines = pass(EARLY, facts, settings);
+    if lines.iter().all(|line| !line.stops) {
+        lines.extend(pass(SETTLE, facts, settings));
+    }
+    // Before that it would only say that it waits.
+    if facts.has(paths::GOOD) {
+        lines.extend(pass(UPKEEP, facts, settings));
+    }
+    lines
+}
+
+/// The steps of a pass.
+fn pass(steps: &[Step], facts: &Facts, settings: &Settings) -> Vec<Line> {
+    let mut lines = Vec::new();
     for step in steps {
         let decision = attempts::decide(step, facts, settings);
-        // Writing to a text can't fail.
-        let _ = writeln!(text, "{:<11} {:<8} {}", step.name, decision.kind(), decision.why());
-        if let Some(fault) = fault(&decision) {
-            let _ = writeln!(text, "{:21}{}; {}: {}", "", fault.code.name(), fault.who.words(), fault.hint);
-        }
-        goes_on &= !decision.stops();
+        lines.push(Line {
+            step: step.name,
+            decision: decision.kind(),
+            why: decision.why().into(),
+            fault: fault(&decision).map(FaultReport::from),
+            stops: decision.stops(),
+        });
         if decision.stops() && step.ends_the_pass {
             break;
         }
     }
-    goes_on
+    lines
+}
+
+impl Line {
+    fn words(&self) -> String {
+        let fault = self.fault.as_ref();
+        let fault = fault.map(|fault| format!("{:21}{}; {}: {}\n", "", fault.code, fault.who, fault.hint));
+        format!("{:<11} {:<8} {}\n{}", self.step, self.decision, self.why, fault.unwrap_or_default())
+    }
 }
 
 fn fault(decision: &Decision) -> Option<&Fault> {

@@ -2,13 +2,15 @@
 //!
 //! Taken once: its secrets and settings go to the state partition, then what is on the boot partition is overwritten (law 3:
 //! in place, noted before on state, so that a half overwritten one is never read as another seed). A seed that names
-//! another node is refused, and nothing of it counts.
+//! another node is refused, and nothing of it counts. One with `fresh: true` gives a machine that was another one a new life:
+//! the wish for a reset is left first, then the word is overwritten; a cut between them empties a blank machine once more.
 
 use crate::Settings;
 use crate::action::Action;
 use crate::facts::Facts;
-use crate::identity;
+use crate::reset::{self, Level, WISH};
 use crate::step::{Decision, publish};
+use crate::{data_disk, identity};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::status::paths;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,8 @@ pub struct NewSeed {
     pub settings: Value,
     /// Its length on the boot partition, in bytes.
     pub length: u64,
+    /// Whether the machine is to forget all it was, and hasn't yet.
+    pub fresh: bool,
 }
 
 /// What is kept of a seed; the file is a layer of settings besides.
@@ -78,15 +82,30 @@ fn node(facts: &Facts) -> Option<String> {
 /// Why the seed isn't for this machine.
 pub fn conflict(facts: &Facts) -> Option<Fault> {
     let (named, own) = (of(facts).node?, node(facts)?);
-    let is_new = matches!(facts.seed, Some(Seed::New(_)));
+    // What begins anew is nobody by then.
+    let is_new = matches!(&facts.seed, Some(Seed::New(new)) if !new.fresh && !facts.has(WISH));
     (is_new && named != own).then(|| {
         let text = format!("the seed on the boot partition is for {named}, and this machine is {own}");
         Fault::new(Code::SeedConflict, text)
     })
 }
 
+/// Gives the machine a new life, if it had one.
+fn begin_anew(facts: &Facts, settings: &Settings) -> Decision {
+    // A disk with the old life on it may still come.
+    if let Decision::Wait(why, None) = data_disk::decide(facts, settings) {
+        return Decision::Wait(why, None);
+    }
+    let Some(node) = node(facts) else {
+        return Decision::Run("this machine was nobody before its seed".into(), vec![Action::MarkSeed]);
+    };
+    let wish = crate::home::json(&reset::wish(facts, &node, Level::Everything));
+    let actions = publish(facts, WISH, wish, 0o600).into_iter().chain([Action::MarkSeed]).collect();
+    Decision::Run(format!("the seed gives {node} a new life: all it ever wrote goes"), actions)
+}
+
 /// Decides about the seed.
-pub fn decide(facts: &Facts, _: &Settings) -> Decision {
+pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     if !facts.state_is_durable {
         return Decision::Skip("without a state partition no seed is taken".into());
     }
@@ -99,6 +118,11 @@ pub fn decide(facts: &Facts, _: &Settings) -> Decision {
     match &facts.seed {
         Some(Seed::Spending) => spend(),
         Some(Seed::Refused(why)) => Decision::Without(Fault::new(Code::SeedRefused, why.clone())),
+        Some(Seed::New(new)) if new.fresh => begin_anew(facts, settings),
+        Some(Seed::New(_)) if facts.has(WISH) => {
+            let text = "the seed gives this machine a new life: it is emptied first";
+            Decision::Reboot(Fault::new(Code::ResetUnfinished, text))
+        }
         Some(Seed::New(new)) => {
             if let Some(fault) = conflict(facts) {
                 return Decision::Refuse(fault);

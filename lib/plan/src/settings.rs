@@ -8,7 +8,7 @@ use crate::facts::{Facts, Link};
 use crate::identity::node_name;
 use crate::step::{Decision, publish, tell};
 use crate::{Overlay, Settings};
-use bakelite_spec::appliance::Link as LinkSettings;
+use bakelite_spec::appliance::{Appliance, Link as LinkSettings};
 use bakelite_spec::dhcp;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::status::paths;
@@ -40,7 +40,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         ("/run/bakelite/hosts", lines(own.into_iter().chain(named).collect()), 0o644),
         (DHCPCD, dhcpcd(facts, settings), 0o644),
         ("/run/bakelite/chrony.conf", chrony, 0o644),
-        (paths::AUTHORIZED_KEYS, lines(appliance.ssh.keys.clone()), 0o600),
+        (paths::AUTHORIZED_KEYS, lines(authorized(appliance)), 0o600),
     ];
     let stale = Action::ForgetAddresses { links: stale_links(facts, &files[2].1) };
     let mut actions: Vec<_> =
@@ -64,6 +64,15 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     let access = if keys == 0 { "no ssh".into() } else { format!("ssh for {keys} key(s)") };
     Decision::of(actions, format!("{name} has its settings, {access}"), format!("{name} gets its settings, {access}"))
 }
+
+/// Who may log in, and who may only fetch backups: nothing but that is permitted to them (dropbear(8), authorized_keys).
+fn authorized(appliance: &Appliance) -> Vec<String> {
+    let pullers = appliance.backup.pull.keys.iter().map(|key| format!("{PULL} {key}"));
+    appliance.ssh.keys.iter().cloned().chain(pullers).collect()
+}
+
+/// What a puller's key may do.
+const PULL: &str = "command=\"/usr/bin/bakelite serve-sets\",restrict";
 
 /// Steps the clock only in the first updates; later it is slewed, as k3s's certificates don't like jumps.
 const CHRONY: [&str; 5] = ["driftfile /var/lib/chrony/drift", "makestep 1 3", "rtcsync", "port 0", "cmdport 0"];
@@ -161,6 +170,8 @@ mod tests {
                 ],
             },
             "time": { "servers": ["192.168.10.1"] },
+            "ssh": { "keys": ["ssh-ed25519 AAAA me"] },
+            "backup": { "pull": { "keys": ["ssh-ed25519 BBBB controller"] } },
         }));
         let Decision::Run(_, actions) = decide(&facts, &settings) else { panic!("nothing to do") };
         let text = |name: &str| {
@@ -184,6 +195,11 @@ mod tests {
             "127.0.0.1 localhost\n127.0.1.1 shop-1\n::1 localhost\n192.168.10.5 registry.shop.lan\n"
         );
         assert_eq!(text("resolv.conf"), "nameserver 9.9.9.9\n");
+        let keys = text("authorized_keys");
+        assert_eq!(
+            keys,
+            "ssh-ed25519 AAAA me\ncommand=\"/usr/bin/bakelite serve-sets\",restrict ssh-ed25519 BBBB controller\n"
+        );
         assert!(text("chrony.conf").starts_with("server 192.168.10.1 iburst\n"));
     }
 

@@ -3,6 +3,7 @@
 use crate::disk::{Disk, Proof};
 use crate::facts::Facts;
 use crate::{cluster, home, identity, latency};
+use bakelite_spec::answer::pairs;
 use bakelite_spec::quantity::Size;
 
 /// The table.
@@ -45,7 +46,7 @@ pub fn text(facts: &Facts) -> String {
             rows.push(("", latency.words()));
         }
     }
-    rows.into_iter().map(|(name, value)| format!("{name:<11} {value}\n")).collect()
+    pairs(&rows)
 }
 
 /// What is known of a disk, the gravest first.

@@ -189,7 +189,16 @@ pub struct Backup {
     pub every: Every,
     pub keep: Keep,
     pub recipients: Vec<String>,
+    pub pull: Pull,
     pub encryption: Encryption,
+}
+
+/// Who may fetch backups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Pull {
+    pub keys: Vec<String>,
 }
 
 /// Who can open a backup.

@@ -82,6 +82,32 @@ pub enum What {
     },
 }
 
+impl What {
+    /// In a person's words, on one line.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Init { version, image } => format!("Bakelite {version}, image {image}"),
+            Self::Slot { slot, disk } => format!("system {slot} found on {disk}"),
+            Self::Effect { text } => text.clone(),
+            Self::Unit { unit, state, detail } => {
+                let state = serde_json::to_value(state).ok().and_then(|value| value.as_str().map(String::from));
+                let state = state.unwrap_or_default().replace('-', " ");
+                if detail.is_empty() { format!("{unit}: {state}") } else { format!("{unit}: {state}: {detail}") }
+            }
+            Self::Step { step, decision, why } => format!("step {step}: {decision}: {why}"),
+            Self::Address { link, address } if address.is_empty() => format!("no address (was on {link})"),
+            Self::Address { link, address } => format!("address {address} on {link}"),
+            Self::Ready { payload } if payload == "none" => "READY: network and ssh are up".into(),
+            Self::Ready { payload } => format!("READY: {payload}"),
+            Self::Good => "this boot counts as good".into(),
+            Self::Fault(fault) => {
+                format!("FAULT {}: {} ({}) {}", fault.code.name(), fault.text, fault.who.words(), fault.hint)
+            }
+            Self::Shutdown { action, why } => format!("going down ({action}): {why}"),
+        }
+    }
+}
+
 /// The state of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

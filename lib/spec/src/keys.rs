@@ -512,6 +512,13 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "Who can open a backup besides the machine itself. `bakelite new` makes one; its private half stays with you.",
     ),
+    key("backup.pull", Kind::Section, "", "Who may fetch backups over ssh."),
+    key(
+        "backup.pull.keys",
+        Kind::List(&Kind::Text(Form::SshKey)),
+        "[]",
+        "Public keys that may list and fetch this machine's backups over ssh, and nothing else: no shell, no forwarding, nothing written.",
+    ),
     key(
         "backup.encryption",
         Kind::Choice(&["age", "none"]),

@@ -47,6 +47,7 @@ impl Layer {
 /// Keys that nobody sets at the machine, sections with all below them: they decide who may, or what is in the image.
 const FIXED: &[&str] = &[
     "backup.encryption",
+    "backup.pull",
     "board",
     "charts",
     "debug",
@@ -71,7 +72,7 @@ const FIXED: &[&str] = &[
 ];
 
 /// Of those, what the flasher may set for one machine.
-const BY_SEED: &[&str] = &["ssh"];
+const BY_SEED: &[&str] = &["backup.pull", "ssh"];
 
 /// What a layer that was written for one machine sets and must not, short forms expanded.
 pub fn fixed(layer: Layer, values: &Value) -> Vec<Finding> {

@@ -6,6 +6,7 @@
 //! merged by [`layers`], and becomes a typed [`appliance::Appliance`] only after that.
 
 pub mod account;
+pub mod answer;
 pub mod appliance;
 pub mod attempts;
 pub mod backup;

@@ -74,6 +74,18 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "pull-key-apart",
+        meaning: "The ssh server takes the first line that has a key: one key can't be the operator's and a puller's.",
+        key: "backup.pull.keys",
+        check: |appliance, _| {
+            let own = |key: &&String| appliance.ssh.keys.iter().any(|other| key_of(other) == key_of(key));
+            appliance.backup.pull.keys.iter().find(own).map(|_| {
+                let problem = "has a key that is in `ssh.keys`, too";
+                Finding::error("backup.pull.keys", problem, "a key of its own, by `ssh-keygen -t ed25519`")
+            })
+        },
+    },
+    Rule {
         name: "restore-replaces",
         meaning: "A living cluster is replaced only by a word that names it.",
         key: "restore.replaces",
@@ -146,6 +158,11 @@ pub const RULES: &[Rule] = &[
         },
     },
 ];
+
+/// A public key without its comment.
+fn key_of(line: &str) -> Option<&str> {
+    line.split_whitespace().nth(1)
+}
 
 /// Whether an address is in the network of another one, which has its prefix length with it.
 fn is_in_network(address: IpAddr, network: &str) -> bool {

@@ -191,10 +191,15 @@ pub fn is_member_path(path: &str) -> bool {
 
 /// A set's name without its ending: `00000012-20261121T165500Z`. Names of one node sort by number, then by time.
 pub fn name(number: u64, made: i64) -> String {
+    format!("{number:08}-{}", stamp(made))
+}
+
+/// A moment in seconds since 1970 as names have it: `20261121T165500Z`.
+pub fn stamp(made: i64) -> String {
     let (day, second) = (made.div_euclid(86_400), made.rem_euclid(86_400));
     let (year, month, day) = civil(day);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{number:08}-{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
 /// The number in a set's name, if it is one of ours.

@@ -17,8 +17,10 @@ pub const BOOT: &str = "/boot";
 const FSCK: &str = "/usr/sbin/fsck.fat";
 const LIMIT: Duration = Duration::from_secs(120);
 const LOCK: &str = "/run/bakelite/boot.lock";
-/// The flags of FAT32's boot sector: bit 0 says that it wasn't unmounted in order.
-const FLAGS_AT: u64 = 0x41;
+/// The flags of a boot sector, FAT32's and that of the older ones: bit 0 says that it wasn't unmounted in order.
+const FLAGS_AT: (usize, usize) = (0x41, 0x25);
+/// Where a FAT32 names itself.
+const NAME_AT: usize = 82;
 const OPTIONS: &str = "umask=0077,shortname=winnt";
 
 /// Holds others off while it lives.
@@ -54,7 +56,7 @@ impl Writable<'_> {
     }
 }
 
-fn flush(device: &Path) -> Result<(), SysError> {
+pub(crate) fn flush(device: &Path) -> Result<(), SysError> {
     let flushed = File::open(device).and_then(|device| device.sync_all());
     flushed.map_err(|source| SysError::Change { path: device.into(), source })
 }
@@ -95,16 +97,41 @@ pub fn change<T, E: From<SysError>>(device: &Path, change: impl FnOnce(Writable<
 }
 
 /// After a pulled plug: what is inconsistent is repaired, which the kernel itself never does.
-fn put_in_order(device: &Path) -> Result<(), SysError> {
-    let mut flags = [0];
+///
+/// # Errors
+/// When it can't be repaired without a person.
+pub fn put_in_order(device: &Path) -> Result<(), SysError> {
+    let mut head = [0; 512];
     let read = |source| SysError::Read { path: device.into(), source };
-    File::open(device).and_then(|file| file.read_exact_at(&mut flags, FLAGS_AT)).map_err(read)?;
-    if flags[0] & 1 == 0 {
+    File::open(device).and_then(|file| file.read_exact_at(&mut head, 0)).map_err(read)?;
+    if !is_dirty(&head) {
         return Ok(());
     }
     let ended = tool::run(FSCK, &["-a", "-w", &device.to_string_lossy()], LIMIT)?;
     match ended.status {
         Some(0 | 1) => Ok(()),
         _ => Err(ended.into_error()),
+    }
+}
+
+fn is_dirty(head: &[u8; 512]) -> bool {
+    let at = if head[NAME_AT..].starts_with(b"FAT32") { FLAGS_AT.0 } else { FLAGS_AT.1 };
+    head[at] & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fat_says_where_its_kind_has_it_that_it_was_not_unmounted() {
+        for (name, at, other) in [(&b"FAT32   "[..], 0x41, 0x25), (b"", 0x25, 0x41)] {
+            let mut head = [0; 512];
+            head[NAME_AT..NAME_AT + name.len()].copy_from_slice(name);
+            head[other] = 1;
+            assert!(!is_dirty(&head));
+            head[at] = 1;
+            assert!(is_dirty(&head));
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod notify;
 pub mod raw;
 pub mod socket;
+pub mod stick;
 pub mod sum;
 pub mod terminal;
 pub mod tool;

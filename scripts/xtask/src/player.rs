@@ -8,8 +8,9 @@ use crate::door;
 use crate::media::Media;
 use crate::ports;
 use crate::replay;
+use crate::runner::PULL_KEY;
 use crate::scenario::{BootBus, Hardware, Scenario};
-use crate::steps::{Count, Cut, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch};
+use crate::steps::{Count, Cut, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch, Who};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium, Record};
 use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, media};
@@ -344,7 +345,10 @@ impl<'a> Player<'a> {
                 "host-qmp-system-reset"
             }
             RebootBy::Itself => {
-                before = 0;
+                // It says so first; a reset before that is an earlier one, told of twice.
+                let says = |event: &Value| event["event"] == "shutdown";
+                self.until(seconds, "word of a restart", |player| player.events.iter().any(says))?;
+                before = self.events.iter().position(says).unwrap_or_default();
                 "guest-reset"
             }
         };
@@ -361,7 +365,11 @@ impl<'a> Player<'a> {
 
     fn ssh(&mut self, ssh: &Ssh) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs_f64(ssh.within);
-        let (port, key) = (self.host_port(SSH)?.to_string(), self.key.display().to_string());
+        let key = match ssh.who {
+            Who::Operator => self.key.to_path_buf(),
+            Who::Puller => self.key.with_file_name(PULL_KEY),
+        };
+        let (port, key) = (self.host_port(SSH)?.to_string(), key.display().to_string());
         let quiet = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "ConnectTimeout=10"];
         let options = quiet.iter().flat_map(|option| ["-o", option]);
         let target = ["-q", "-F", "/dev/null", "-i", &key, "-p", &port, "root@127.0.0.1", &ssh.run];
@@ -370,6 +378,10 @@ impl<'a> Player<'a> {
             self.hear(Duration::ZERO);
             let answer = door::run("ssh", &arguments, self.folder.path());
             let problem = match answer {
+                Err(error) if ssh.refused.as_ref().is_some_and(|words| error.to_string().contains(words)) => {
+                    return Ok(());
+                }
+                Ok(text) if ssh.refused.is_some() => anyhow::anyhow!("`{}` is not refused: {:?}", ssh.run, text.trim()),
                 Ok(text) if text.contains(&ssh.contains) => return Ok(()),
                 Ok(text) => anyhow::anyhow!("`{}` says {:?}, not {:?}", ssh.run, text.trim(), ssh.contains),
                 Err(error) => error,

@@ -18,6 +18,10 @@ use std::time::Instant;
 const SHOWN: usize = 40;
 /// The key for ssh, beside the images; `prepare` makes it.
 const KEY: &str = "ssh-key";
+/// The key with which a controller fetches backups, beside it.
+pub const PULL_KEY: &str = "pull-key";
+/// The appliance that lets it.
+const OPERATED: &str = "operated";
 
 /// Where things are.
 pub struct Places {
@@ -34,13 +38,7 @@ const FILES_VARIABLE: &str = "BAKELITE_K3S";
 /// Writes the appliances that the chosen scenarios need into a folder, with a key for ssh if one can be made.
 pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    let key = folder.join(KEY);
-    let can_make = door::find("ssh-keygen").is_some();
-    if can_make && !key.is_file() {
-        let path = key.display().to_string();
-        door::run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", "scenarios", "-f", &path], folder)?;
-    }
-    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap_or_default();
+    let (public, puller) = (public_key(folder, KEY)?, public_key(folder, PULL_KEY)?);
     let mut names: Vec<String> = list::chosen(choice)?.into_iter().map(|(scenario, _)| scenario.appliance).collect();
     names.sort();
     names.dedup();
@@ -55,12 +53,25 @@ pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
         if !public.is_empty() {
             text.push_str(&format!("ssh: {{keys: [\"{}\"]}}\n", public.trim()));
         }
+        if name == OPERATED && !puller.is_empty() {
+            text.push_str(&format!("backup: {{pull: {{keys: [\"{}\"]}}}}\n", puller.trim()));
+        }
         let target = folder.join(format!("{name}.yaml"));
         let written = std::fs::File::create(&target).and_then(|mut file| file.write_all(text.as_bytes()));
         written.with_context(|| format!("writing {}", target.display()))?;
         println!("{name}");
     }
     Ok(true)
+}
+
+/// The public half of a key in a folder, made if it isn't there; empty where none can be made.
+fn public_key(folder: &Path, name: &str) -> Result<String> {
+    let key = folder.join(name);
+    if door::find("ssh-keygen").is_some() && !key.is_file() {
+        let path = key.display().to_string();
+        door::run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", &path], folder)?;
+    }
+    Ok(std::fs::read_to_string(key.with_extension("pub")).unwrap_or_default())
 }
 
 /// Runs the chosen scenarios, some at a time; whether none failed.

@@ -446,8 +446,25 @@ pub struct Ssh {
     /// Words that its output contains.
     #[serde(default)]
     pub contains: String,
+    /// It has to fail with these words instead.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// With whose key.
+    #[serde(default, rename = "as")]
+    pub who: Who,
     /// Seconds until it has succeeded; it is tried again until then.
     pub within: f64,
+}
+
+/// Whose key opens the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Who {
+    /// The operator's.
+    #[default]
+    Operator,
+    /// That of a controller which fetches backups.
+    Puller,
 }
 
 fn some_role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::Error> {

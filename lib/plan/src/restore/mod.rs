@@ -26,7 +26,7 @@ use crate::home::{self, DISK_HOME, HOME, INTENT, json};
 use crate::identity::{self, Identity, PASSWORD, RECORD, TOKEN};
 use crate::settings::HOST_KEY;
 use crate::step::{Decision, publish};
-use crate::{Settings, cluster, data_disk, seal};
+use crate::{Settings, cluster, data_disk, reset, seal};
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::{Act, Before, ClusterBorn, Datastore, DiskHome, FORMAT, Home, Intent, Place};
@@ -176,7 +176,7 @@ pub(crate) fn is_under_way(facts: &Facts) -> bool {
 
 /// The line of the database that is here; no act ever begins one of a lower number.
 fn line(facts: &Facts) -> u64 {
-    let born = cluster::of(facts).map_or(0, |born| born.epoch);
+    let born = cluster::of(facts).map_or(reset::epoch_of_next(facts), |born| born.epoch);
     born.max(home::of(facts).map_or(0, |home| home.epoch)).max(trial::rolled_back(facts).epoch)
 }
 

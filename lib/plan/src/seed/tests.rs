@@ -13,12 +13,15 @@ struct Machine {
     file: Option<Seed>,
     secrets: Vec<String>,
     fuse: Option<usize>,
+    boots: usize,
+    /// How often everything was emptied.
+    resets: usize,
 }
 
 impl Machine {
     fn new(new: NewSeed) -> Self {
         let facts = Facts { state_is_durable: true, ..Facts::default() };
-        Self { facts, file: Some(Seed::New(new.clone())), new, secrets: Vec::new(), fuse: None }
+        Self { facts, file: Some(Seed::New(new.clone())), new, secrets: Vec::new(), fuse: None, boots: 0, resets: 0 }
     }
 
     /// Looks as firstboot does.
@@ -38,6 +41,14 @@ impl Machine {
 
     /// One boot; `None` for a pulled plug.
     fn boot(&mut self) -> Option<Decision> {
+        self.boots += 1;
+        self.facts.boot = format!("boot{}", self.boots);
+        // What a wish of another boot leads to: state is empty, and the machine restarts.
+        if self.facts.file(WISH).is_some_and(|text| reset::is_due(text, &self.facts.boot)) {
+            self.facts.files.clear();
+            self.secrets.clear();
+            self.resets += 1;
+        }
         for _ in 0..8 {
             self.look();
             let decision = decide(&self.facts, &settings(&json!({})));
@@ -50,6 +61,10 @@ impl Machine {
                     Action::TakeSecrets { names } if cut => self.secrets.extend(names.into_iter().take(1)),
                     _ if cut => {}
                     Action::SpendSeed => self.file = None,
+                    Action::MarkSeed => {
+                        self.new.fresh = false;
+                        self.file = Some(Seed::New(self.new.clone()));
+                    }
                     Action::TakeSecrets { names } => self.secrets.extend(names),
                     Action::Publish { path, text, .. } => drop(self.facts.files.insert(path, text)),
                     Action::Remove { path } => drop(self.facts.files.remove(&path)),
@@ -72,6 +87,7 @@ fn new() -> NewSeed {
         secrets: vec!["join".into(), "wifi".into()],
         settings: json!({ "network": { "wait": 3 } }),
         length: 200,
+        fresh: false,
     }
 }
 
@@ -122,4 +138,40 @@ fn a_wrong_seed_is_told_and_the_last_one_counts() {
     let Some(Decision::Without(fault)) = machine.boot() else { panic!() };
     assert_eq!((fault.code, fault.text.as_str()), (Code::SeedRefused, "seed.yaml:1:1: no"));
     assert_eq!(of(&machine.facts).node.as_deref(), Some("shop-017"));
+}
+
+#[test]
+fn a_seed_with_a_new_life_empties_another_machine_and_then_counts_wherever_the_plug_is_pulled() {
+    let returned = || {
+        let mut machine = Machine::new(NewSeed { fresh: true, ..new() });
+        machine.facts.files.insert(identity::RECORD.into(), "{\"format\":1,\"node\":\"shop-9\"}".into());
+        machine
+    };
+    let mut whole = returned();
+    let Some(Decision::Reboot(fault)) = whole.boot() else { panic!() };
+    assert!(fault.text.contains("new life"), "{}", fault.text);
+    assert_eq!(conflict(&whole.facts), None, "who it was doesn't count any more");
+    assert!(matches!(whole.boot(), Some(Decision::Done(_))));
+    assert_eq!(whole.resets, 1);
+    assert_eq!(whole.facts.files.keys().collect::<Vec<_>>(), [paths::SEED]);
+    for first in 0..9 {
+        for second in 0..9 {
+            let mut machine = returned();
+            for fuse in [Some(first), Some(second), None, None] {
+                machine.fuse = fuse;
+                drop(machine.boot());
+            }
+            assert!(matches!(machine.boot(), Some(Decision::Done(_))), "{first} {second}");
+            assert_eq!(machine.facts.files, whole.facts.files, "{first} {second}");
+            assert!((1..=2).contains(&machine.resets), "{first} {second}: {}", machine.resets);
+        }
+    }
+}
+
+#[test]
+fn a_machine_that_was_nobody_needs_no_new_life() {
+    let mut machine = Machine::new(NewSeed { fresh: true, ..new() });
+    assert!(matches!(machine.boot(), Some(Decision::Done(_))));
+    assert_eq!(machine.resets, 0);
+    assert_eq!(machine.facts.files.keys().collect::<Vec<_>>(), [paths::SEED]);
 }

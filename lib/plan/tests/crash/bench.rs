@@ -4,6 +4,7 @@
 
 mod acts;
 mod media;
+mod resetting;
 mod restoring;
 
 use bakelite_plan::Settings;
@@ -12,13 +13,13 @@ use bakelite_plan::disk::{Content, Data, Disk, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
 use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
-use bakelite_plan::old_copy;
 use bakelite_plan::restore::blank::BASELINE;
 use bakelite_plan::restore::trial::{ROLLED_BACK, TRIAL};
 use bakelite_plan::restore::{FoundSet, STAGED, WORD, Word};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step, UPKEEP};
+use bakelite_plan::{old_copy, reset};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
@@ -49,6 +50,8 @@ pub enum Mutation {
     RecordFirst,
     /// A disk isn't told that the cluster left it.
     LeftUnsaid,
+    /// The wish for a reset goes before what it is about.
+    WishFirst,
 }
 
 pub struct Cut;
@@ -304,7 +307,7 @@ impl Bench {
             Disk { data, proof, ..medium.disk.clone() }
         });
         let of_moves = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
-        let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE];
+        let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE, reset::WISH, reset::FRESH];
         let paths = of_moves.into_iter().chain(of_restores);
         let mut files: BTreeMap<_, _> = paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
@@ -387,6 +390,9 @@ impl Bench {
 
     /// One boot, as init does it: early until it has ended well, settle, k3s, the record of its birth.
     pub fn boot(&mut self) -> Result<Decisions, Cut> {
+        if self.is_for_a_reset() {
+            return self.reset();
+        }
         let mut all = Vec::new();
         for place in places::OF_EITHER {
             self.shown.insert(place.at.into(), format!("/state/{}", place.folder));

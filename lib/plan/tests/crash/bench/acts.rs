@@ -6,7 +6,8 @@ use bakelite_plan::action::Action;
 use bakelite_plan::disk::Proof;
 use bakelite_plan::home::{AT_ONCE, COPIED, COPIED_ON_CARD, INTENT};
 use bakelite_plan::latency;
-use bakelite_plan::restore::FOLDER;
+use bakelite_plan::reset;
+use bakelite_plan::restore::{FOLDER, FoundSet, Source};
 use bakelite_plan::seal::SEAL;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Move;
@@ -73,7 +74,13 @@ impl Bench {
                     self.publish(path, text)?;
                 }
             }
-            Action::LookForSets => self.sets = Some(self.sticks.clone()),
+            Action::LookForSets => {
+                let spares = reset::spares_own_sets(&self.facts());
+                let sees = |set: &&FoundSet| !spares || matches!(set.source, Source::Stick(_));
+                self.sets = Some(self.sticks.iter().filter(sees).cloned().collect());
+            }
+            Action::Unbear { guid } => self.unbear(guid)?,
+            Action::Blank { folders, but } => self.blank(folders, but)?,
             Action::StageSet { set, note } => self.stage(set, note)?,
             Action::Climb { .. } => unreachable!("nothing is damaged"),
             Action::PutInPlace { aside } => self.put_in_place(aside)?,
@@ -102,6 +109,7 @@ impl Bench {
             | Action::AddEntry { .. }
             | Action::TakeSecrets { .. }
             | Action::SpendSeed
+            | Action::MarkSeed
             | Action::RemoveEntries { .. }
             | Action::Trim { .. }
             | Action::VerifyUnpacked { .. }
@@ -130,7 +138,8 @@ impl Bench {
             self.media[at].born = (Some(guid.into()), Some(guid.into()));
         }
         self.tick()?;
-        assert!(self.media[at].files.as_ref().is_none_or(|files| files.durable.is_empty()), "something was formatted");
+        let is_empty = self.media[at].files.as_ref().is_none_or(|files| files.durable.is_empty());
+        assert!(is_empty || self.media[at].given_up, "something was formatted");
         self.media[at].files = Some(Files::default());
         self.tick()?;
         self.attached = Some(at);

@@ -44,6 +44,8 @@ pub struct Medium {
     pub files: Option<Files>,
     /// How often its bytes were written.
     pub writes: usize,
+    /// Whether a person gave up what is on it.
+    pub given_up: bool,
     /// Whether it is plugged in.
     pub here: bool,
 }

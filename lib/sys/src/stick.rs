@@ -1,0 +1,69 @@
+//! Somebody's stick or disk: mounted for a look, or for a change where the owner has said so, and never longer than that.
+//!
+//! It may be pulled out at any moment: a change ends with syncfs, unmounting and fsync of the device, and before one is
+//! begun the file system is put in order by its own tool, where there is one on the machine. Programs on it don't run.
+
+use crate::mount::{MountFlags, mount, unmount};
+use crate::{SysError, durable, ext4, fat};
+use std::path::Path;
+
+/// Where it is mounted meanwhile.
+pub const PLACE: &str = "/run/bakelite/stick";
+
+const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// Looks at it; nothing of it is changed.
+///
+/// # Errors
+/// When it can't be mounted, or what the look itself says.
+pub fn look<T, E: From<SysError>>(
+    device: &Path,
+    driver: &str,
+    look: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
+    durable::make_folder(PLACE)?;
+    if driver == "ext4" {
+        ext4::look(device, PLACE)?;
+    } else {
+        mount(&device.to_string_lossy(), PLACE, driver, MountFlags::RDONLY | NO_PROGRAMS, options(driver))?;
+    }
+    let seen = look(Path::new(PLACE));
+    unmount(Path::new(PLACE), false)?;
+    seen
+}
+
+/// Changes it; when this ends well, the change is on the medium.
+///
+/// # Errors
+/// When it can't be put in order, mounted or written, or what the change itself says.
+pub fn change<T, E: From<SysError>>(
+    device: &Path,
+    driver: &str,
+    change: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
+    durable::make_folder(PLACE)?;
+    match driver {
+        "vfat" => fat::put_in_order(device)?,
+        "ext4" => drop(ext4::check(device)?),
+        // Debian's exfatprogs aren't part of an image.
+        _ => {}
+    }
+    let flags = NO_PROGRAMS | MountFlags::NOATIME;
+    mount(&device.to_string_lossy(), PLACE, driver, flags, options(driver))?;
+    let changed = change(Path::new(PLACE));
+    let synced = durable::sync_file_system(Path::new(PLACE));
+    // A stick that was pulled out meanwhile still has to go from its place.
+    unmount(Path::new(PLACE), synced.is_err())?;
+    let changed = changed?;
+    synced?;
+    fat::flush(device)?;
+    Ok(changed)
+}
+
+fn options(driver: &str) -> &'static str {
+    match driver {
+        "vfat" => "umask=0077,shortname=winnt",
+        "exfat" => "umask=0077",
+        _ => "",
+    }
+}
