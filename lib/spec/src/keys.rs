@@ -544,12 +544,7 @@ pub const APPLIANCE: &[Key] = &[
         "",
         "The id of the cluster that is replaced, as report.json has it. It is spent by the act: the cluster has another id then.",
     ),
-    key(
-        "restore.rekey",
-        Kind::Text(Form::Any),
-        "",
-        "The id of the cluster whose keys are sealed with a new token, where the old one is lost. It is spent by the act.",
-    ),
+    key("restore.rekey", Kind::Text(Form::Any), "", "The id of the cluster that gets a new token for a lost one."),
 ];
 
 /// Finds the entry of a path with its indices written as `[]`.
