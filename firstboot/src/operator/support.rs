@@ -21,7 +21,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// zstd's level: logs shrink to a tenth, and a small machine takes seconds.
-const LEVEL: i32 = 6;
+const LEVEL: i32 = 3;
 /// More of one file is cut off at its beginning: what is newest says most.
 const MOST: usize = 4 << 20;
 /// Where an archive goes that nobody has named a place for: in memory.
