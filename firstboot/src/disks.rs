@@ -3,7 +3,7 @@
 use crate::sealing;
 use bakelite_disk::data;
 use bakelite_plan::disk::{Content, Data, Disk, Proof};
-use bakelite_plan::restore::FoundSet;
+use bakelite_plan::restore::{FoundSet, Word};
 use bakelite_plan::{cluster, home, seal};
 use bakelite_spec::layout::SECTOR;
 use bakelite_spec::status::paths;
@@ -37,6 +37,12 @@ pub struct Looked {
     pub climbed: Option<String>,
     /// Sets, once they were looked for.
     pub sets: Option<Vec<FoundSet>>,
+    /// Words of a person's on sticks, found by the way.
+    #[serde(default)]
+    pub words: Vec<Word>,
+    /// Names in the cluster that aren't in its baseline; settle's own.
+    #[serde(skip)]
+    pub beyond_baseline: Option<Vec<String>>,
     /// What is wrong with the database, once it was checked; empty if nothing is.
     pub database: Option<String>,
 }

@@ -106,6 +106,9 @@ pub enum FirstbootError {
     /// There is no move to make.
     #[error("k3s's data can't move: {0}")]
     NothingToMove(String),
+    /// Nothing is restored or sealed anew.
+    #[error("{0}")]
+    NotRestored(String),
     /// A copy isn't what was copied.
     #[error("{0} differs from what was copied")]
     CopyDiffers(String),

@@ -3,6 +3,7 @@
 //! The database is only read. Whether it is needed, and what follows, is decided elsewhere.
 
 use crate::error::FirstbootError;
+use crate::rekey::{LONG_AGO, SERVER};
 use bakelite_datastore::ladder::{self, Healed, Lost, Patient, Rung};
 use bakelite_datastore::rekey;
 use bakelite_plan::cluster::DATABASE;
@@ -12,7 +13,6 @@ use bakelite_spec::set;
 use bakelite_sys::{durable, machine, mount, read_text};
 use std::path::Path;
 
-const SERVER: &str = "/var/lib/rancher/k3s/server";
 /// So many names of lost objects are said; all of them are in the record beside the damaged files.
 const NAMED: usize = 20;
 /// What was lost, beside the database that was made of the damaged one.
@@ -36,8 +36,7 @@ pub fn climb(mut note: Note, known: u64) -> Result<String, FirstbootError> {
         return Ok(format!("{needed} bytes are needed for copies of it, and {free} are free"));
     }
     let token = read_text(TOKEN).unwrap_or_default();
-    // Only compared for being newer by k3s, which then takes its own file.
-    let keys = rekey::keys_of_files(Path::new(SERVER), "1970-01-01T00:00:00Z");
+    let keys = rekey::keys_of_files(Path::new(SERVER), LONG_AGO, &token);
     let random = [machine::random()?, machine::random()?].concat();
     let (mut salt, mut nonce) = ([0; 8], [0; 12]);
     salt.copy_from_slice(&random[..8]);

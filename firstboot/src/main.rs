@@ -6,6 +6,7 @@
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
 mod account;
+mod blank;
 mod boot_partition;
 mod config;
 mod disks;
@@ -22,7 +23,10 @@ mod pass;
 mod payload;
 mod placed;
 mod probe;
+mod put_back;
+mod rekey;
 mod relocate;
+mod replace;
 mod reset;
 mod restore;
 mod retry;
@@ -132,6 +136,8 @@ fn operate(answer: Answer, words: &[&str]) -> Result<Ended, FirstbootError> {
         }
         ["storage", word @ (TO_DISK | TO_CARD)] => relocate::begin(answer, word)?,
         ["reset", rest @ ..] => operator::reset::begin(root, answer, rest)?,
+        ["restore", rest @ ..] => replace::restore(answer, rest)?,
+        ["rekey", rest @ ..] => replace::rekey(answer, rest)?,
         ["retry"] => retry::retry(answer)?,
         ["serve-sets"] => {
             let asked = std::env::var(pull::ASKED).unwrap_or_default();

@@ -11,7 +11,7 @@ use bakelite_plan::facts::Amount;
 use bakelite_plan::home::{AT_ONCE, COPIED, COPIED_ON_CARD, INTENT};
 use bakelite_spec::places;
 use bakelite_spec::quantity::Size;
-use bakelite_spec::records::Act;
+use bakelite_spec::records::Move;
 use bakelite_spec::status::paths;
 use bakelite_sys::tree::{self, Copier, Verifier};
 use bakelite_sys::{SysError, durable, machine, mount, notify, read_text};
@@ -125,11 +125,10 @@ pub fn remove_old_copy() -> Result<Changed, FirstbootError> {
 ///
 /// # Errors
 /// When something can't be copied, or the copy isn't the same.
-pub fn copy(act: Act, amount: Amount) -> Result<Changed, FirstbootError> {
-    let (from, to) = match act {
-        Act::Promotion => (CARD, DISK),
-        Act::Demotion => (DISK, CARD),
-        Act::Restore | Act::Replacement => return Ok(Changed::No),
+pub fn copy(way: Move, amount: Amount) -> Result<Changed, FirstbootError> {
+    let (from, to) = match way {
+        Move::Promotion => (CARD, DISK),
+        Move::Demotion => (DISK, CARD),
     };
     let intent = std::fs::read(INTENT).map_err(|source| SysError::Read { path: INTENT.into(), source })?;
     if read_text(to.copying).ok().map(String::into_bytes).as_deref() != Some(intent.trim_ascii_end()) {

@@ -1,7 +1,7 @@
 //! Looks at the machine and changes nothing.
 
 use crate::disks::{self, Looked};
-use crate::{loader, moving, payload as files_of_payload, placed, sealing, seed};
+use crate::{loader, moving, payload as files_of_payload, placed, put_back, sealing, seed};
 use bakelite_plan::facts::{Database, Dummy, Facts, Link};
 use bakelite_plan::{
     address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
@@ -37,7 +37,12 @@ const FILES: &[&str] = &[
     cluster::ON_DISK,
     restore::STAGED,
     restore::RESTORED,
+    restore::WORD,
+    restore::trial::TRIAL,
+    restore::trial::ROLLED_BACK,
+    restore::blank::BORN_NOW,
     cluster::CHECKED,
+    cluster::LAST_START,
     data_disk::DEVICES,
     latency::RECORD,
     cmdline::RECORD,
@@ -81,6 +86,7 @@ const PRESENT: &[&str] = &[
     identity::DEVICE_KEY,
     settings::HOST_KEY,
     payload::STORE_ASIDE,
+    restore::blank::BASELINE,
     paths::TRIAL,
 ];
 
@@ -131,6 +137,8 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         slow_medium: block::is_slow(&at("/var/lib/rancher")),
         waited,
         sets: looked.sets.clone(),
+        words: looked.words.clone(),
+        beyond_baseline: looked.beyond_baseline.clone(),
         climbed: looked.climbed.clone(),
         token_lost: looked.token_lost,
         vanished: disks::has_vanished(&disks),
@@ -149,6 +157,10 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         ..Facts::default()
     };
     look_at_home(&mut facts, looked);
+    if facts.has(paths::GOOD) {
+        facts.asides = put_back::asides(root);
+        facts.free_beside_data = mount::free(&at(restore::FOLDER));
+    }
     facts
 }
 

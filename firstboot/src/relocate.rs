@@ -10,7 +10,7 @@ use bakelite_plan::disk::Disk;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::{self, AT_ONCE, TO_CARD, TO_DISK};
 use bakelite_spec::answer::Answer;
-use bakelite_spec::records::{Act, DiskName};
+use bakelite_spec::records::{DiskName, Move};
 use bakelite_spec::status::paths;
 use bakelite_sys::{durable, socket, terminal};
 use std::path::Path;
@@ -33,6 +33,15 @@ pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
         probe::weigh(&mut facts);
     }
     may(word, &facts).map_err(FirstbootError::NothingToMove)?;
+    at_once(word, unit)?;
+    let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
+    let text = format!("k3s has stopped, and its data moves to {to}; it starts again after that.");
+    terminal::print(&answer.said(&format!("{text} `bakelite status` says how far it is.")));
+    Ok(())
+}
+
+/// Has init stop k3s for what a word says, run both passes, and start it again.
+pub(crate) fn at_once(word: &str, unit: &str) -> Result<(), FirstbootError> {
     let ask = |words: &str| socket::ask(Path::new(paths::CONTROL), words, LIMIT);
     durable::replace(AT_ONCE, word.as_bytes(), 0o644)?;
     if let Err(error) = ask("stop-workloads") {
@@ -40,11 +49,7 @@ pub fn begin(answer: Answer, word: &str) -> Result<(), FirstbootError> {
         return Err(error.into());
     }
     ask("refit")?;
-    ask(&format!("start {unit}"))?;
-    let to = if word == TO_DISK { "the disk, if one may be used" } else { "the card" };
-    let text = format!("k3s has stopped, and its data moves to {to}; it starts again after that.");
-    terminal::print(&answer.said(&format!("{text} `bakelite status` says how far it is.")));
-    Ok(())
+    Ok(ask(&format!("start {unit}"))?)
 }
 
 /// Whether there is something to do.
@@ -53,12 +58,12 @@ fn may(word: &str, facts: &Facts) -> Result<(), String> {
     let attached = facts.attached().map(|(disk, _)| disk.words());
     match (word, home) {
         // A way back that isn't finished is taken back by this.
-        (TO_DISK, Some(_)) if home::wish(facts) == Some(Act::Demotion) => Ok(()),
+        (TO_DISK, Some(_)) if home::wish(facts) == Some(Move::Demotion) => Ok(()),
         (TO_DISK, Some(DiskName { words, .. })) => Err(format!("it lives on a data disk already ({words})")),
         (TO_DISK, None) if !facts.disks.iter().any(is_other) => Err("there is no other disk".into()),
-        (TO_DISK, None) => attached.map_or(Ok(()), |disk| home::fits(Act::Promotion, &disk, facts)),
+        (TO_DISK, None) => attached.map_or(Ok(()), |disk| home::fits(Move::Promotion, &disk, facts)),
         (TO_CARD, Some(_)) => match attached {
-            Some(disk) => home::fits(Act::Demotion, &disk, facts),
+            Some(disk) => home::fits(Move::Demotion, &disk, facts),
             None => Err("the data disk that it lives on isn't here".into()),
         },
         _ => Err("it lives on the card already".into()),

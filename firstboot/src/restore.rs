@@ -3,26 +3,35 @@
 //! Both may be cut and done again. What the machine had is kept: k3s's beside k3s's data, secrets and settings on state.
 
 use crate::error::FirstbootError;
-use crate::storage::SOON;
+use crate::storage::take_up_host_key;
 use crate::world::Changed;
 use bakelite_datastore::restore::{self, Places};
-use bakelite_plan::restore::{FILES, FOLDER, MANIFESTS, STAGING};
-use bakelite_spec::status::paths;
-use bakelite_sys::{SysError, durable, names_in, socket, words};
+use bakelite_plan::restore::{ASIDE_ON_STATE, FILES, FOLDER, MANIFESTS, STAGING};
+use bakelite_sys::{SysError, durable, names_in};
 use std::path::{Path, PathBuf};
 
-const K3S: &str = "/var/lib/rancher/k3s";
-/// What was there before, on state.
-const ASIDE: &str = "/var/lib/bakelite/aside";
+pub(crate) const K3S: &str = "/var/lib/rancher/k3s";
 
 /// Puts the database in its place.
 ///
 /// # Errors
 /// When something can't be moved.
 pub fn put_in_place(aside: &str) -> Result<Changed, FirstbootError> {
-    let folder = Path::new(FOLDER);
-    restore::put_in_place(&Places { live: K3S.into(), staged: folder.join(STAGING), aside: folder.join(aside) })?;
+    restore::put_in_place(&places(aside))?;
     Ok(Changed::Yes)
+}
+
+/// The folders of an act, all on the file system of k3s's data.
+pub(crate) fn places(aside: &str) -> Places {
+    let folder = Path::new(FOLDER);
+    Places { live: K3S.into(), staged: folder.join(STAGING), aside: folder.join(aside) }
+}
+
+/// Beside what was kept of a file: that there was none.
+pub(crate) fn absent(aside: &Path) -> PathBuf {
+    let mut name = aside.as_os_str().to_owned();
+    name.push(".absent");
+    name.into()
 }
 
 /// Takes secrets, settings and manifests from the unpacked set.
@@ -34,7 +43,7 @@ pub fn take_identity(root: &Path, aside: &str) -> Result<Changed, FirstbootError
     let staged = at(FOLDER).join(STAGING);
     let mut changed = Changed::No;
     for (member, path) in FILES {
-        if take(&staged.join(member), &at(path), &at(ASIDE).join(aside).join(member))? {
+        if take(&staged.join(member), &at(path), &at(ASIDE_ON_STATE).join(aside).join(member))? {
             changed = Changed::Yes;
         }
     }
@@ -42,15 +51,13 @@ pub fn take_identity(root: &Path, aside: &str) -> Result<Changed, FirstbootError
     for name in names_in(staged.join(member)) {
         let to = at(folder).join(&name);
         // One that is there came with this image.
-        if !to.exists() && take(&staged.join(member).join(&name), &to, &PathBuf::new())? {
+        let kept = at(ASIDE_ON_STATE).join(aside).join(member).join(&name);
+        if !to.exists() && take(&staged.join(member).join(&name), &to, &kept)? {
             changed = Changed::Yes;
         }
     }
-    // An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
-    if changed == Changed::Yes
-        && let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON)
-    {
-        log::info!("{}", words(&error));
+    if changed == Changed::Yes {
+        take_up_host_key();
     }
     Ok(changed)
 }
@@ -62,9 +69,13 @@ fn take(from: &Path, to: &Path, aside: &Path) -> Result<bool, SysError> {
     if old.as_ref() == Some(&new) {
         return Ok(false);
     }
-    if let Some(old) = old.filter(|_| !aside.exists()) {
+    // Kept once: after a cut the new one may be in its place already.
+    if !aside.exists() && !absent(aside).exists() {
         durable::make_folder(aside.parent().unwrap_or(aside))?;
-        durable::write_durable(aside, &old, 0o600)?;
+        match old {
+            Some(old) => durable::write_durable(aside, &old, 0o600)?,
+            None => durable::write_durable(absent(aside), b"", 0o600)?,
+        }
     }
     durable::make_folder(to.parent().unwrap_or(to))?;
     durable::write_durable(to, &new, 0o600)?;
@@ -94,7 +105,8 @@ mod tests {
         assert_eq!(take_identity(root.path(), "aside-1").unwrap(), Changed::Yes);
         assert_eq!(take_identity(root.path(), "aside-1").unwrap(), Changed::No);
         assert_eq!((read(TOKEN), read(PASSWORD)), ("new".into(), "password".into()));
-        assert_eq!(read(&format!("{ASIDE}/aside-1/token")), "old");
+        assert_eq!(read(&format!("{ASIDE_ON_STATE}/aside-1/token")), "old");
+        assert_eq!(read(&format!("{ASIDE_ON_STATE}/aside-1/manifests/mine.yaml.absent")), "");
         assert_eq!(read(&format!("{}/mine.yaml", MANIFESTS.1)), "mine");
         assert_eq!(read(&format!("{}/theirs.yaml", MANIFESTS.1)), "of this image");
     }

@@ -2,11 +2,15 @@
 
 use crate::error::FirstbootError;
 use crate::relocate;
+use bakelite_plan::restore::RESTORED;
+use bakelite_plan::restore::trial::ROLLED_BACK;
 use bakelite_spec::answer::Answer;
 use bakelite_spec::attempts::{Attempts, PATH};
 use bakelite_spec::event::UnitState;
+use bakelite_spec::records::RolledBack;
 use bakelite_spec::status::{Status, paths};
 use bakelite_sys::{durable, read_text, socket, terminal};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Forgets the faults that were counted, and has init run both passes again; what it gave up is started, too.
@@ -19,6 +23,7 @@ pub fn retry(answer: Answer) -> Result<(), FirstbootError> {
         terminal::print(&answer.said(&format!("{step} has failed {} time(s): {}", tries.faults, tries.text)));
     }
     attempts.forget_faults();
+    forget_restored()?;
     durable::write_durable(PATH, attempts.text().as_bytes(), 0o600)?;
     let ask = |words: &str| socket::ask(Path::new(paths::CONTROL), words, relocate::LIMIT);
     ask("refit")?;
@@ -29,6 +34,17 @@ pub fn retry(answer: Answer) -> Result<(), FirstbootError> {
     }
     terminal::print(&answer.said("It is tried again now; `bakelite status` says how it goes."));
     Ok(())
+}
+
+/// What was said of restored backups was read; which line they began stays known.
+fn forget_restored() -> Result<(), FirstbootError> {
+    let known = read_text(ROLLED_BACK).ok().and_then(|text| serde_json::from_str::<RolledBack>(&text).ok());
+    if let Some(known) = known {
+        let forgotten = RolledBack { sets: BTreeMap::new(), ..known };
+        let text = serde_json::to_vec(&forgotten).map_err(FirstbootError::WriteReport)?;
+        durable::write_durable(ROLLED_BACK, &text, 0o600)?;
+    }
+    Ok(durable::remove_file(RESTORED)?)
 }
 
 /// The units that are to be started: firstboot's own passes run by init's own order.

@@ -10,11 +10,11 @@ use crate::storage::{LOOK, driver, read_only};
 use crate::world::{Changed, Machine, World};
 use age::Identity;
 use bakelite_datastore::restore;
-use bakelite_datastore::set::{self, SetError};
+use bakelite_datastore::set::{self, Opened, SetError};
 use bakelite_disk::signature;
 use bakelite_plan::identity::DEVICE_KEY;
 use bakelite_plan::reset;
-use bakelite_plan::restore::{FOLDER, FoundSet, OWN, STAGING, Source, Trust};
+use bakelite_plan::restore::{FOLDER, FoundSet, OWN, STAGING, Source, Trust, Word};
 use bakelite_spec::set::PLAIN;
 use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::sum::pour;
@@ -22,6 +22,7 @@ use bakelite_sys::{block, durable, ext4, machine, names_in, raw, read_text, word
 use bakelite_trust::file_key::FileKey;
 use bakelite_trust::grant::{self, Grant, Verdict};
 use bakelite_trust::{keys, signature as signed, stick};
+use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -48,23 +49,36 @@ impl Machine {
         Ok(Believed { own, owners, now: machine::clock(), clock: raw::clock_is_synchronised() })
     }
 
-    pub(crate) fn look_for_sets(&self) -> Result<Vec<FoundSet>, FirstbootError> {
+    /// Looks for sets, and for words of a person's on the sticks.
+    pub(crate) fn look_for_sets(&mut self) -> Result<(), FirstbootError> {
         let believed = self.believed()?;
-        let mut found = Vec::new();
+        let (mut found, mut said) = (Vec::new(), Vec::new());
         // Read anew: what became of the wish may have changed in this pass.
         let own = if reset::spares_own_sets(&self.facts()) { &[][..] } else { SHELVES };
         for (source, folder) in own {
             found.extend(in_folder(source, Path::new(folder), &[], &believed));
         }
         for name in self.foreign() {
-            match on_stick(&name, |root| Ok(in_root(&name, root, &believed))) {
-                Ok(sets) => found.extend(sets.unwrap_or_default()),
+            match on_stick(&name, |root| Ok((word(&name, root.as_deref()), in_root(&name, root, &believed)))) {
+                Ok(seen) => {
+                    let (word, sets) = seen.unwrap_or_default();
+                    said.extend(word);
+                    found.extend(sets);
+                }
                 // A sick stick is no reason to give up on the others.
                 Err(error) => log::warn!("looking for backups on {name}: {}", words(&error)),
             }
         }
         log::info!("found {} backups", found.len());
-        Ok(found)
+        (self.looked.sets, self.looked.words) = (Some(found), said);
+        Ok(())
+    }
+
+    /// Opens a set to its end, and leaves nothing behind.
+    pub(crate) fn prove_set(&self, found: &FoundSet) -> Result<(), FirstbootError> {
+        let scratch = Path::new(FOLDER);
+        durable::make_folder(scratch)?;
+        Ok(open(found, &self.believed()?, &|path, keys| set::verify(path, keys, scratch))?)
     }
 
     /// Partitions, and disks without any, that aren't this machine's.
@@ -90,19 +104,7 @@ impl Machine {
         let Some(found) = sets.iter_mut().find(|found| found.key() == key && found.torn.is_empty()) else {
             return Ok(Changed::No);
         };
-        let staged = match &found.source {
-            Source::Stick(name) => on_stick(name, |root| {
-                let Some(root) = root else { return Ok(Err(gone())) };
-                Ok(stage(&root.join(stick::SETS), found, &grants(&root, &believed), &believed, note))
-            })
-            .unwrap_or_else(|error| Some(Err(SetError::NotASet(words(&error)))))
-            .unwrap_or_else(|| Err(gone())),
-            own => {
-                let folder = SHELVES.iter().find(|(source, _)| source == own).map_or("", |(_, folder)| folder);
-                stage(Path::new(folder), found, &[], &believed, note)
-            }
-        };
-        match staged {
+        match open(found, &believed, &|path, keys| restore::stage(path, keys, &Path::new(FOLDER).join(STAGING), note)) {
             Ok(()) => log::info!("unpacked {} and proved it", found.words()),
             Err(error) => {
                 found.torn = words(&error);
@@ -110,6 +112,25 @@ impl Machine {
             }
         }
         Ok(Changed::Yes)
+    }
+}
+
+/// What is done with a set and the keys that open it.
+type Opening<'a> = dyn Fn(&Path, &[&dyn Identity]) -> Result<Opened, SetError> + 'a;
+
+/// Opens a set where it lies, and compares it with what was seen of it.
+fn open(found: &FoundSet, believed: &Believed, opening: &Opening<'_>) -> Result<(), SetError> {
+    match &found.source {
+        Source::Stick(name) => on_stick(name, |root| {
+            let Some(root) = root else { return Ok(Err(gone())) };
+            Ok(open_in(&root.join(stick::SETS), found, &grants(&root, believed), believed, opening))
+        })
+        .unwrap_or_else(|error| Some(Err(SetError::NotASet(words(&error)))))
+        .unwrap_or_else(|| Err(gone())),
+        own => {
+            let folder = SHELVES.iter().find(|(source, _)| source == own).map_or("", |(_, folder)| folder);
+            open_in(Path::new(folder), found, &[], believed, opening)
+        }
     }
 }
 
@@ -169,6 +190,23 @@ fn in_root(name: &str, root: Option<PathBuf>, believed: &Believed) -> Vec<FoundS
     let Some(root) = root else { return Vec::new() };
     let grants = grants(&root, believed);
     in_folder(&Source::Stick(name.into()), &root.join(stick::SETS), &grants, believed)
+}
+
+/// The word of a person's on a stick, in the form of bakelite.yaml.
+fn word(name: &str, root: Option<&Path>) -> Option<Word> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Words {
+        restore: Word,
+    }
+    let bytes = read_small(&root?.join(stick::WORD))?;
+    match serde_yaml::from_slice::<Words>(&bytes) {
+        Ok(words) => Some(Word { source: Some(Source::Stick(name.into())), ..words.restore }),
+        Err(error) => {
+            log::warn!("{} on {name} isn't read: {error}", stick::WORD);
+            None
+        }
+    }
 }
 
 /// The grants that an owner has signed.
@@ -261,8 +299,14 @@ fn look(source: &Source, folder: &Path, node: &str, file: &str, grants: &[Grant]
     found
 }
 
-/// Unpacks a set beside its place. What a grant answers for is the whole file: it is compared before anything of it counts.
-fn stage(folder: &Path, found: &FoundSet, grants: &[Grant], believed: &Believed, note: &str) -> Result<(), SetError> {
+/// Opens a set. What a grant answers for is the whole file: it is compared before anything of it counts.
+fn open_in(
+    folder: &Path,
+    found: &FoundSet,
+    grants: &[Grant],
+    believed: &Believed,
+    opening: &Opening<'_>,
+) -> Result<(), SetError> {
     let path = folder.join(&found.node).join(&found.file);
     let reading = |source| SetError::File { act: "reading", path: path.clone(), source };
     if !found.sha256.is_empty() {
@@ -274,9 +318,36 @@ fn stage(folder: &Path, found: &FoundSet, grants: &[Grant], believed: &Believed,
     let granted = grants.iter().find_map(|grant| grant.set(&found.sha256)?.file_key());
     let own = believed.own.iter().map(|own| own as &dyn Identity);
     let keys: Vec<&dyn Identity> = own.chain(granted.iter().map(|key| key as &dyn Identity)).collect();
-    let opened = restore::stage(&path, &keys, &Path::new(FOLDER).join(STAGING), note)?;
+    let opened = opening(&path, &keys)?;
     if Some(&opened.manifest) != found.manifest.as_ref() {
         return Err(SetError::NotASet("it was changed since it was looked at".into()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_on_a_stick_is_read_as_in_the_settings_and_speaks_of_that_stick() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |text: &str| durable::replace(root.path().join(stick::WORD), text.as_bytes(), 0o600).unwrap();
+        let read = || word("sda1", Some(root.path()));
+        assert_eq!(read(), None);
+        write("restore: {set: newest, replaces: shop-1.abc.0}\n");
+        let said = Word {
+            set: "newest".into(),
+            replaces: "shop-1.abc.0".into(),
+            source: Some(Source::Stick("sda1".into())),
+            ..Word::default()
+        };
+        assert_eq!(read(), Some(said));
+        for other in ["restore: {set: newest, format-disk: yes}", "firewall: {input: open}", "\u{0}", "restore: [", ""]
+        {
+            write(other);
+            assert_eq!(read(), None, "{other}");
+        }
+        assert_eq!(word("sda1", None), None);
+    }
 }

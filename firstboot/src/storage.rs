@@ -144,11 +144,15 @@ impl Machine {
     pub(crate) fn unseal(&self) -> Result<Changed, FirstbootError> {
         let bytes = std::fs::read(SEAL).map_err(|source| SysError::Read { path: SEAL.into(), source })?;
         sealing::unseal(&bytes, &self.root)?;
-        // An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
-        if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON) {
-            log::info!("{}", words(&error));
-        }
+        take_up_host_key();
         Ok(Changed::Yes)
+    }
+}
+
+/// An ssh server that runs already has a key of this boot only; without one there is nothing to restart.
+pub(crate) fn take_up_host_key() {
+    if let Err(error) = socket::ask(Path::new(paths::CONTROL), "restart ssh", SOON) {
+        log::info!("{}", words(&error));
     }
 }
 

@@ -2,7 +2,10 @@
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::{ladder, latency, loader, moving, payload, placed, probe, reset, restore, sealing, seed, storage, trim};
+use crate::{
+    blank, ladder, latency, loader, moving, payload, placed, probe, put_back, rekey, reset, restore, sealing, seed,
+    storage, trim,
+};
 use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
@@ -191,15 +194,30 @@ impl World for Machine {
             Action::Unseal => return self.unseal(),
             Action::Show { folder, place, mode } => return storage::show(folder, place, *mode),
             Action::Hide { place } => storage::hide(Path::new(place)),
-            Action::CopyHome { act, amount } => return moving::copy(*act, *amount),
+            Action::CopyHome { way, amount } => return moving::copy(*way, *amount),
             Action::RemoveOldCopy => return moving::remove_old_copy(),
             Action::Trim { mount, disk } => trim::trim(&self.root, mount, disk)?,
-            Action::LookForSets => self.looked.sets = Some(self.look_for_sets()?),
+            Action::LookForSets => self.look_for_sets()?,
             Action::StageSet { set, note } => return self.stage_set(set, note),
             Action::Climb { note, known } => {
                 let note = serde_json::from_str(note).map_err(FirstbootError::WriteReport)?;
                 self.looked.climbed = Some(ladder::climb(note, *known)?);
             }
+            Action::Rekey { note, known } => {
+                let note = serde_json::from_str(note).map_err(FirstbootError::WriteReport)?;
+                self.looked.climbed = Some(rekey::rekey(note, *known)?);
+            }
+            Action::NoteBaseline { database, baseline } => blank::note(&self.at(database), &self.at(baseline))?,
+            Action::CompareWithBaseline { baseline } => {
+                self.looked.beyond_baseline = Some(blank::beyond(&self.at(baseline))?);
+            }
+            Action::StopWorkloads { unit } => put_back::stop_workloads(unit)?,
+            Action::PutBack { aside } => {
+                (self.looked.database, self.looked.climbed) = (None, None);
+                return put_back::put_back(aside);
+            }
+            Action::GiveBackIdentity { aside } => return put_back::give_back_identity(&self.root, aside),
+            Action::Refit => put_back::refit(),
             Action::PutInPlace { aside } => {
                 // Whatever was found out about the old one.
                 (self.looked.database, self.looked.climbed) = (None, None);

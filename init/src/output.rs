@@ -92,6 +92,12 @@ impl Output {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// All that the present process has said, as far as it is kept in one piece.
+    pub fn said(&self) -> String {
+        let bytes = tail(&self.path(), ROTATE.min(self.since_start));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// Keeps the last words on the state partition.
     pub fn keep(&mut self) {
         if self.kept.is_some_and(|at| at.elapsed() < KEEP_EACH) {

@@ -248,7 +248,12 @@ impl Running {
             Input::Said(pid, message) => {
                 let Some(number) = self.number_of(pid) else { return };
                 match message {
-                    Message::Ready => self.feed(Event::Ready(number)),
+                    Message::Ready => {
+                        let is_payload = self.state.units[number].unit.role == Role::Payload;
+                        self.pump.outputs[number].take();
+                        let off = is_payload.then(|| k3s::shrugged_off(&self.pump.outputs[number].said())).flatten();
+                        self.feed(Event::Ready(number, off));
+                    }
                     Message::Status(text) => self.feed(Event::Says(number, text)),
                     Message::Alive => {}
                 }

@@ -49,8 +49,8 @@ pub enum Event {
     NotStarted(usize, String),
     /// A unit's process ended: exit status, signal, and what its last words mean.
     Ended(usize, Option<i32>, Option<i32>, Option<Fault>),
-    /// A unit said READY=1.
-    Ready(usize),
+    /// A unit said READY=1; what the payload has shrugged off before.
+    Ready(usize, Option<Fault>),
     /// A unit said what it is doing.
     Says(usize, String),
     /// Whether a unit's port accepts connections.
@@ -239,7 +239,7 @@ impl State {
             Event::Ended(number, status, signal, fault) => {
                 self.ended(now, number, (status, signal, fault), is_there, &mut effects);
             }
-            Event::Ready(number) => self.ready(now, number, &mut effects),
+            Event::Ready(number, off) => self.ready(now, number, off, &mut effects),
             Event::Says(number, text) => {
                 let live = &mut self.units[number];
                 live.detail = text;
@@ -290,7 +290,7 @@ impl State {
         effects.push(said(live));
     }
 
-    fn ready(&mut self, now: Moment, number: usize, effects: &mut Vec<Effect>) {
+    fn ready(&mut self, now: Moment, number: usize, off: Option<Fault>, effects: &mut Vec<Effect>) {
         let live = &mut self.units[number];
         if live.state != UnitState::Starting || live.unit.kind == Kind::Oneshot {
             return;
@@ -301,10 +301,10 @@ impl State {
         live.port_closed = None;
         effects.push(said(live));
         if live.unit.role == Role::Payload {
-            live.fault = None;
-            let start =
-                LastStart { started: seconds(live.started), ready_at: Some(seconds(now)), ..LastStart::default() };
-            effects.push(Effect::LastStart(start));
+            live.fault.clone_from(&off);
+            effects.extend(off.clone().map(|fault| Effect::Say(What::Fault(fault))));
+            let (started, ready_at) = (seconds(live.started), Some(seconds(now)));
+            effects.push(Effect::LastStart(LastStart { started, ready_at, fault: off, ..LastStart::default() }));
             self.first_ready(now, live_name(&self.units[number]), effects);
         }
     }

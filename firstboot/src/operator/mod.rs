@@ -24,6 +24,8 @@ bakelite storage promote | demote        move k3s's data to the data disk, or ba
 bakelite retry                           try again what has failed too often
 
 bakelite backup now | list | verify [SET] | drill
+bakelite restore SET [--replaces ID]     put a backup in place; --dry-run says what would be lost
+bakelite rekey [ID]                      a new token for a cluster whose own is lost
 bakelite wear                            what is written to each medium, and how long it may last
 bakelite kubeconfig [--server ADDRESS]   the administrator's: the key to the whole cluster
 bakelite support [-o FILE | --stick]     a bundle without secrets for whoever helps; - is the standard output

@@ -6,7 +6,7 @@ use super::{
 };
 use bakelite_spec::event::{Outcome, UnitState, What};
 use bakelite_spec::fault::{Code, Fault, Who};
-use bakelite_spec::status::LastStart;
+use bakelite_spec::status::{LastStart, paths};
 use bakelite_spec::unit::{Kind, Role};
 
 impl State {
@@ -53,7 +53,7 @@ impl State {
                 if was_steady {
                     live.failures = 0;
                 }
-                self.service_failed(now, number, (status, signal, words, hung), effects);
+                self.service_failed(now, number, (status, signal, words, hung), is_there, effects);
             }
         }
     }
@@ -135,6 +135,7 @@ impl State {
         now: Moment,
         number: usize,
         (status, signal, words, hung): (Option<i32>, Option<i32>, Option<Fault>, bool),
+        is_there: &dyn Fn(&str) -> bool,
         effects: &mut Vec<Effect>,
     ) {
         let live = &mut self.units[number];
@@ -154,7 +155,9 @@ impl State {
         });
         if let Some(fault) = &fault {
             live.detail = format!("{}, {}", live.detail, fault.code.name());
-            if fault.code.is_final_for_k3s() {
+            if is_there(paths::RESTORE_TRIAL) {
+                // Settle takes back a restored backup that k3s can't live with.
+            } else if fault.code.is_final_for_k3s() {
                 live.state = UnitState::GivenUp;
             } else if fault.who != Who::Wait && live.failures >= FAILING {
                 // It may come right by itself, as a disk that gets room; but nobody is helped by a start each minute.

@@ -102,7 +102,7 @@ impl Rig {
         self.feed(Event::Tick);
         self.end(EARLY, 0);
         self.end(SETTLE, 0);
-        self.feed(Event::Ready(K3S));
+        self.feed(Event::Ready(K3S, None));
     }
 }
 
@@ -115,7 +115,7 @@ fn the_order_of_a_good_boot() {
     assert_eq!((rig.started(SSH), rig.started(SETTLE), rig.started(K3S)), (1, 1, 0));
     rig.end(SETTLE, 0);
     assert_eq!(rig.started(K3S), 1);
-    rig.feed(Event::Ready(K3S));
+    rig.feed(Event::Ready(K3S, None));
     assert!(rig.others.contains(&Effect::Say(What::Ready { payload: "k3s".into() })));
     rig.advance(GOOD - 1);
     assert!(!rig.state.good);
@@ -195,6 +195,36 @@ fn a_final_fault_gives_the_payload_up_until_a_person_asks() {
     rig.end(SETTLE, 0);
     assert_eq!(rig.started(K3S), 2);
     assert!(rig.state.faults().is_empty());
+}
+
+#[test]
+fn while_a_restored_backup_has_to_prove_itself_settle_is_asked_whatever_k3s_died_of() {
+    let mut rig = Rig::new(table(), None);
+    rig.files = true;
+    rig.up();
+    for _ in 0..4 {
+        rig.feed(Event::Ended(K3S, Some(1), None, Some(Fault::new(Code::K3sWrongToken, "x"))));
+        let settled = rig.started(SETTLE);
+        rig.advance(61_000);
+        assert_eq!(rig.started(SETTLE), settled + 1);
+        rig.end(SETTLE, 0);
+        rig.advance(2_000);
+        rig.feed(Event::Ready(K3S, None));
+    }
+    assert_eq!(rig.started(K3S), 5);
+}
+
+#[test]
+fn what_k3s_has_shrugged_off_is_shown_although_it_is_ready() {
+    let mut rig = Rig::new(table(), None);
+    rig.feed(Event::Tick);
+    rig.end(EARLY, 0);
+    rig.end(SETTLE, 0);
+    let fault = Fault::new(Code::K3sDatabaseDamaged, "malformed");
+    rig.feed(Event::Ready(K3S, Some(fault.clone())));
+    assert_eq!(rig.state.faults(), std::slice::from_ref(&fault));
+    let kept = |effect: &Effect| matches!(effect, Effect::LastStart(start) if start.fault.as_ref() == Some(&fault));
+    assert!(rig.others.iter().any(kept), "the next start has to know");
 }
 
 #[test]
@@ -293,7 +323,7 @@ fn events() -> impl Strategy<Value = (u64, Event)> {
     let event = prop_oneof![
         4 => Just(Event::Tick),
         4 => (number.clone(), prop_oneof![Just(0), Just(75), Just(77), Just(1)]).prop_map(|(n, s)| Event::Ended(n, Some(s), None, None)),
-        2 => number.clone().prop_map(Event::Ready),
+        2 => number.clone().prop_map(|number| Event::Ready(number, None)),
         1 => (number, any::<bool>()).prop_map(|(n, open)| Event::Port(n, open)),
         1 => Just(Event::Devices),
         1 => "[a-c]".prop_map(|address| Event::Address(Some(address))),
@@ -392,7 +422,7 @@ proptest! {
         for (pause, event) in history {
             rig.advance(pause);
             // Only a living process can end or speak.
-            if let Event::Ended(n, ..) | Event::Ready(n) = &event && rig.state.units[*n].pid.is_none() {
+            if let Event::Ended(n, ..) | Event::Ready(n, None) = &event && rig.state.units[*n].pid.is_none() {
                 continue;
             }
             rig.feed(event);
@@ -505,7 +535,7 @@ fn a_payload_that_only_repeats_one_complaint_is_ended_and_soon_left_in_peace() {
         assert_eq!(rig.started(K3S), starts + 1, "after failure {failures}");
     }
     // A complaint of a payload that is ready is no reason.
-    rig.feed(Event::Ready(K3S));
+    rig.feed(Event::Ready(K3S, None));
     rig.feed(Event::Deaf(K3S, full()));
     rig.advance(70_000);
     rig.feed(Event::Deaf(K3S, full()));

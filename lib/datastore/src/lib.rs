@@ -8,6 +8,7 @@ pub mod check;
 mod fixtures;
 pub mod fold;
 pub mod ladder;
+pub mod names;
 pub mod rekey;
 #[cfg(feature = "sets")]
 pub mod restore;

@@ -21,13 +21,14 @@ const FILES: &[(&str, &str)] = &[
     ("ETCDServerCA", "tls/etcd/server-ca.crt"),
     ("ETCDServerCAKey", "tls/etcd/server-ca.key"),
     ("IPSECKey", "cred/ipsec.psk"),
-    ("PasswdFile", "cred/passwd"),
     ("RequestHeaderCA", "tls/request-header-ca.crt"),
     ("RequestHeaderCAKey", "tls/request-header-ca.key"),
     ("ServerCA", "tls/server-ca.crt"),
     ("ServerCAKey", "tls/server-ca.key"),
     ("ServiceKey", "tls/service.key"),
 ];
+/// The passwords of the cluster's own two users; all that is in it follows from the token.
+const PASSWD: (&str, &str) = ("PasswdFile", "cred/passwd");
 /// The same, where secrets are encrypted.
 const WHERE_ENCRYPTED: &[(&str, &str)] =
     &[("EncryptionConfig", "cred/encryption-config.json"), ("EncryptionHash", "cred/encryption-state.json")];
@@ -42,13 +43,21 @@ pub fn token_of_passwd(passwd: &str) -> Option<String> {
     Some(server)
 }
 
-/// The cluster's keys from k3s's server folder, stamped with a time in RFC 3339; `None` unless all of them are there.
-pub fn keys_of_files(server: &Path, time: &str) -> Option<Keys> {
+/// The cluster's keys from k3s's server folder, stamped with a time in RFC 3339; `None` unless all of them are there. The
+/// file of passwords is made for the token where it is lost.
+pub fn keys_of_files(server: &Path, time: &str, token: &str) -> Option<Keys> {
+    let stamped = |name: &str, bytes: &[u8]| {
+        (name.to_string(), Entry { timestamp: time.into(), content: STANDARD.encode(bytes) })
+    };
     let entry = |(name, path): &(&str, &str)| {
         let bytes = std::fs::read(server.join(path)).ok().filter(|bytes| !bytes.is_empty())?;
-        Some((name.to_string(), Entry { timestamp: time.into(), content: STANDARD.encode(bytes) }))
+        Some(stamped(name, &bytes))
     };
     let mut keys: BTreeMap<String, Entry> = FILES.iter().map(entry).collect::<Option<_>>()?;
+    // k3s pkg/daemons/control/deps, genUsers.
+    let password = token::password(token);
+    let made = format!("{password},node,node,k3s:agent\n{password},server,server,k3s:server\n");
+    keys.extend([entry(&PASSWD).unwrap_or_else(|| stamped(PASSWD.0, made.as_bytes()))]);
     keys.extend(WHERE_ENCRYPTED.iter().filter_map(entry));
     Some(Keys(keys))
 }
@@ -103,7 +112,7 @@ mod tests {
         let passwd = std::fs::read_to_string(server.join("cred/passwd")).unwrap();
         let token = token_of_passwd(&passwd).unwrap();
         let keys = crate::prove(&database, &token).unwrap().unwrap();
-        let of_files = keys_of_files(&server, TIME).unwrap();
+        let of_files = keys_of_files(&server, TIME, "another").unwrap();
         let contents = |keys: &Keys| -> Vec<(String, String)> {
             keys.0.iter().map(|(name, entry)| (name.clone(), entry.content.clone())).collect()
         };
@@ -121,7 +130,10 @@ mod tests {
         };
         assert_eq!(objects(&after), objects(&before));
         assert_eq!((after.revision, after.compacted), (415, before.compacted));
+        bakelite_sys::durable::remove_file(server.join("cred/passwd")).unwrap();
+        let made = keys_of_files(&server, TIME, "another").unwrap().bytes("PasswdFile").unwrap();
+        assert_eq!(token_of_passwd(&String::from_utf8(made).unwrap()).as_deref(), Some("another"));
         bakelite_sys::durable::remove_file(server.join("tls/service.key")).unwrap();
-        assert!(keys_of_files(&server, TIME).is_none(), "a cluster isn't rebuilt without one of its keys");
+        assert!(keys_of_files(&server, TIME, "another").is_none(), "a cluster isn't rebuilt without one of its keys");
     }
 }

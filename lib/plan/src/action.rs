@@ -1,7 +1,7 @@
 //! Actions: everything that firstboot can do to a machine. A closed set; each may be done twice with no harm.
 
 use bakelite_spec::manifest::{PayloadFile, PlacedFile};
-use bakelite_spec::records::Act;
+use bakelite_spec::records::Move;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -178,7 +178,7 @@ pub enum Action {
     /// Copies what one medium holds of k3s's data onto the other, verified; what was copied already stays.
     CopyHome {
         /// From which to which.
-        act: Act,
+        way: Move,
         /// How much it is about.
         amount: crate::facts::Amount,
     },
@@ -207,6 +207,42 @@ pub enum Action {
         /// A revision that it has had.
         known: u64,
     },
+    /// Seals the cluster's keys with a new token in a copy of its database, where a set would be unpacked.
+    Rekey {
+        /// What is said of it, with what is known already.
+        note: String,
+        /// A revision that it has had.
+        known: u64,
+    },
+    /// Notes which names are in the cluster.
+    NoteBaseline {
+        /// Its database.
+        database: String,
+        /// The note.
+        baseline: String,
+    },
+    /// Finds out which names are in the cluster besides those of a note.
+    CompareWithBaseline {
+        /// The note.
+        baseline: String,
+    },
+    /// Ends the payload and its pods, and has it started again once settle is done.
+    StopWorkloads {
+        /// The payload's unit.
+        unit: String,
+    },
+    /// Takes what is in the database's place away again, and brings back what an act had put in this folder.
+    PutBack {
+        /// The folder.
+        aside: String,
+    },
+    /// Brings back the secrets, settings and manifests that the machine had before an act.
+    GiveBackIdentity {
+        /// The folder for what the machine had.
+        aside: String,
+    },
+    /// Has init run both passes once more, as the machine goes by another name now.
+    Refit,
     /// Puts the unpacked set's database in its place, and what was there in a folder of this name.
     PutInPlace {
         /// The folder.
@@ -273,7 +309,11 @@ impl Action {
     /// Whether it does something to a medium: worth a word while it is done, as it may take its time.
     pub fn touches_a_medium(&self) -> bool {
         match self {
-            Self::Tell { .. } | Self::AwaitAddress { .. } | Self::MakeDummy { .. } | Self::RemoveDummy => false,
+            Self::Tell { .. }
+            | Self::Refit
+            | Self::AwaitAddress { .. }
+            | Self::MakeDummy { .. }
+            | Self::RemoveDummy => false,
             Self::Place(file) => !file.to.starts_with("/run/"),
             _ => true,
         }

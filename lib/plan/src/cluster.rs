@@ -10,11 +10,12 @@ use crate::facts::{Database, Facts};
 use crate::home::{self, json};
 use crate::identity;
 use crate::reset;
-use crate::restore;
+use crate::restore::{self, blank::BORN_NOW};
 use crate::step::{Decision, publish};
 use bakelite_spec::appliance::{K3sRole, Payload as Kind};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::{ClusterBorn, Datastore, FORMAT, k3s_version};
+use bakelite_spec::status::LastStart;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -26,6 +27,8 @@ pub const ON_DISK: &str = "/disk/bakelite/cluster.json";
 pub const DATABASE: &str = "/var/lib/rancher/k3s/server/db/state.db";
 /// That the database was checked in this boot.
 pub const CHECKED: &str = "/run/bakelite/database-checked";
+/// How k3s's last start went, kept over a boot.
+pub const LAST_START: &str = "/var/lib/bakelite/last-start.json";
 /// The folder of k3s's database.
 const FOLDER: &str = "/var/lib/rancher/k3s/server/db";
 /// The record is written again when the database is so many revisions ahead: about an hour of an idle node.
@@ -77,6 +80,13 @@ pub fn id(born: &ClusterBorn) -> String {
 
 /// Decides whether the payload may be started upon what is there.
 pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
+    match judged(facts, settings) {
+        Decision::Done(why) => Decision::of(restore::over(facts).into_iter().collect(), why.clone(), why),
+        decision => decision,
+    }
+}
+
+fn judged(facts: &Facts, settings: &Settings) -> Decision {
     let payload = &settings.manifest.payload;
     if payload.kind == Kind::None {
         return Decision::Skip("this image has no payload".into());
@@ -139,14 +149,25 @@ pub fn integrity(facts: &Facts, settings: &Settings) -> Decision {
     Decision::of(record(facts, settings, Some(&born), &database), known.clone(), known)
 }
 
+/// Whether k3s has said that its database is damaged, at its last start in this boot or the one before: it starts upon it,
+/// and says that it is ready.
+fn is_suspected(facts: &Facts) -> bool {
+    let start = facts.file(LAST_START).and_then(|text| serde_json::from_str::<LastStart>(text).ok());
+    start.and_then(|start| start.fault).is_some_and(|fault| fault.code == Code::K3sDatabaseDamaged)
+}
+
 /// Whether the database can be read at all. After a boot that was not ended in order SQLite checks all of it: k3s itself
 /// starts upon a destroyed page, and says that it is ready (k3s.md 11.1).
 fn whole(facts: &Facts, settings: &Settings, database: &Database, born: Option<&ClusterBorn>) -> Option<Decision> {
     if database.damage.is_empty() {
-        if !facts.unclean || facts.has(CHECKED) {
+        if !facts.unclean && !is_suspected(facts) || facts.has(CHECKED) {
             return None;
         }
-        let why = "the last boot was not ended in order: the database is checked";
+        let why = if facts.unclean {
+            "the last boot was not ended in order: the database is checked"
+        } else {
+            "k3s said at its last start that its database is damaged: it is checked"
+        };
         let checked = Action::Tell { path: CHECKED.into(), text: String::new(), mode: 0o644 };
         let action = if database.checked { checked } else { Action::CheckDatabase { path: DATABASE.into() } };
         return Some(Decision::Run(why.into(), vec![action]));
@@ -177,7 +198,11 @@ pub fn born(facts: &Facts, settings: &Settings) -> Decision {
         Datastore::Sqlite => format!("the cluster is born, and its database has revision {}", database.revision),
         Datastore::Etcd | Datastore::External | Datastore::None => "this machine belongs to a cluster".into(),
     };
-    Decision::of(record(facts, settings, before.as_ref(), &database), text.clone(), text)
+    let mut actions = record(facts, settings, before.as_ref(), &database);
+    if before.is_none() && !actions.is_empty() {
+        actions.insert(0, Action::Tell { path: BORN_NOW.into(), text: String::new(), mode: 0o644 });
+    }
+    Decision::of(actions, text.clone(), text)
 }
 
 /// Writes the record where it lacks, differs or is far behind: on the data disk first, where the database is.

@@ -1,7 +1,7 @@
 //! Facts: what the machine is, as far as decisions need it. Plain data, so that a file can hold a machine.
 
 use crate::disk::{Data, Disk};
-use crate::restore::FoundSet;
+use crate::restore::{FoundSet, Word};
 use bakelite_spec::status::{LastStart, paths};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -85,6 +85,14 @@ pub struct Facts {
     pub database: Option<Database>,
     /// Sets of this and other machines, once they were looked for.
     pub sets: Option<Vec<FoundSet>>,
+    /// Words of a person's on sticks, once sets were looked for.
+    pub words: Vec<Word>,
+    /// Names in the cluster beyond those that were there by themselves, once they were compared.
+    pub beyond_baseline: Option<Vec<String>>,
+    /// What acts have moved aside, in bytes, by the line that they began; only in a boot that counts as good.
+    pub asides: BTreeMap<u64, u64>,
+    /// Bytes that are free beside k3s's data; only in such a boot.
+    pub free_beside_data: u64,
     /// Whether the cluster's token was looked for in vain.
     pub token_lost: bool,
     /// What came of climbing upon the damaged database: empty, or why nothing can be made of it; `None` before it was tried.

@@ -16,7 +16,7 @@ use crate::step::{Decision, publish};
 use crate::{identity, old_copy};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places::{self, Shown};
-use bakelite_spec::records::{Act, DiskHome, FORMAT, Home, Intent, Place};
+use bakelite_spec::records::{DiskHome, FORMAT, Home, Intent, Move, Place};
 use bakelite_spec::status::paths;
 pub use moves::fits;
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     };
     let state = of(facts);
     let on_disk = data.content.as_ref().and_then(|content| content.home.as_ref()).filter(|home| home.node == node);
-    let demotes = intent(facts).is_some_and(|intent| intent.act == Act::Demotion && intent.disk == data.guid);
+    let demotes = moves::intended(facts, Move::Demotion).is_some_and(|intent| intent.disk == data.guid);
     if let Some(left) = on_disk.filter(|home| home.left)
         && !demotes
         && state.as_ref().is_none_or(|home| home.epoch < left.epoch)
@@ -86,7 +86,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     {
         match &home.place {
             Place::Disk(name) if name.guid == data.guid => {
-                if wish(facts) == Some(Act::Demotion) {
+                if wish(facts) == Some(Move::Demotion) {
                     let demote = || moves::demote(facts, (disk, data), node.clone(), home.epoch);
                     return show(facts, disk, false).unwrap_or_else(demote);
                 }
@@ -94,7 +94,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
                 return unmark(facts, disk, on_disk, home).or_else(|| show(facts, disk, true)).unwrap_or_else(done);
             }
             Place::Card if !on_disk.is_some_and(|on_disk| adopts(Some(home), on_disk, data)) => {
-                let promotes = wish(facts) == Some(Act::Promotion);
+                let promotes = wish(facts) == Some(Move::Promotion);
                 return if promotes { moves::promote(facts, (disk, data), node) } else { stay(facts) };
             }
             _ => {}
@@ -115,11 +115,11 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
 }
 
 /// Which move is wished for: the one that was begun, unless a person now wants the other way, else what a person wants.
-pub fn wish(facts: &Facts) -> Option<Act> {
+pub fn wish(facts: &Facts) -> Option<Move> {
     match facts.file(AT_ONCE).map(str::trim_end) {
-        Some(TO_DISK) => Some(Act::Promotion),
-        Some(TO_CARD) => Some(Act::Demotion),
-        _ => intent(facts).map(|intent| intent.act),
+        Some(TO_DISK) => Some(Move::Promotion),
+        Some(TO_CARD) => Some(Move::Demotion),
+        _ => intent(facts).and_then(|intent| intent.act.as_move()),
     }
 }
 
@@ -167,14 +167,14 @@ fn shows<'a>(
 
 /// What a move has left behind once it is over; another act's intent is that act's own.
 fn leftovers<'a>(facts: &'a Facts) -> impl Iterator<Item = Action> + 'a {
-    let is_of_a_move = intent(facts).is_none_or(|intent| matches!(intent.act, Act::Promotion | Act::Demotion));
+    let is_of_a_move = intent(facts).is_none_or(|intent| intent.act.as_move().is_some());
     let left = [INTENT, COPIED, COPIED_ON_CARD].into_iter().filter(move |path| is_of_a_move && facts.has(path));
     left.map(|path| Action::Remove { path: path.into() })
 }
 
 /// A promotion that came to its end leaves a mark of what is still on the card; before its intent goes.
 fn marks_old_copy(facts: &Facts) -> Option<Action> {
-    let promoted = intent(facts).filter(|intent| intent.act == Act::Promotion)?;
+    let promoted = moves::intended(facts, Move::Promotion)?;
     let epoch = promoted.from_epoch + 1;
     of(facts).filter(|home| home.epoch == epoch)?;
     publish(facts, old_copy::RECORD, old_copy::mark(&promoted.disk, epoch), 0o600)

@@ -68,9 +68,13 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
             let text = format!("this card is {}'s, and the data disk {} is {}'s", own.node, disk.words(), seal.node);
             Decision::Refuse(Fault::new(Code::IdentityConflict, text))
         }
+        (Some(own), _) if !facts.has(TOKEN) && restore::asks(facts, settings) => {
+            Decision::Done(format!("this machine is {}, and its lost token is replaced", own.node))
+        }
         (Some(own), _) if facts.token_lost && !facts.has(TOKEN) => {
             let text = format!(
-                "the token of {}'s cluster is lost: neither k3s's own files nor a sealed identity have one that opens its database",
+                "the token of {}'s cluster is lost: neither k3s's own files nor a sealed identity have one that opens its database; \
+                 `bakelite rekey` makes a new one",
                 own.node
             );
             Decision::Refuse(Fault::new(Code::K3sWrongToken, text))

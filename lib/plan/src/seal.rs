@@ -2,6 +2,7 @@
 
 use crate::Settings;
 use crate::action::Action;
+use crate::disk::Data;
 use crate::facts::Facts;
 use crate::identity::{self, DEVICE_KEY, PASSWORD, RECORD, TOKEN};
 use crate::settings::HOST_KEY;
@@ -25,6 +26,12 @@ pub const SEALED: &[&str] = &[
     RECORD,
 ];
 
+/// The identity sealed once more onto a data disk.
+pub(crate) fn again(data: &Data) -> Action {
+    let sealed = data.content.as_ref().and_then(|content| content.seal.as_ref());
+    Action::Seal { generation: sealed.map_or(1, |seal| seal.generation + 1) }
+}
+
 /// Decides about the seal.
 pub fn decide(facts: &Facts, _: &Settings) -> Decision {
     let Some((disk, data)) = facts.attached() else {
@@ -41,7 +48,7 @@ pub fn decide(facts: &Facts, _: &Settings) -> Decision {
         seal => {
             let generation = seal.map_or(1, |seal| seal.generation + 1);
             let why = format!("the identity is sealed on {}, generation {generation}", disk.name);
-            Decision::Run(why, vec![Action::Seal { generation }])
+            Decision::Run(why, vec![again(data)])
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::facts::Facts;
+use crate::restore::{blank, leftovers, trial};
 use crate::{
     Settings, address, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
     k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, trim,
@@ -120,6 +121,9 @@ pub const BORN: &[Step] = &[
 
 /// Once a day in a boot that counts as good: what may take its time, and nobody waits for.
 pub const UPKEEP: &[Step] = &[
+    Step { name: "restored", ends_the_pass: false, fails_as: None, decide: trial::prove },
+    Step { name: "baseline", ends_the_pass: false, fails_as: None, decide: blank::note },
+    Step { name: "aside", ends_the_pass: false, fails_as: None, decide: leftovers::decide },
     Step { name: "old-copy", ends_the_pass: false, fails_as: None, decide: old_copy::decide },
     Step { name: "trim", ends_the_pass: false, fails_as: None, decide: trim::decide },
 ];

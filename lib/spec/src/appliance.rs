@@ -226,6 +226,8 @@ pub struct Restore {
     pub set: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rekey: Option<String>,
 }
 
 impl Appliance {
@@ -311,6 +313,7 @@ mod tests {
             "restore.node",
             "restore.set",
             "restore.replaces",
+            "restore.rekey",
         ];
         for key in APPLIANCE.iter().filter(|key| !key.path.contains(['[', '{']) && !matches!(key.kind, Kind::Section)) {
             assert!(

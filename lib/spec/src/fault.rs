@@ -116,6 +116,8 @@ codes! {
     MediumWorn, "medium-worn", Hardware, "Replace the medium soon; `bakelite wear` has its figures, `bakelite backup now` makes a backup before that.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
+    RestoreTakenBack, "restore-taken-back", Backup, "What was there before is in its place again. Bring another set; `bakelite restore SET` tries this one once more, and `bakelite retry` takes this message away.";
+    RestoreIncomplete, "restore-incomplete", You, "Bring the data of the claims, restart k3s on the other nodes; `bakelite retry` takes this message away.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";
     ResetUnfinished, "reset-unfinished", You, "The machine is being made blank, and restarts by itself. Where it waits for a data disk, plug that in, or type `bakelite reset` again: what isn't here is then left out.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";

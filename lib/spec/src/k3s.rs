@@ -3,7 +3,7 @@
 //! Exit status is no health signal (k3s ends with 0 after many errors), so the text decides. The strings are those of
 //! k3s and kine (cmd/server/main.go, pkg/cluster, pkg/cgroups, kine pkg/drivers), newest last word first.
 
-use crate::fault::{Code, Fault};
+use crate::fault::{Code, Fault, Who};
 
 /// A text that k3s logs, and what it means; `…` stands for anything. The first entry that matches a line decides for it.
 const LAST_WORDS: &[(&str, Code)] = &[
@@ -55,6 +55,17 @@ pub fn classify(last_lines: &str) -> Option<Fault> {
     })
 }
 
+/// What k3s says while it starts, and goes on as if nothing were (k3s.md 11.1): its database is damaged.
+const SHRUGGED_OFF: &str = "Startup VACUUM failed (non-fatal): database disk image is malformed";
+
+/// What k3s, which is ready, has shrugged off while it started.
+pub fn shrugged_off(log: &str) -> Option<Fault> {
+    let line = log.lines().find(|line| line.contains(SHRUGGED_OFF))?;
+    let fault = Fault::new(Code::K3sDatabaseDamaged, line.trim().chars().take(400).collect::<String>());
+    let hint = "Switch the machine off and on: before k3s starts again the database is checked and healed.";
+    Some(Fault { who: Who::You, hint: hint.into(), ..fault })
+}
+
 fn holds(line: &str, words: &str) -> bool {
     let mut rest = line;
     words.split('…').all(|part| {
@@ -83,6 +94,15 @@ mod tests {
         let log = "level=error msg=\"containerd exited: signal: killed\"\nlevel=info msg=\"bye\"";
         assert_eq!(classify(log).map(|fault| fault.code), Some(Code::K3sContainerd));
         assert_eq!(classify("level=info msg=\"Starting k3s\""), None);
+    }
+
+    #[test]
+    fn a_damaged_database_that_k3s_starts_upon_is_seen() {
+        let log = "level=info msg=\"Starting\"\nlevel=warning msg=\"Startup VACUUM failed (non-fatal): database disk image is \
+                   malformed\"\nlevel=info msg=\"k3s is up and running\"";
+        let fault = shrugged_off(log).unwrap();
+        assert_eq!((fault.code, fault.who), (Code::K3sDatabaseDamaged, Who::You));
+        assert_eq!(shrugged_off("Startup VACUUM failed (non-fatal): database or disk is full"), None);
     }
 
     /// What each way to die comes to, by the beginning of its title in the file; `None` for such as are no deaths, or acts of

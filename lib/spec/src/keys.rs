@@ -563,4 +563,5 @@ pub const APPLIANCE: &[Key] = &[
         "",
         "The id of the cluster that is replaced, as report.json has it. It is spent by the act: the cluster has another id then.",
     ),
+    key("restore.rekey", Kind::Text(Form::Any), "", "The id of the cluster that gets a new token for a lost one."),
 ];

@@ -142,23 +142,83 @@ pub struct Intent {
     pub disk: String,
     /// The revision of the database that it is made from.
     pub revision: u64,
-    /// The set that is restored.
+    /// The set that is restored, or taken away again.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub set: String,
+    /// Of a restore that can be taken back: who the machine was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
 }
 
 /// The acts that change the line of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// From the card to a data disk.
-    Promotion,
-    /// From a data disk back to the card.
-    Demotion,
     /// A set takes the place of what was there.
     Restore,
     /// A set is put onto a blank disk in place of a lost one, which [`Intent::disk`] names.
     Replacement,
+    /// A restored set is taken away again, and what was there before it comes back.
+    RollBack,
+    /// The cluster moves from one medium to the other.
+    #[serde(untagged)]
+    Move(Move),
+}
+
+/// The acts that carry the cluster's data from one medium to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Move {
+    /// From the card to a data disk.
+    Promotion,
+    /// From a data disk back to the card.
+    Demotion,
+}
+
+impl Act {
+    /// The move that it is, if it is one.
+    pub fn as_move(self) -> Option<Move> {
+        match self {
+            Self::Move(way) => Some(way),
+            Self::Restore | Self::Replacement | Self::RollBack => None,
+        }
+    }
+}
+
+/// Who a machine was before a set was restored onto it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Before {
+    /// The node; empty where it had no name yet.
+    pub node: String,
+    /// Its cluster, if it had one.
+    pub cluster: Option<ClusterBorn>,
+}
+
+/// A restored set upon which k3s hasn't proved itself yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RestoreTrial {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The line of the database that the restore began; once there is another one, the trial is over.
+    pub epoch: u64,
+    /// The set.
+    pub set: String,
+    /// Who the machine was.
+    pub before: Before,
+}
+
+/// Restored sets that were taken away again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RolledBack {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The line of the database after the last time: no later one has a lower number.
+    pub epoch: u64,
+    /// The sets, with k3s's last words on each. None of them is tried again unasked.
+    pub sets: BTreeMap<String, String>,
 }
 
 /// A k3s version as numbers: `v1.36.2+k3s1` is 1, 36, 2, 1. `None` for what isn't a release, such as a stand-in's.
@@ -193,6 +253,19 @@ mod tests {
         assert_eq!(ClusterBorn::ruling(Some(&restored), Some(&new)), Some(&restored));
         assert_eq!(ClusterBorn::ruling(None, Some(&old)), Some(&old));
         assert_eq!(ClusterBorn::ruling(None, None), None);
+    }
+
+    #[test]
+    fn an_act_is_one_word() {
+        for (act, word) in [
+            (Act::Move(Move::Promotion), "promotion"),
+            (Act::Move(Move::Demotion), "demotion"),
+            (Act::Restore, "restore"),
+            (Act::RollBack, "roll-back"),
+        ] {
+            assert_eq!(serde_json::to_value(act).unwrap(), word);
+            assert_eq!(serde_json::from_value::<Act>(word.into()).unwrap(), act);
+        }
     }
 
     #[test]

@@ -117,6 +117,26 @@ pub enum Misfit {
 }
 
 impl Manifest {
+    /// What is said of a set of SQLite's before anything is in it.
+    pub fn about(node: &str, k3s: &str, made: i64) -> Self {
+        Self {
+            format: FORMAT,
+            made,
+            version: env!("CARGO_PKG_VERSION").into(),
+            node: node.into(),
+            epoch: 0,
+            k3s: k3s.into(),
+            datastore: Datastore::Sqlite,
+            keys: BTreeMap::new(),
+            revision: 0,
+            compacted: 0,
+            live: BTreeMap::new(),
+            row: String::new(),
+            volumes: Volumes::default(),
+            members: Vec::new(),
+        }
+    }
+
     /// Whether this set's database may be given to a k3s version with such immutable keys; `default_of` says what a key is
     /// where it isn't set.
     ///
@@ -224,6 +244,12 @@ pub fn date(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// A moment for a person, as `2026-11-21 16:55 UTC`.
+pub fn moment(seconds: i64) -> String {
+    let second = seconds.rem_euclid(24 * 3600);
+    format!("{} {:02}:{:02} UTC", date(seconds), second / 3600, second / 60 % 60)
+}
+
 /// Year, month and day of a day since 1970 (Hinnant, chrono-compatible low-level date algorithms, `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
@@ -244,6 +270,7 @@ mod tests {
     #[test]
     fn names_tell_number_and_time_and_sort() {
         assert_eq!(name(12, 1_795_280_100), "00000012-20261121T165500Z");
+        assert_eq!(moment(1_795_280_100), "2026-11-21 16:55 UTC");
         assert_eq!(name(0, 0), "00000000-19700101T000000Z");
         assert_eq!(name(1, 951_782_400), "00000001-20000229T000000Z");
         for made_at in [0, 951_782_400, 1_795_280_100, 4_102_444_799] {
@@ -259,22 +286,7 @@ mod tests {
 
     #[test]
     fn a_set_fits_the_same_k3s_or_a_little_newer_one() {
-        let manifest = |k3s: &str| Manifest {
-            format: FORMAT,
-            made: 0,
-            version: String::new(),
-            node: "n".into(),
-            epoch: 0,
-            k3s: k3s.into(),
-            datastore: Datastore::Sqlite,
-            keys: BTreeMap::new(),
-            revision: 1,
-            compacted: 0,
-            live: BTreeMap::new(),
-            row: String::new(),
-            volumes: Volumes::default(),
-            members: Vec::new(),
-        };
+        let manifest = |k3s: &str| Manifest::about("n", k3s, 0);
         let fits = |set: &str, installed: &str| manifest(set).fits(installed, &BTreeMap::new(), &[]);
         for installed in ["v1.36.2+k3s1", "v1.36.10+k3s1", "v1.37.0+k3s1"] {
             assert_eq!(fits("v1.36.2+k3s1", installed), Ok(()), "{installed}");

@@ -36,6 +36,8 @@ pub mod paths {
     pub const AUTHORIZED_KEYS: &str = "/run/bakelite/authorized_keys";
     /// init's control socket (SEQPACKET, root only).
     pub const CONTROL: &str = "/run/bakelite/control";
+    /// There, while k3s has yet to prove itself upon a restored backup; by firstboot.
+    pub const RESTORE_TRIAL: &str = "/var/lib/bakelite/restore-trial.json";
     /// Settings that are being tried, until they are confirmed; in memory, so that a restart undoes them.
     pub const TRIAL: &str = "/run/bakelite/trial.yaml";
     /// Settings applied on the device and confirmed.

@@ -1,6 +1,7 @@
 //! The stick's layout: a partition labelled `BAKELITE`, or any with a folder `bakelite-backup`.
 //!
-//! `sets/<node>/<number>-<UTC>.tar.zst.age`, `grants/<name>.json` with `.sig`; the same below the folder, if there is one.
+//! `sets/<node>/<number>-<UTC>.tar.zst.age`, `grants/<name>.json` with `.sig`, perhaps `restore.yaml`; the same below the
+//! folder, if there is one.
 //! Names on a stick are somebody else's: only plain ones are looked at.
 
 use bakelite_spec::set;
@@ -13,6 +14,8 @@ pub const FOLDER: &str = "bakelite-backup";
 pub const SETS: &str = "sets";
 /// The folder of grants.
 pub const GRANTS: &str = "grants";
+/// A person's word: which set takes the place of which cluster.
+pub const WORD: &str = "restore.yaml";
 /// At most so many sets of a node, and so many nodes and grants, are looked at: a stick is no reason to wait for ever.
 pub const MOST: usize = 1_000;
 

@@ -3,10 +3,11 @@
 //! The medium is a plain file. What is inside ext4 is reached by debugfs, which needs no mount and no root.
 
 use crate::look::{debugfs, entry, table};
-use crate::steps::Damage;
+use crate::steps::{Damage, DamageDatabase};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_disk::gpt::Entry;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
+use rusqlite::Connection;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -67,6 +68,30 @@ fn fill(file: &mut File, at: u64, length: u64, byte: Option<u8>) -> Result<()> {
         left -= count;
     }
     Ok(())
+}
+
+/// Damages a database file that nobody has open; its -wal lies beside it.
+pub fn database(path: &Path, kind: DamageDatabase) -> Result<()> {
+    let page = |query: &str| -> Result<i64> { Ok(Connection::open(path)?.query_row(query, [], |row| row.get(0))?) };
+    if kind == DamageDatabase::Keys {
+        let spoil = "UPDATE kine SET value = zeroblob(length(value)) WHERE name LIKE '/bootstrap/%'";
+        Connection::open(path)?.execute(spoil, [])?;
+    }
+    page("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    let size = u64::try_from(page("PRAGMA page_size")?)?;
+    let root = "SELECT rootpage FROM sqlite_schema WHERE type = 'index' ORDER BY rootpage LIMIT 1";
+    let index = u64::try_from(page(root)?)?;
+    let mut file = open(path)?;
+    let length = file.metadata()?.len();
+    match kind {
+        DamageDatabase::Page => fill(&mut file, length / 2 / 4096 * 4096, 4096, Some(0)),
+        DamageDatabase::FirstPages => fill(&mut file, size, 10 * size, Some(0)),
+        DamageDatabase::Header => fill(&mut file, 0, 100, None),
+        DamageDatabase::Half => Ok(file.set_len(length / 2)?),
+        DamageDatabase::Empty => Ok(file.set_len(0)?),
+        DamageDatabase::IndexRoot => fill(&mut file, (index - 1) * size, size, Some(0)),
+        DamageDatabase::Keys | DamageDatabase::Missing | DamageDatabase::NoLog => Ok(()),
+    }
 }
 
 fn superblocks(file: &mut File, first_only: bool) -> Result<()> {

@@ -3,7 +3,9 @@
 //! Nothing is mounted and no root is needed: e2fsck and debugfs work on a part of a plain file. What changes a medium
 //! here works on a copy, but for [`grow_database`].
 
+use crate::damage;
 use crate::door;
+use crate::steps::DamageDatabase;
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_disk::gpt::{Entry, Table};
 use bakelite_disk::{born::Born, data};
@@ -154,17 +156,24 @@ impl Volume {
         Ok(Some(u64::try_from(highest)?))
     }
 
-    /// Zeros four KiB in the middle of k3s's database.
-    pub fn damage_database(&self) -> Result<()> {
-        use std::io::{Seek, SeekFrom, Write};
+    /// Damages k3s's database.
+    pub fn damage_database(&self, kind: DamageDatabase) -> Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("state.db");
         ensure!(self.take_out(DATABASE, &path)?, "there is no {DATABASE}");
-        let mut file = File::options().write(true).open(&path)?;
-        file.seek(SeekFrom::Start(file.metadata()?.len() / 2 / 4096 * 4096))?;
-        file.write_all(&[0; 4096])?;
-        let commands = [format!("rm {DATABASE}"), format!("write {} {DATABASE}", path.display())];
-        self.write(&commands.each_ref().map(String::as_str))
+        let log = format!("{DATABASE}-wal");
+        // What is in the log would heal a page of the file: it is folded, or lost.
+        if !kind.takes_the_log() {
+            self.take_out(&log, &folder.path().join("state.db-wal"))?;
+        }
+        damage::database(&path, kind)?;
+        let mut commands = vec![format!("rm {log}"), format!("rm {DATABASE}")];
+        if kind != DamageDatabase::Missing {
+            commands.push(format!("write {} {DATABASE}", path.display()));
+        }
+        // After a pulled plug its journal would undo all this: the machine went down in order, and only seems not to have.
+        commands.push("write /dev/null /bakelite/dirty".into());
+        self.write(&commands.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Puts rows into k3s's database until it has a size, as if they were a cluster's, the last ones only in its -wal.

@@ -3,7 +3,7 @@
 //! Here is all that is done and checked while the machine is off, but for damage.
 
 use crate::look::{self, Volume};
-use crate::steps::{Check, MakeDisk, MakeStick, StateFile};
+use crate::steps::{Check, DamageDatabase, MakeDisk, MakeStick, StateFile};
 use crate::stick;
 use anyhow::{Context, Result, ensure};
 use bakelite_vm::media::{blank, copy_sparse};
@@ -165,6 +165,18 @@ impl Media {
             self.revision = revision;
         }
         Ok(())
+    }
+
+    /// Damages k3s's database on the card: what comes of it may be older than what was seen before, as its rows are lost.
+    pub fn damage_database(&mut self, kind: DamageDatabase) -> Result<()> {
+        self.revision = 0;
+        Volume::state(&self.boot)?.damage_database(kind)
+    }
+
+    /// Removes files from the state partition.
+    pub fn remove_files(&self, paths: &[String]) -> Result<()> {
+        let commands: Vec<String> = paths.iter().map(|path| format!("rm {path}")).collect();
+        Volume::state(&self.boot)?.write(&commands.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Makes k3s's database on the card as large as that of a cluster that has something to do.

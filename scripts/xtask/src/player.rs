@@ -5,7 +5,6 @@
 
 use crate::damage;
 use crate::door;
-use crate::look::Volume;
 use crate::media::Media;
 use crate::ports;
 use crate::replay;
@@ -125,7 +124,8 @@ impl<'a> Player<'a> {
             Step::Check(wanted) => self.media.check(wanted),
             Step::GrowDatabase(grow) => self.media.grow_database(grow.to.0),
             Step::SetOnCard(disk) => self.media.set_on_card(disk),
-            Step::DamageDatabase(_) => Volume::state(&self.media.boot)?.damage_database(),
+            Step::DamageDatabase(kind) => self.media.damage_database(*kind),
+            Step::RemoveFiles(paths) => self.media.remove_files(paths),
             Step::Replay(wanted) => self.replay(wanted),
             Step::Ssh(ssh) => self.ssh(ssh),
             Step::Port(port) => ports::look(self.host_port(port.number)?, port),

@@ -350,6 +350,11 @@ fn inspect(media: &Copy, known: &Known) -> Result<()> {
         _ if said_there => bail!("the cluster lives on a disk that isn't one"),
         _ => &state,
     };
+    let intent = record(&state, "intent")?;
+    if intent["act"] == "restore" {
+        let staged = home.file("/rancher/bakelite/staged/staged.json")?;
+        ensure!(staged.is_some() || home.revision()?.is_some(), "neither the old one nor the backup is there");
+    }
     let born = [Some(&state), data.as_ref()].into_iter().flatten().map(|volume| record(volume, "cluster"));
     let born: Vec<Value> = born.collect::<Result<_>>()?;
     let least = born.iter().filter_map(|born| born["revision"].as_u64()).max().unwrap_or(0).max(known.revision);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bakelite_spec::quantity::Size;
 use bakelite_vm::{Bus, Disk, Firmware, Network};
 use serde::{Deserialize, Deserializer, de::Error};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Which scenarios are run, and how often each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -85,6 +85,7 @@ impl Scenario {
                 step,
                 Step::StateFile(_)
                     | Step::Check(_)
+                    | Step::RemoveFiles(_)
                     | Step::GrowDatabase(_)
                     | Step::DamageDatabase(_)
                     | Step::Replay(_)
@@ -176,13 +177,20 @@ pub fn read(file: &str, text: &str) -> Result<Vec<Scenario>> {
         .collect()
 }
 
-/// A scenario with `each: {name: words}` stands for one a name; `$words` in its steps and machine stands for the words.
+/// A scenario with `each: {name: words}` stands for one a name; `$words` in its steps and machine stands for the words. With
+/// `{name: {key: value}}` each `$key` stands for its value, of whatever kind where it stands alone.
 fn each(entry: &Value) -> Vec<Result<Value>> {
     let Some(all) = entry.get("each").and_then(Value::as_object) else { return vec![Ok(entry.clone())] };
     let one = |(name, words): (&String, &Value)| {
-        let words = words.as_str().context("`each` is a table of names and words")?;
-        let quoted = serde_json::to_string(words)?;
-        let text = entry.to_string().replace("$words", &quoted[1..quoted.len() - 1]);
+        let alone = Map::from_iter([("words".to_string(), words.clone())]);
+        let mut text = entry.to_string();
+        for (key, value) in words.as_object().unwrap_or(&alone) {
+            text = text.replace(&format!("\"${key}\""), &value.to_string());
+            if let Value::String(_) = value {
+                let quoted = value.to_string();
+                text = text.replace(&format!("${key}"), &quoted[1..quoted.len() - 1]);
+            }
+        }
         let mut one: Value = serde_json::from_str(&text)?;
         if let Some(fields) = one.as_object_mut() {
             fields.remove("each");
@@ -211,6 +219,7 @@ impl Scenario {
                 | Step::Check(_)
                 | Step::GrowDatabase(_)
                 | Step::SetOnCard(_)
+                | Step::RemoveFiles(_)
                 | Step::DamageDatabase(_) => Some(false),
                 Step::Wait(_) => None,
                 _ => Some(true),

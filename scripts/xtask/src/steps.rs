@@ -56,8 +56,10 @@ pub enum Step {
     GrowDatabase(GrowDatabase),
     /// While the machine is off: a set of the cluster on this data disk, on the card for the machine's own key.
     SetOnCard(String),
-    /// While the machine is off: four KiB in the middle of k3s's database on the card become zeros.
-    DamageDatabase(Nothing),
+    /// Damages k3s's database on the card while the machine is off.
+    DamageDatabase(DamageDatabase),
+    /// Removes files from the state partition while the machine is off.
+    RemoveFiles(Vec<String>),
     /// Ends the recording of this boot, and replays it up to many moments.
     Replay(Replay),
     /// Runs a command on the machine.
@@ -246,15 +248,64 @@ pub struct MakeStick {
     pub name: String,
     /// Its size.
     pub size: Size,
-    /// Who grants it.
+    /// Who grants its sets.
     #[serde(default)]
     pub granted: Granted,
-    /// The k3s that the set says it is of, if not the cluster's own.
+    /// Whether the grant's time is over.
+    #[serde(default)]
+    pub expired: bool,
+    /// Its sets, the oldest first; one of the cluster as it is without a word.
+    #[serde(default)]
+    pub sets: Vec<MakeSet>,
+    /// The text of a `restore.yaml` on it, as a person writes it; `$cluster` stands for the id of the cluster on the card.
+    #[serde(default)]
+    pub word: Option<String>,
+}
+
+/// A set on a stick: of the cluster on the card, but for what is said here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MakeSet {
+    /// The node that it says it is of.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// The k3s that it says it is of.
     #[serde(default)]
     pub k3s: Option<String>,
-    /// Whether the set's file ends half-way.
+    /// Whether its file ends half-way.
     #[serde(default)]
     pub torn: bool,
+}
+
+/// Damage to k3s's database on the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DamageDatabase {
+    /// Four KiB in the middle become zeros.
+    Page,
+    /// All pages after the first to the eleventh become zeros.
+    FirstPages,
+    /// The first 100 bytes become noise.
+    Header,
+    /// The file ends half-way, and its -wal is gone.
+    Half,
+    /// It is empty, and its -wal is gone.
+    Empty,
+    /// It is gone with its -wal.
+    Missing,
+    /// Its -wal alone is gone.
+    NoLog,
+    /// The root page of an index becomes zeros.
+    IndexRoot,
+    /// The row with the cluster's keys doesn't open any more.
+    Keys,
+}
+
+impl DamageDatabase {
+    /// Whether what is in its -wal is lost, too.
+    pub fn takes_the_log(self) -> bool {
+        matches!(self, Self::Half | Self::Empty | Self::Missing | Self::NoLog)
+    }
 }
 
 /// Who grants a set.

@@ -5,19 +5,19 @@
 
 use crate::door;
 use crate::look::{DATABASE, Volume};
-use crate::steps::{Granted, MakeStick};
+use crate::steps::{Granted, MakeSet, MakeStick};
 use age::x25519::Identity;
 use anyhow::{Context, Result, ensure};
 use bakelite_datastore::set::{self, Request};
+use bakelite_plan::cluster;
 use bakelite_plan::restore::FILES;
 use bakelite_spec::records::ClusterBorn;
-use bakelite_spec::set::{FORMAT, Manifest, TOKEN, Volumes};
+use bakelite_spec::set::{Manifest, TOKEN};
 use bakelite_trust::file_key::FileKey;
 use bakelite_trust::grant::{self, Grant, GrantedSet};
 use bakelite_trust::keys::{OwnerKeys, device_key};
 use bakelite_trust::{signature, stick};
 use bakelite_vm::media::blank;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,14 +34,26 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(0))
 }
 
+/// That a cluster was born, as its card says it.
+fn born(state: &Volume) -> Result<ClusterBorn> {
+    let text = state.file("/bakelite/cluster.json")?.context("no cluster was born on this card")?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
 /// Makes a set of the cluster whose identity is on a state partition, for one key.
-fn set_of(state: &Volume, data: &Volume, k3s: Option<&String>, key: &Identity, sets: &Path) -> Result<set::Written> {
+fn set_of(
+    (state, data): (&Volume, &Volume),
+    wanted: &MakeSet,
+    number: u64,
+    key: &Identity,
+    sets: &Path,
+) -> Result<set::Written> {
     let work = tempfile::tempdir()?;
     let at = |name: &str| work.path().join(name);
     ensure!(data.take_out(DATABASE, &at("state.db"))?, "there is no {DATABASE}");
     data.take_out(&format!("{DATABASE}-wal"), &at("state.db-wal"))?;
-    let born = state.file("/bakelite/cluster.json")?.context("no cluster was born on this card")?;
-    let born: ClusterBorn = serde_json::from_slice(&born)?;
+    let born = born(state)?;
+    let node = wanted.node.clone().unwrap_or(born.node);
     let mut files = Vec::new();
     for (member, path) in FILES.iter().filter(|(member, _)| *member != TOKEN) {
         let (from, to) = ON_STATE.iter().find(|(from, _)| path.starts_with(from)).context("a place on state")?;
@@ -51,21 +63,12 @@ fn set_of(state: &Volume, data: &Volume, k3s: Option<&String>, key: &Identity, s
         }
     }
     let token = String::from_utf8(state.file("/bakelite/token")?.context("there is no token")?)?;
+    let k3s = wanted.k3s.as_ref().unwrap_or(&born.k3s);
     let about = Manifest {
-        format: FORMAT,
-        made: now(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        node: born.node.clone(),
         epoch: born.epoch,
-        k3s: k3s.cloned().unwrap_or(born.k3s),
         datastore: born.datastore,
         keys: born.keys,
-        revision: 0,
-        compacted: 0,
-        live: BTreeMap::new(),
-        row: String::new(),
-        volumes: Volumes::default(),
-        members: Vec::new(),
+        ..Manifest::about(&node, k3s, now())
     };
     Ok(set::write(&Request {
         database: &at("state.db"),
@@ -75,8 +78,8 @@ fn set_of(state: &Volume, data: &Volume, k3s: Option<&String>, key: &Identity, s
         known: born.revision,
         recipients: &[key.to_public()],
         identity: Some(key),
-        number: 1,
-        folder: &sets.join(&born.node),
+        number,
+        folder: &sets.join(node),
         scratch: &at("scratch"),
     })?)
 }
@@ -85,7 +88,7 @@ fn set_of(state: &Volume, data: &Volume, k3s: Option<&String>, key: &Identity, s
 pub fn put_on_card(card: &Path, state: &Volume, data: &Volume) -> Result<()> {
     let key = String::from_utf8(state.file("/bakelite/device.key")?.context("there is no key of the machine's")?)?;
     let work = tempfile::tempdir()?;
-    let written = set_of(state, data, None, &device_key(&key)?, work.path())?;
+    let written = set_of((state, data), &MakeSet::default(), 1, &device_key(&key)?, work.path())?;
     let folder = format!("/bakelite/sets/{}", written.manifest.node);
     let name = written.path.file_name().context("a set has a name")?.to_string_lossy();
     let commands = [
@@ -101,26 +104,33 @@ pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
     let work = tempfile::tempdir()?;
     let signer = OwnerKeys::generate(if wanted.granted == Granted::Stranger { STRANGER } else { OWNER });
     let root = work.path().join(stick::FOLDER);
-    let written = set_of(state, state, wanted.k3s.as_ref(), signer.identity(), &root.join(stick::SETS))?;
-    if wanted.granted != Granted::Nobody {
-        let granted = GrantedSet {
+    let mut granted = Vec::new();
+    let one = [MakeSet::default()];
+    for (number, set) in (1..).zip(if wanted.sets.is_empty() { &one[..] } else { &wanted.sets[..] }) {
+        let written = set_of((state, state), set, number, signer.identity(), &root.join(stick::SETS))?;
+        granted.push(GrantedSet {
             sha256: crate::look::sha256(&written.path)?,
             node: written.manifest.node.clone(),
             k3s: written.manifest.k3s.clone(),
             revision: written.manifest.revision,
             key: FileKey::of(File::open(&written.path)?, signer.identity())?.to_text(),
-        };
-        let grant =
-            Grant { format: grant::FORMAT, nodes: vec!["*".into()], expires: now() + HOUR, sets: vec![granted] };
+        });
+        if set.torn {
+            let length = std::fs::metadata(&written.path)?.len();
+            File::options().write(true).open(&written.path)?.set_len(length / 2)?;
+        }
+    }
+    if let Some(word) = &wanted.word {
+        write(&root.join(stick::WORD), word.replace("$cluster", &cluster::id(&born(state)?)).as_bytes())?;
+    }
+    if wanted.granted != Granted::Nobody {
+        let expires = if wanted.expired { now() - HOUR } else { now() + HOUR };
+        let grant = Grant { format: grant::FORMAT, nodes: vec!["*".into()], expires, sets: granted };
         let (bytes, signed) = grant.sign(&signer);
         let place = root.join(stick::GRANTS).join("all.json");
         std::fs::create_dir_all(root.join(stick::GRANTS))?;
         write(&place, &bytes)?;
         write(&PathBuf::from(format!("{}{}", place.display(), signature::ENDING)), signed.as_bytes())?;
-    }
-    if wanted.torn {
-        let length = std::fs::metadata(&written.path)?.len();
-        File::options().write(true).open(&written.path)?.set_len(length / 2)?;
     }
     blank(path, wanted.size.0)?;
     let target = path.display().to_string();

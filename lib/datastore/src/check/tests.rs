@@ -1,20 +1,17 @@
 //! Checks of databases that k3s wrote (`BAKELITE_FIXTURES`) and of some made here, each damaged in one way.
 
 use super::*;
+use crate::fixtures::{self, overwrite};
 use crate::token::{self, TokenError};
-use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 /// A small database of kine's shape.
 fn made(folder: &Path) -> PathBuf {
     let path = folder.join("made.db");
-    let connection = Connection::open(&path).unwrap();
+    let connection = fixtures::kine(&path);
     connection
         .execute_batch(
-            "CREATE TABLE kine (id INTEGER PRIMARY KEY AUTOINCREMENT, name INTEGER, created INTEGER, deleted INTEGER,
-                create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB);
-             CREATE INDEX kine_name_index ON kine (name);
-             INSERT INTO kine (name, deleted, prev_revision) VALUES ('compact_rev_key', 0, 3),
+            "INSERT INTO kine (name, deleted, prev_revision) VALUES ('compact_rev_key', 0, 3),
                 ('/bootstrap/abc', 0, 0), ('/registry/secrets/a/1', 0, 0), ('/registry/secrets/a/2', 0, 0),
                 ('/registry/pods/a/1', 0, 0), ('/registry/secrets/a/2', 1, 4);",
         )
@@ -27,12 +24,6 @@ fn made(folder: &Path) -> PathBuf {
 
 fn change(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute_batch(sql).unwrap();
-}
-
-fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
-    let mut file = File::options().write(true).open(path).unwrap();
-    file.seek(SeekFrom::Start(at)).unwrap();
-    file.write_all(bytes).unwrap();
 }
 
 fn checked(path: &Path) -> Result<Contents, Flaw> {

@@ -2,9 +2,10 @@
 //! and whatever is gone is named.
 
 use super::*;
-use crate::{fixtures, token};
+use crate::fixtures::{self, overwrite};
+use crate::token;
 use rusqlite::Connection;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use tempfile::TempDir;
 
 const TOKEN: &str = "fixture-token";
@@ -23,14 +24,10 @@ fn objects(path: &Path) -> BTreeMap<String, i64> {
 /// A database of kine's shape, folded: 40 objects with three states each and one that was deleted.
 fn made(folder: &Path) -> PathBuf {
     let path = folder.join("state.db");
-    let connection = Connection::open(&path).unwrap();
+    let connection = fixtures::kine(&path);
     connection
         .execute_batch(
-            "CREATE TABLE kine (id INTEGER PRIMARY KEY AUTOINCREMENT, name INTEGER, created INTEGER, deleted INTEGER,
-                create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB);
-             CREATE INDEX kine_name_index ON kine (name);
-             CREATE INDEX kine_name_id_index ON kine (name,id);
-             CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision);
+            "CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision);
              INSERT INTO kine (name, created, deleted, prev_revision, value) VALUES ('compact_rev_key', 1, 0, 0, x'');",
         )
         .unwrap();
@@ -51,12 +48,6 @@ fn killed() -> Option<(TempDir, PathBuf)> {
     let tree = fixtures::tree("after-kill")?;
     let path = tree.path().join("var/lib/rancher/k3s/server/db/state.db");
     Some((tree, path))
-}
-
-fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
-    let mut file = File::options().write(true).open(path).unwrap();
-    file.seek(SeekFrom::Start(at)).unwrap();
-    file.write_all(bytes).unwrap();
 }
 
 fn climbed(path: &Path, known: u64, keys: Option<&Keys>) -> (TempDir, Result<Healed, BTreeMap<&'static str, Broken>>) {
@@ -199,7 +190,7 @@ fn a_row_with_keys_that_is_damaged_is_made_again_from_k3ss_own_files() {
     let broken = climbed(&path, 414, None).1.unwrap_err();
     assert_eq!(broken["recovery"], Broken::Token(TokenError::Damaged));
     let server = tree.path().join("var/lib/rancher/k3s/server");
-    let keys = rekey::keys_of_files(&server, "2026-01-01T00:00:00Z").unwrap();
+    let keys = rekey::keys_of_files(&server, "2026-01-01T00:00:00Z", TOKEN).unwrap();
     let (_kept, healed) = climbed(&path, 414, Some(&keys));
     let healed = healed.unwrap();
     assert!(healed.keys_made_again && healed.rung == Rung::Recovered && healed.lost.is_nothing());

@@ -63,6 +63,7 @@ pub fn put_back(places: &Places) -> Result<(), SysError> {
     while let Some((from, to)) = next_away(places) {
         step(&from, &to)?;
     }
+    durable::make_folder(&places.aside)?;
     durable::write_durable(places.aside.join(CLEARED), b"", 0o600)?;
     while let Some((from, to)) = next_home(places) {
         step(&from, &to)?;

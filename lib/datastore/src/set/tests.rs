@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::check::{Depth, Flaw};
-use bakelite_spec::records::Datastore;
-use bakelite_spec::set::{DATABASE, ENCRYPTED, Manifest, Member, PLAIN, TOKEN, Volumes};
+use crate::fixtures;
+use bakelite_spec::set::{DATABASE, ENCRYPTED, Manifest, Member, PLAIN, TOKEN};
 use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, names_in};
 use rusqlite::Connection;
@@ -23,13 +23,10 @@ struct Node {
 }
 
 fn kine(path: &Path) -> Connection {
-    let connection = Connection::open(path).unwrap();
+    let connection = fixtures::kine(path);
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-             CREATE TABLE kine (id INTEGER PRIMARY KEY AUTOINCREMENT, name INTEGER, created INTEGER, deleted INTEGER,
-                create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value BLOB, old_value BLOB);
-             CREATE INDEX kine_name_index ON kine (name);
              INSERT INTO kine (name, deleted, prev_revision) VALUES ('compact_rev_key', 0, 0);
              INSERT INTO kine (name, deleted) VALUES ('/registry/secrets/a/1', 0);",
         )
@@ -45,22 +42,7 @@ impl Node {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         drop(kine(&folder.path().join("state.db")));
-        let about = Manifest {
-            format: 1,
-            made: 1_795_280_100,
-            version: "0.1.0".into(),
-            node: "shop-17".into(),
-            epoch: 0,
-            k3s: "v1.36.2+k3s1".into(),
-            datastore: Datastore::Sqlite,
-            keys: BTreeMap::new(),
-            revision: 0,
-            compacted: 0,
-            live: BTreeMap::new(),
-            row: String::new(),
-            volumes: Volumes::default(),
-            members: Vec::new(),
-        };
+        let about = Manifest::about("shop-17", "v1.36.2+k3s1", 1_795_280_100);
         Self { folder, about, identity: age::x25519::Identity::generate() }
     }
 

@@ -12,7 +12,7 @@ use crate::facts::{Amount, Facts};
 use crate::step::{Decision, publish};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::quantity::Size;
-use bakelite_spec::records::{Act, DiskHome, FORMAT, Home, Intent, Place};
+use bakelite_spec::records::{Act, DiskHome, FORMAT, Home, Intent, Move, Place};
 
 /// An amount for a person.
 fn words(amount: Amount) -> String {
@@ -23,13 +23,11 @@ fn words(amount: Amount) -> String {
 ///
 /// # Errors
 /// The numbers, for a person.
-pub fn fits(act: Act, disk: &str, facts: &Facts) -> Result<(), String> {
+pub fn fits(way: Move, disk: &str, facts: &Facts) -> Result<(), String> {
     let (on_card, on_disk) = (facts.on_card.unwrap_or_default(), facts.on_disk.unwrap_or_default());
-    let (from, moves, to, room) = match act {
-        Act::Promotion => ("the card", on_card, disk, facts.free_on_disk + on_disk.bytes),
-        Act::Demotion => (disk, on_disk, "the card", facts.free_on_card + on_card.bytes),
-        // What a set needs is compared when it is unpacked.
-        Act::Restore | Act::Replacement => return Ok(()),
+    let (from, moves, to, room) = match way {
+        Move::Promotion => ("the card", on_card, disk, facts.free_on_disk + on_disk.bytes),
+        Move::Demotion => (disk, on_disk, "the card", facts.free_on_card + on_card.bytes),
     };
     if moves.bytes + SPARE <= room {
         return Ok(());
@@ -38,40 +36,20 @@ pub fn fits(act: Act, disk: &str, facts: &Facts) -> Result<(), String> {
     Err(format!("{from} holds {moves}, and {to} has room for {room}; {spare} have to be left over"))
 }
 
-/// A set that is being put in place comes first.
-fn awaits_restore(facts: &Facts) -> Option<Decision> {
-    intent(facts)
-        .filter(|intent| matches!(intent.act, Act::Restore | Act::Replacement))
-        .map(|_| Decision::Done("the cluster stays where it is until it is restored".into()))
+/// The move that was begun, if it is this one.
+pub(super) fn intended(facts: &Facts, way: Move) -> Option<Intent> {
+    intent(facts).filter(|intent| intent.act == Act::Move(way))
 }
 
 /// What is on the card moves to the disk.
 pub(super) fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String) -> Decision {
-    if let Some(waits) = awaits_restore(facts) {
-        return waits;
-    }
+    let from_epoch = {
+        let epoch = of(facts).map_or(0, |home| home.epoch);
+        cluster::of(facts).map_or(epoch, |born| born.epoch.max(epoch))
+    };
     let amount = facts.on_card.unwrap_or_default();
-    let epoch = of(facts).map_or(0, |home| home.epoch);
-    let from_epoch = cluster::of(facts).map_or(epoch, |born| born.epoch.max(epoch));
-    let intended = intent(facts).filter(|intent| intent.act == Act::Promotion);
-    let what = words(amount);
-    if intended.is_none() {
-        if facts.payload_ran {
-            let text = format!("the cluster ({what}) moves to {} at the next boot", disk.words());
-            return Decision::Done(text);
-        }
-        if let Err(text) = fits(Act::Promotion, &disk.words(), facts) {
-            return Decision::Without(Fault::new(Code::DataDiskSmall, text));
-        }
-    }
-    let wanted = wanted(facts, Act::Promotion, from_epoch, data);
-    if intended.as_ref() != Some(&wanted) {
-        let why = format!("the cluster ({what}) is to move from the card to {}", disk.words());
-        return Decision::Run(why, publish(facts, INTENT, json(&wanted), 0o600).into_iter().collect());
-    }
-    if facts.file(COPIED) != Some(json(&wanted).as_str()) {
-        let why = format!("the cluster ({what}) moves from the card to {}", disk.words());
-        return Decision::Run(why, vec![Action::CopyHome { act: Act::Promotion, amount }]);
+    if let Some(decision) = copied(facts, Move::Promotion, (disk, data), amount, from_epoch) {
+        return decision;
     }
     let epoch = from_epoch + 1;
     let name = disk.data_name(data);
@@ -86,25 +64,9 @@ pub(super) fn promote(facts: &Facts, (disk, data): (&Disk, &Data), node: String)
 
 /// What is on the disk, which is shown, moves back to the card, as a person wished.
 pub(super) fn demote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, from_epoch: u64) -> Decision {
-    if let Some(waits) = awaits_restore(facts) {
-        return waits;
-    }
     let amount = facts.on_disk.unwrap_or_default();
-    let intended = intent(facts).filter(|intent| intent.act == Act::Demotion);
-    let what = words(amount);
-    if intended.is_none()
-        && let Err(text) = fits(Act::Demotion, &disk.words(), facts)
-    {
-        return Decision::Without(Fault::new(Code::CardSmall, text));
-    }
-    let wanted = wanted(facts, Act::Demotion, from_epoch, data);
-    if intended.as_ref() != Some(&wanted) {
-        let why = format!("the cluster ({what}) is to move from {} to the card", disk.words());
-        return Decision::Run(why, publish(facts, INTENT, json(&wanted), 0o600).into_iter().collect());
-    }
-    if facts.file(COPIED_ON_CARD) != Some(json(&wanted).as_str()) {
-        let why = format!("the cluster ({what}) moves from {} to the card", disk.words());
-        return Decision::Run(why, vec![Action::CopyHome { act: Act::Demotion, amount }]);
+    if let Some(decision) = copied(facts, Move::Demotion, (disk, data), amount, from_epoch) {
+        return decision;
     }
     let epoch = from_epoch + 1;
     let left = DiskHome { format: FORMAT, node, epoch, left: true };
@@ -114,8 +76,37 @@ pub(super) fn demote(facts: &Facts, (disk, data): (&Disk, &Data), node: String, 
     Decision::Run(why, switch.into_iter().flatten().collect())
 }
 
-/// If k3s ran meanwhile, a copy that was begun before is of no use: the revision tells.
-fn wanted(facts: &Facts, act: Act, from_epoch: u64, data: &Data) -> Intent {
+/// All of a move but the switch: the intent and the copy. `None` once the copy is whole.
+fn copied(facts: &Facts, way: Move, (disk, data): (&Disk, &Data), amount: Amount, from_epoch: u64) -> Option<Decision> {
+    if intent(facts).is_some_and(|intent| intent.act.as_move().is_none()) {
+        return Some(Decision::Done("the cluster stays where it is until it is restored".into()));
+    }
+    let what = words(amount);
+    let (from, to, mark, too_small) = match way {
+        Move::Promotion => ("the card".to_string(), disk.words(), COPIED, Code::DataDiskSmall),
+        Move::Demotion => (disk.words(), "the card".to_string(), COPIED_ON_CARD, Code::CardSmall),
+    };
+    let intended = intended(facts, way);
+    if intended.is_none() {
+        // The way back is a person's word, for which k3s was stopped; this one can wait.
+        if way == Move::Promotion && facts.payload_ran {
+            return Some(Decision::Done(format!("the cluster ({what}) moves to {to} at the next boot")));
+        }
+        if let Err(text) = fits(way, &disk.words(), facts) {
+            return Some(Decision::Without(Fault::new(too_small, text)));
+        }
+    }
+    // If k3s ran meanwhile, a copy that was begun before is of no use: the revision tells.
     let revision = facts.database.as_ref().map_or(0, |database| database.revision);
-    Intent { format: FORMAT, act, from_epoch, disk: data.guid.clone(), revision, set: String::new() }
+    let (act, disk) = (Act::Move(way), data.guid.clone());
+    let wanted = Intent { format: FORMAT, act, from_epoch, disk, revision, set: String::new(), before: None };
+    if intended.as_ref() != Some(&wanted) {
+        let why = format!("the cluster ({what}) is to move from {from} to {to}");
+        return Some(Decision::Run(why, publish(facts, INTENT, json(&wanted), 0o600).into_iter().collect()));
+    }
+    if facts.file(mark) != Some(json(&wanted).as_str()) {
+        let why = format!("the cluster ({what}) moves from {from} to {to}");
+        return Some(Decision::Run(why, vec![Action::CopyHome { way, amount }]));
+    }
+    None
 }

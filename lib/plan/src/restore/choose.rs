@@ -2,6 +2,8 @@
 //!
 //! Each set that isn't taken is told with why, and with what would make it fit.
 
+use super::trial;
+use crate::facts::Facts;
 use crate::{Settings, cluster};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::pattern::{fits, of_hostname};
@@ -82,6 +84,14 @@ impl FoundSet {
         format!("the set {} {place}", self.key())
     }
 
+    /// Whether it is newer than another of the same node. Of one that can't be read at all only its number tells.
+    fn is_newer_than(&self, other: &Self) -> bool {
+        match self.manifest {
+            Some(_) => self.age() > other.age(),
+            None => set::number(&self.file) > set::number(&other.file),
+        }
+    }
+
     /// The newest has the highest: the line of the database, its revision, the set's own number.
     fn age(&self) -> (u64, u64, u64) {
         let manifest = self.manifest.as_ref();
@@ -101,22 +111,56 @@ pub enum Choice<'a> {
     Refused(Fault),
 }
 
+/// Which sets are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// By a person: a set's name, or that it is the newest.
+    pub name: Option<&'a str>,
+    /// Only what lies there.
+    pub source: Option<&'a Source>,
+    /// Not what has this row and no higher revision: it is what is here already.
+    pub newer_than: Option<(&'a str, u64)>,
+    /// Only what is on sticks and disks that aren't this machine's.
+    pub from_outside: bool,
+}
+
+impl Asked<'_> {
+    fn is(&self, found: &FoundSet) -> bool {
+        let is_news = |(row, revision): (&str, u64)| {
+            found.manifest.as_ref().is_none_or(|manifest| manifest.row != row || manifest.revision > revision)
+        };
+        self.name.is_none_or(|name| name == NEWEST || name == found.file || name == found.key())
+            && self.source.is_none_or(|source| *source == found.source)
+            && self.newer_than.is_none_or(is_news)
+            && (!self.from_outside || matches!(found.source, Source::Stick(_)))
+    }
+
+    /// Whether it is this very set: then it is tried even where it has failed.
+    fn names(&self, found: &FoundSet) -> bool {
+        self.name.is_some_and(|name| name == found.file || name == found.key())
+    }
+}
+
 /// Chooses.
-pub fn choose<'a>(sets: &'a [FoundSet], settings: &Settings) -> Choice<'a> {
-    let restore = &settings.appliance.restore;
-    let named = restore.set.as_deref().filter(|_| restore.replaces.is_some());
-    let wanted =
-        |found: &&FoundSet| named.is_none_or(|name| name == NEWEST || name == found.file || name == found.key());
-    let considered: Vec<&FoundSet> = sets.iter().filter(wanted).collect();
+pub fn choose<'a>(facts: &Facts, sets: &'a [FoundSet], settings: &Settings, asked: Asked<'_>) -> Choice<'a> {
+    let considered: Vec<&FoundSet> = sets.iter().filter(|found| asked.is(found)).collect();
     if considered.is_empty() {
-        return match named {
+        return match asked.name {
             Some(name) => refused(format!("there is no set {name} here")),
             None => Choice::Nothing("there is no backup to restore".into()),
         };
     }
+    let taken_back = trial::rolled_back(facts).sets;
+    let has_failed = |found: &FoundSet| {
+        let words = taken_back.get(&found.key()).filter(|_| !asked.names(found))?;
+        let key = found.key();
+        Some(format!(
+            "k3s couldn't live with it, and it was taken back ({words}); `bakelite restore {key}` tries it again"
+        ))
+    };
     let (mut good, mut passed_over): (Vec<&FoundSet>, Vec<(&FoundSet, String)>) = (Vec::new(), Vec::new());
     for found in considered {
-        match obstacle(found, settings) {
+        match obstacle(found, settings).or_else(|| has_failed(found)) {
             None => good.push(found),
             Some(why) => passed_over.push((found, format!("{}: {why}", found.words()))),
         }
@@ -134,7 +178,7 @@ pub fn choose<'a>(sets: &'a [FoundSet], settings: &Settings) -> Choice<'a> {
     match good.into_iter().max_by_key(|found| found.age()) {
         Some(best) => {
             let newer =
-                passed_over.into_iter().filter(|(found, _)| found.node == best.node && found.age() > best.age());
+                passed_over.into_iter().filter(|(found, _)| found.node == best.node && found.is_newer_than(best));
             Choice::Set(best, newer.map(|(_, why)| why).collect())
         }
         None => {
@@ -175,21 +219,19 @@ fn obstacle(found: &FoundSet, settings: &Settings) -> Option<String> {
     };
     let torn = || (!found.torn.is_empty()).then(|| format!("it can't be unpacked: {}", found.torn));
     let unread = || found.manifest.is_none().then(|| "it can't be opened".to_string());
-    by_name.or(by_trust).or_else(torn).or_else(|| misfit(found, settings)).or_else(unread)
+    // Of what can't be read nobody can tell whose it is.
+    by_name.or_else(torn).or(by_trust).or_else(|| misfit(found, settings)).or_else(unread)
 }
 
 /// The newest set of a node on this machine's own media that can be restored.
-pub fn newest_of<'a>(
-    sets: &'a [FoundSet],
-    node: &str,
-    sources: &[Source],
-    settings: &Settings,
-) -> Option<&'a FoundSet> {
+pub fn newest_of<'a>(facts: &'a Facts, node: &str, sources: &[Source], settings: &Settings) -> Option<&'a FoundSet> {
+    let taken_back = trial::rolled_back(facts).sets;
     let own = |found: &&FoundSet| {
         let is_own = sources.contains(&found.source) && found.trust == Trust::Own && found.node == node;
-        is_own && found.manifest.is_some() && found.torn.is_empty() && misfit(found, settings).is_none()
+        let is_whole = found.manifest.is_some() && found.torn.is_empty() && !taken_back.contains_key(&found.key());
+        is_own && is_whole && misfit(found, settings).is_none()
     };
-    sets.iter().filter(own).max_by_key(|found| found.age())
+    facts.sets.iter().flatten().filter(own).max_by_key(|found| found.age())
 }
 
 /// Why a set's database can't be given to what is installed.

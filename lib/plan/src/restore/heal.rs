@@ -19,16 +19,7 @@ pub fn heal(facts: &Facts, settings: &Settings, born: &ClusterBorn, fault: Fault
     if facts.payload_ran {
         return Decision::Refuse(fault);
     }
-    let blank = Note {
-        set: HEALED.into(),
-        node: born.node.clone(),
-        revision: 0,
-        k3s: born.k3s.clone(),
-        row: String::new(),
-        keys: born.keys.clone(),
-        lacks: Vec::new(),
-        said: String::new(),
-    };
+    let blank = Note::of_own(HEALED, born);
     let mut text = fault.text.clone();
     if readable.is_none() {
         match &facts.climbed {
@@ -40,15 +31,15 @@ pub fn heal(facts: &Facts, settings: &Settings, born: &ClusterBorn, fault: Fault
             Some(_) => {
                 if let Some(note) = note(facts).filter(|note| note.set == HEALED) {
                     let why = format!("{text}; {}", note.said);
-                    return Decision::Run(why, intend(facts, &note).into_iter().collect());
+                    return Decision::Run(why, intend(facts, &note, None).into_iter().collect());
                 }
             }
         }
     }
-    let Some(sets) = &facts.sets else {
+    if facts.sets.is_none() {
         return Decision::Run(format!("{text}; looking for a backup"), vec![Action::LookForSets]);
-    };
-    let Some((found, wanted)) = newest_of(sets, &born.node, &[Source::Card, Source::Disk], settings)
+    }
+    let Some((found, wanted)) = newest_of(facts, &born.node, &[Source::Card, Source::Disk], settings)
         .and_then(|found| Some((found, Note::of(found)?)))
         .filter(|(_, note)| readable.is_none_or(|revision| note.revision > revision))
     else {
@@ -63,5 +54,5 @@ pub fn heal(facts: &Facts, settings: &Settings, born: &ClusterBorn, fault: Fault
     }
     let behind = born.revision.saturating_sub(wanted.revision);
     let why = format!("{text}; {} takes its place, {behind} revisions behind what was known", found.words());
-    Decision::Run(why, intend(facts, &wanted).into_iter().collect())
+    Decision::Run(why, intend(facts, &wanted, None).into_iter().collect())
 }

@@ -5,7 +5,8 @@
 //! come back later, it waits for a person.
 
 use super::choose::newest_of;
-use super::{FoundSet, Source};
+use super::trial::before;
+use super::{FoundSet, Source, line};
 use crate::Settings;
 use crate::action::Action;
 use crate::cluster;
@@ -22,7 +23,7 @@ fn under_way(facts: &Facts) -> Option<Intent> {
 
 /// The newest set of this machine's own cluster on its card.
 pub(super) fn newest<'a>(facts: &'a Facts, settings: &Settings) -> Option<&'a FoundSet> {
-    newest_of(facts.sets.as_deref()?, &cluster::of(facts)?.node, &[Source::Card], settings)
+    newest_of(facts, &cluster::of(facts)?.node, &[Source::Card], settings)
 }
 
 /// Whether the disk that was lost is in use again.
@@ -32,12 +33,10 @@ pub(super) fn is_back(facts: &Facts, intent: &Intent) -> bool {
 
 /// The intent to restore a set in place of a lost disk.
 pub(super) fn intend(facts: &Facts, lost: &str, found: &FoundSet) -> Option<Action> {
-    let epoch = |epoch: Option<u64>| epoch.unwrap_or(0);
-    let from_epoch =
-        epoch(cluster::of(facts).map(|born| born.epoch)).max(epoch(home::of(facts).map(|home| home.epoch)));
     let (act, disk, set) = (Act::Replacement, lost.to_string(), found.key());
     let revision = found.manifest.as_ref().map_or(0, |manifest| manifest.revision);
-    publish(facts, INTENT, json(&Intent { format: FORMAT, act, from_epoch, disk, revision, set }), 0o600)
+    let (from_epoch, before) = (line(facts), Some(before(facts)));
+    publish(facts, INTENT, json(&Intent { format: FORMAT, act, from_epoch, disk, revision, set, before }), 0o600)
 }
 
 /// Decides about the disks that are here while the one that state names is missing; `None` where nothing can be done.

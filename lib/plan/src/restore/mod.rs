@@ -1,16 +1,24 @@
 //! Restore: which backup a machine takes by itself, and how it takes the place of what was there.
 //!
-//! Only a machine without a cluster restores unasked, and only what its own key opens or an owner has granted. A living
-//! cluster is replaced by a word that names it. A set is unpacked and proved beside its place first; then comes the intent,
+//! Only a machine without a cluster, or with a blank one, restores unasked, and only what its own key opens or an owner has
+//! granted. A living cluster is replaced by a word that names it. A set is unpacked and proved beside its place first; then comes the intent,
 //! then the data, then cluster-born with the next epoch, and the intent goes (DESIGN, Epoch). From the intent on k3s isn't
 //! started before all of it is done.
 
+pub mod blank;
 mod choose;
 mod heal;
+pub mod leftovers;
+mod living;
 pub mod lost_disk;
+pub mod preview;
+pub mod trial;
+mod word;
 
 pub use choose::{FoundSet, Source, Trust};
 pub use heal::heal;
+use word::asks_rekey;
+pub use word::{AT_ONCE, WORD, Word, asks};
 
 use crate::action::Action;
 use crate::facts::Facts;
@@ -18,15 +26,16 @@ use crate::home::{self, DISK_HOME, HOME, INTENT, json};
 use crate::identity::{self, Identity, PASSWORD, RECORD, TOKEN};
 use crate::settings::HOST_KEY;
 use crate::step::{Decision, publish};
-use crate::{Settings, cluster, data_disk, reset};
+use crate::{Settings, cluster, data_disk, reset, seal};
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::records::{Act, ClusterBorn, Datastore, DiskHome, FORMAT, Home, Intent, Place};
+use bakelite_spec::records::{Act, Before, ClusterBorn, Datastore, DiskHome, FORMAT, Home, Intent, Place};
 use bakelite_spec::set;
 use bakelite_spec::status::paths;
-use choose::Choice;
+use choose::{Asked, Choice};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use trial::gone;
 
 /// Everything about restoring, on the file system that k3s's data is on.
 pub const FOLDER: &str = "/var/lib/rancher/bakelite";
@@ -57,6 +66,16 @@ pub struct Own {
     pub disk: &'static str,
 }
 
+/// Below it, and below this one on state, what was there before an act lies in a folder of [`aside`]'s name.
+pub const ASIDE_ON_STATE: &str = "/var/lib/bakelite/aside";
+
+/// The name of the folders for what was there before the act that began a line.
+pub fn aside(epoch: u64) -> String {
+    format!("aside-{epoch}")
+}
+
+/// What a database that was sealed with a new token goes by, in place of a set.
+pub const REKEYED: &str = "the cluster's own database with a new token";
 /// What a database that was brought back from damage goes by, in place of a set.
 pub const HEALED: &str = "the damaged database";
 /// While k3s runs nothing is put in its place; it may have begun a cluster of its own since the last boot.
@@ -80,6 +99,9 @@ pub struct Note {
     pub keys: BTreeMap<String, String>,
     /// Claims whose data isn't there.
     pub lacks: Vec<String>,
+    /// How many other nodes the cluster has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub others: u64,
     /// What a person should know besides.
     #[serde(default)]
     pub said: String,
@@ -96,10 +118,45 @@ impl Note {
             row: manifest.row,
             keys: manifest.keys,
             lacks: manifest.volumes.lacks,
+            others: manifest.live.get(NODES).map_or(0, |nodes| nodes.saturating_sub(1)),
             said: String::new(),
         })
     }
+
+    /// Of a database that is made of the cluster's own; whoever makes it knows the rest.
+    fn of_own(what: &str, born: &ClusterBorn) -> Self {
+        Self {
+            set: what.into(),
+            node: born.node.clone(),
+            revision: 0,
+            k3s: born.k3s.clone(),
+            row: String::new(),
+            keys: born.keys.clone(),
+            lacks: Vec::new(),
+            others: 0,
+            said: String::new(),
+        }
+    }
+
+    /// What is missing, and what others have to do; empty where nothing is.
+    fn lacking(&self) -> String {
+        let mut text = String::new();
+        if !self.lacks.is_empty() {
+            text += &format!("; it is incomplete, as the set has no data of the claims {}", self.lacks.join(", "));
+        }
+        if self.others > 0 {
+            text += &format!("; restart k3s on its {} other node(s), which still watch what was before", self.others);
+        }
+        text
+    }
 }
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The prefix of the nodes' names in the database.
+const NODES: &str = "/registry/minions";
 
 /// Whether there is a database to restore at all on such a machine.
 fn skips(settings: &Settings) -> Option<Decision> {
@@ -113,19 +170,14 @@ fn skips(settings: &Settings) -> Option<Decision> {
     Some(Decision::Skip(text.into()))
 }
 
-/// Whether a person has named the cluster that is here, for it to be replaced.
-fn is_named(facts: &Facts, settings: &Settings) -> bool {
-    let named = settings.appliance.restore.replaces.as_deref();
-    cluster::of(facts).is_some_and(|born| Some(cluster::id(&born).as_str()) == named)
-}
-
 pub(crate) fn is_under_way(facts: &Facts) -> bool {
-    home::intent(facts).is_some_and(|intent| matches!(intent.act, Act::Restore | Act::Replacement))
+    home::intent(facts).is_some_and(|intent| intent.act.as_move().is_none())
 }
 
-/// Whether no set is to be chosen: there is a cluster, and nobody has named it.
-fn has_cluster(facts: &Facts, settings: &Settings) -> bool {
-    cluster::of(facts).is_some() && !is_named(facts, settings)
+/// The line of the database that is here; no act ever begins one of a lower number.
+fn line(facts: &Facts) -> u64 {
+    let born = cluster::of(facts).map_or(reset::epoch_of_next(facts), |born| born.epoch);
+    born.max(home::of(facts).map_or(0, |home| home.epoch)).max(trial::rolled_back(facts).epoch)
 }
 
 /// The node that this machine becomes, if a backup says so.
@@ -133,10 +185,10 @@ pub fn node(facts: &Facts, settings: &Settings) -> Option<String> {
     if is_under_way(facts) {
         return note(facts).map(|note| note.node);
     }
-    if skips(settings).is_some() || has_cluster(facts, settings) {
+    if skips(settings).is_some() || cluster::of(facts).is_some() {
         return None;
     }
-    match choose::choose(facts.sets.as_deref()?, settings) {
+    match choice(facts, facts.sets.as_deref()?, settings) {
         Choice::Set(found, _) => Some(found.node.clone()),
         Choice::Nothing(_) | Choice::Refused(_) => None,
     }
@@ -144,11 +196,17 @@ pub fn node(facts: &Facts, settings: &Settings) -> Option<String> {
 
 /// Whether a new identity has to wait for what becomes of a backup.
 pub fn withholds(facts: &Facts, settings: &Settings) -> bool {
-    if skips(settings).is_some() || has_cluster(facts, settings) || facts.payload_ran {
+    if skips(settings).is_some() || cluster::of(facts).is_some() || facts.payload_ran {
         return false;
     }
-    let chosen = facts.sets.as_deref().map(|sets| choose::choose(sets, settings));
+    let chosen = facts.sets.as_deref().map(|sets| choice(facts, sets, settings));
     is_under_way(facts) || matches!(chosen, None | Some(Choice::Refused(_)))
+}
+
+/// Which of the sets is taken, by the word that counts if there is one.
+fn choice<'a>(facts: &Facts, sets: &'a [FoundSet], settings: &Settings) -> Choice<'a> {
+    let word = word::of(facts, settings);
+    choose::choose(facts, sets, settings, word.as_ref().map_or_else(Asked::default, Word::asks))
 }
 
 fn note(facts: &Facts) -> Option<Note> {
@@ -166,8 +224,8 @@ pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
     if is_under_way(facts) {
         return Decision::Done("a backup is being restored".into());
     }
-    if has_cluster(facts, settings) {
-        return Decision::Done("this machine has a cluster, and nobody has named it to be replaced".into());
+    if cluster::of(facts).is_some() {
+        return Decision::Done("this machine has a cluster".into());
     }
     if facts.payload_ran {
         return Decision::Done(RUNNING.into());
@@ -181,7 +239,8 @@ pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
     {
         return wait;
     }
-    chosen(facts, settings, |found, passed_over| {
+    let Some(sets) = &facts.sets else { return look() };
+    let found = |found: &FoundSet, passed_over: &[String]| {
         let said: String = passed_over.iter().map(|why| format!("; {why}")).collect();
         let said = match found.trust {
             Trust::Granted { clock: false } => {
@@ -192,19 +251,16 @@ pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
             _ => said,
         };
         Decision::Done(format!("this machine becomes {}: {} is restored{said}", found.node, found.words()))
-    })
-}
-
-/// What comes of the sets that there are.
-fn chosen(facts: &Facts, settings: &Settings, set: impl FnOnce(&FoundSet, &[String]) -> Decision) -> Decision {
-    let Some(sets) = &facts.sets else {
-        return Decision::Run("looking whether there is a backup to restore".into(), vec![Action::LookForSets]);
     };
-    match choose::choose(sets, settings) {
+    match choice(facts, sets, settings) {
         Choice::Nothing(why) => Decision::Done(why),
         Choice::Refused(fault) => Decision::Refuse(fault),
-        Choice::Set(found, passed_over) => set(found, &passed_over),
+        Choice::Set(set, passed_over) => found(set, &passed_over),
     }
+}
+
+fn look() -> Decision {
+    Decision::Run("looking whether there is a backup to restore".into(), vec![Action::LookForSets])
 }
 
 /// Decides about the act itself, once it is clear where the cluster lives.
@@ -217,41 +273,49 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
             let why = "the data disk that was lost is back; nothing is restored".into();
             return Decision::Run(why, vec![Action::Remove { path: INTENT.into() }]);
         }
+        if intent.act == Act::RollBack {
+            return trial::finish(facts, settings, &intent);
+        }
         return match note(facts).filter(|note| note.set == intent.set) {
             Some(note) => finish(facts, &intent, &note),
             None => resume(facts, settings, &intent),
         };
     }
-    if has_cluster(facts, settings) {
-        return tidy(facts, "this machine has a cluster".into());
+    if let Some(decision) = trial::judge(facts) {
+        return decision;
+    }
+    if let Some(born) = cluster::of(facts) {
+        return living::decide(facts, settings, &born);
     }
     if facts.payload_ran {
         return Decision::Done(RUNNING.into());
     }
-    let decision = chosen(facts, settings, |found, _| {
-        let Some(wanted) = Note::of(found) else { return Decision::Done("there is no backup to restore".into()) };
-        if note(facts).as_ref() != Some(&wanted) {
-            let text = format!("{} is unpacked and proved", found.words());
-            return Decision::Run(text, vec![Action::StageSet { set: wanted.set.clone(), note: json(&wanted) }]);
-        }
-        let intent = intend(facts, &wanted);
-        let why = format!("{} is whole, and takes the place of what is there", found.words());
-        Decision::Run(why, intent.into_iter().collect())
-    });
-    match decision {
-        Decision::Done(why) => tidy(facts, why),
-        decision => decision,
+    let Some(sets) = &facts.sets else { return look() };
+    match choice(facts, sets, settings) {
+        Choice::Nothing(why) => tidy(facts, why),
+        Choice::Refused(fault) => Decision::Refuse(fault),
+        Choice::Set(found, passed_over) => take(facts, found, &passed_over),
     }
 }
 
-/// The intent to put in place what is unpacked.
-fn intend(facts: &Facts, note: &Note) -> Option<Action> {
-    let from_epoch = cluster::of(facts)
-        .map_or(reset::epoch_of_next(facts), |born| born.epoch)
-        .max(home::of(facts).map_or(0, |home| home.epoch));
+/// A set that was chosen is unpacked, and once it is whole its act begins. What was passed over for it stays said.
+fn take(facts: &Facts, found: &FoundSet, passed_over: &[String]) -> Decision {
+    let Some(wanted) = Note::of(found) else { return tidy(facts, "there is no backup to restore".into()) };
+    let wanted = Note { said: passed_over.join("; "), ..wanted };
+    if note(facts).as_ref() != Some(&wanted) {
+        let text = format!("{} is unpacked and proved", found.words());
+        return Decision::Run(text, vec![Action::StageSet { set: wanted.set.clone(), note: json(&wanted) }]);
+    }
+    let intent = intend(facts, &wanted, Some(trial::before(facts)));
+    let why = format!("{} is whole, and takes the place of what is there", found.words());
+    Decision::Run(why, intent.into_iter().collect())
+}
+
+/// The intent to put in place what is unpacked; with who the machine was, where that can be taken back.
+fn intend(facts: &Facts, note: &Note, before: Option<Before>) -> Option<Action> {
     let disk = facts.attached().map(|(_, data)| data.guid.clone()).unwrap_or_default();
-    let (act, revision, set) = (Act::Restore, note.revision, note.set.clone());
-    publish(facts, INTENT, json(&Intent { format: FORMAT, act, from_epoch, disk, revision, set }), 0o600)
+    let (act, revision, set, from_epoch) = (Act::Restore, note.revision, note.set.clone(), line(facts));
+    publish(facts, INTENT, json(&Intent { format: FORMAT, act, from_epoch, disk, revision, set, before }), 0o600)
 }
 
 /// The intent is there, and the unpacked copy isn't.
@@ -274,16 +338,32 @@ fn resume(facts: &Facts, settings: &Settings, intent: &Intent) -> Decision {
     Decision::Refuse(Fault::new(Code::RestoreUnfinished, text))
 }
 
-/// What an act leaves behind goes.
+/// What an act leaves behind goes, and a word that was followed or can't be.
 fn tidy(facts: &Facts, done: String) -> Decision {
-    let left = facts.has(STAGED).then(|| Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
-    Decision::of(left.into_iter().collect(), done, "the unpacked copy of what was restored goes")
+    let staged = facts.has(STAGED).then(|| Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
+    let left: Vec<Action> = staged.into_iter().chain(trial::stale(facts)).chain(gone(facts, WORD)).collect();
+    if left.is_empty() {
+        if let Some(fault) = trial::said(facts) {
+            return Decision::Without(fault);
+        }
+        let restored: Option<Note> = facts.file(RESTORED).and_then(|text| serde_json::from_str(text).ok());
+        if let Some(note) = restored.filter(|note| !note.lacking().is_empty()) {
+            let text = format!("{} was restored{}", note.set, note.lacking());
+            return Decision::Warn(Fault::new(Code::RestoreIncomplete, text));
+        }
+    }
+    Decision::of(left, done, "what a restore has left behind goes")
+}
+
+/// That k3s was stopped for a restore: it is about to be started again. Only once nothing is left to put in its place.
+pub(crate) fn over(facts: &Facts) -> Option<Action> {
+    facts.file(home::AT_ONCE).filter(|word| word.trim_end() == AT_ONCE).and(gone(facts, home::AT_ONCE))
 }
 
 /// From the intent to the end. Each action may be done twice, so a cut anywhere begins here again.
 fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
     let epoch = intent.from_epoch + 1;
-    let aside = format!("aside-{epoch}");
+    let aside = aside(epoch);
     let born = ClusterBorn {
         format: FORMAT,
         epoch,
@@ -310,21 +390,22 @@ fn finish(facts: &Facts, intent: &Intent, note: &Note) -> Decision {
         publish(facts, cluster::ON_STATE, json(&born), 0o600),
     ];
     actions.extend(records.into_iter().flatten());
-    if let Some((_, data)) = attached {
-        // A new card would find the secrets of before in it.
-        let sealed = data.content.as_ref().and_then(|content| content.seal.as_ref());
-        actions.push(Action::Seal { generation: sealed.map_or(1, |seal| seal.generation + 1) });
-    }
+    // A new card would find the secrets of before in the old one.
+    actions.extend(attached.map(|(_, data)| seal::again(data)));
     actions.extend(publish(facts, RESTORED, json(note), 0o600));
+    actions.extend(trial::begin(facts, intent));
+    // It was a start upon another database.
+    actions.extend(gone(facts, paths::LAST_START));
+    // Else the machine goes by its old name until the next boot.
+    if facts.file(paths::HOSTNAME).is_some_and(|name| name.trim_end() != note.node) {
+        actions.push(Action::Refit);
+    }
+    actions.extend(gone(facts, WORD));
     // What is in place now was proved to the last page while it was unpacked.
     actions.push(Action::Tell { path: cluster::CHECKED.into(), text: String::new(), mode: 0o644 });
     actions.push(Action::Remove { path: INTENT.into() });
     actions.push(Action::RemoveFolder { path: format!("{FOLDER}/{STAGING}") });
-    let lacks = if note.lacks.is_empty() {
-        String::new()
-    } else {
-        format!("; it is incomplete, as the set has no data of the claims {}", note.lacks.join(", "))
-    };
+    let lacks = note.lacking();
     let said = if note.said.is_empty() { String::new() } else { format!("; {}", note.said) };
     Decision::Run(format!("{} is {} again, at revision {}{said}{lacks}", note.set, note.node, note.revision), actions)
 }

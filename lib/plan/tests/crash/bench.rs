@@ -13,14 +13,17 @@ use bakelite_plan::disk::{Content, Data, Disk, Seal};
 use bakelite_plan::facts::{Amount, Database, Facts};
 use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
 use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
-use bakelite_plan::restore::{FoundSet, STAGED};
+use bakelite_plan::restore::blank::BASELINE;
+use bakelite_plan::restore::trial::{ROLLED_BACK, TRIAL};
+use bakelite_plan::restore::{FoundSet, STAGED, WORD, Word};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step, UPKEEP};
 use bakelite_plan::{old_copy, reset};
+use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
-use bakelite_spec::status::paths;
+use bakelite_spec::status::{LastStart, paths};
 pub use media::{Files, Medium};
 use std::collections::BTreeMap;
 
@@ -69,6 +72,11 @@ pub struct Bench {
     pub sets: Option<Vec<FoundSet>>,
     /// The sets that there are, on a stick or the card, all the time.
     pub sticks: Vec<FoundSet>,
+    /// Words of a person's on them.
+    pub words: Vec<Word>,
+    pub beyond_baseline: Option<Vec<String>>,
+    /// The revisions that k3s can't live with.
+    pub doomed: Vec<u64>,
     pub shown: BTreeMap<String, String>,
     pub ran: bool,
     /// Which move a person asks for until it is done.
@@ -102,6 +110,9 @@ impl Bench {
             attached: None,
             sets: None,
             sticks: Vec::new(),
+            words: Vec::new(),
+            beyond_baseline: None,
+            doomed: Vec::new(),
             shown: BTreeMap::new(),
             ran: false,
             wish: None,
@@ -163,6 +174,7 @@ impl Bench {
         self.shown.clear();
         self.attached = None;
         self.sets = None;
+        self.beyond_baseline = None;
         self.ran = false;
         self.boots += 1;
         self.uptime = 0;
@@ -294,8 +306,9 @@ impl Bench {
             let proof = medium.disk.proof.clone().filter(|_| self.proved.contains(&medium.disk.key()));
             Disk { data, proof, ..medium.disk.clone() }
         });
-        let records = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
-        let paths = records.into_iter().chain([reset::WISH, reset::FRESH]);
+        let of_moves = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
+        let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE, reset::WISH, reset::FRESH];
+        let paths = of_moves.into_iter().chain(of_restores);
         let mut files: BTreeMap<_, _> = paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
         files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
@@ -310,9 +323,11 @@ impl Bench {
             shown: self.shown.clone(),
             free_on_disk: 100 << 30,
             free_on_card: 100 << 30,
-            payload_ran: self.ran,
+            payload_ran: self.ran && !self.run.contains_key(AT_ONCE),
             boot: format!("boot{}", self.boots),
+            words: self.sets.as_ref().map_or_else(Vec::new, |_| self.words.clone()),
             sets: self.sets.clone(),
+            beyond_baseline: self.beyond_baseline.clone(),
             files,
             ..Facts::default()
         };
@@ -402,10 +417,16 @@ impl Bench {
             .filter(|step| matches!(step.name, "home" | "restore" | "integrity" | "database"))
             .copied()
             .collect();
-        let (decisions, goes_on) = self.pass(&steps)?;
+        let (decisions, mut goes_on) = self.pass(&steps)?;
         all.extend(decisions);
+        // Where k3s can't live with what is there, init has settle run once more.
+        while goes_on && !self.run_k3s()? {
+            assert!(all.len() < 99, "k3s never runs");
+            let (decisions, again) = self.pass(&steps)?;
+            all.extend(decisions);
+            goes_on = again;
+        }
         if goes_on {
-            self.run_k3s()?;
             all.extend(self.pass(BORN)?.0);
             if self.good {
                 self.run.insert(paths::GOOD.into(), "good".into());
@@ -415,7 +436,8 @@ impl Bench {
         Ok(all)
     }
 
-    fn run_k3s(&mut self) -> Result<(), Cut> {
+    /// Whether k3s becomes ready.
+    fn run_k3s(&mut self) -> Result<bool, Cut> {
         self.ran = true;
         let path = self.database();
         let found = self.text(path).and_then(|text| text.parse::<u64>().ok()).filter(|revision| *revision > 0);
@@ -423,12 +445,20 @@ impl Bench {
             self.lost += usize::from(self.revision > 0);
             self.publish(path, "10")?;
             self.revision = self.revision.max(10);
-            return Ok(());
+            return Ok(true);
         };
         assert!(found >= self.revision, "k3s was started upon revision {found}, and {} was known", self.revision);
+        if self.doomed.contains(&found) {
+            let fault = Some(Fault::new(Code::K3sWrongToken, "different token"));
+            let start = LastStart { started: self.uptime as f64, fault, ..LastStart::default() };
+            self.run.insert(paths::LAST_START.into(), serde_json::to_string(&start).unwrap());
+            self.uptime += 1;
+            return Ok(false);
+        }
         self.publish(path, &(found + 5).to_string())?;
         self.revision = self.revision.max(found + 5);
-        Ok(())
+        self.run.remove(paths::LAST_START);
+        Ok(true)
     }
 
     pub fn run_to_end(&mut self) {

@@ -10,7 +10,7 @@ use bakelite_plan::reset;
 use bakelite_plan::restore::{FOLDER, FoundSet, Source};
 use bakelite_plan::seal::SEAL;
 use bakelite_spec::firewall::RULES;
-use bakelite_spec::records::Act;
+use bakelite_spec::records::Move;
 
 const COPYING: &str = "/disk/bakelite/copying.json";
 const COPYING_ON_CARD: &str = "/var/lib/bakelite/copying.json";
@@ -36,6 +36,7 @@ impl Bench {
                 let text = format!("secret{}", self.secrets);
                 self.publish(path, &text)?;
             }
+            Action::Remove { path } if path.starts_with("/run/") => drop(self.run.remove(path)),
             Action::Remove { path } => self.remove(path)?,
             Action::Prove { disk, .. } => self.proved.push(disk.clone()),
             Action::LookInto { guid } => {
@@ -82,13 +83,20 @@ impl Bench {
             Action::Blank { folders, but } => self.blank(folders, but)?,
             Action::StageSet { set, note } => self.stage(set, note)?,
             Action::Climb { .. } => unreachable!("nothing is damaged"),
-            Action::PutInPlace { .. } => self.put_in_place()?,
-            Action::TakeIdentity { .. } => self.take_identity()?,
+            Action::PutInPlace { aside } => self.put_in_place(aside)?,
+            Action::TakeIdentity { aside } => self.take_identity(aside)?,
+            Action::StopWorkloads { .. } => {}
+            Action::PutBack { aside } => self.put_back(aside)?,
+            Action::GiveBackIdentity { aside } => self.give_back_identity(aside)?,
+            Action::Rekey { note, .. } => self.rekey(note)?,
+            Action::NoteBaseline { baseline, .. } => self.publish(baseline, "noted")?,
+            Action::CompareWithBaseline { .. } => self.beyond_baseline = Some(Vec::new()),
+            Action::Refit => {}
             Action::RemoveFolder { path } if path.starts_with(FOLDER) => self.remove_staged()?,
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::RemoveOldCopy => self.remove_old_copy()?,
             Action::Hide { place } => drop(self.shown.remove(place)),
-            Action::CopyHome { act, .. } => self.copy_home(*act)?,
+            Action::CopyHome { way, .. } => self.copy_home(*way)?,
             Action::ForgetAddresses { .. }
             | Action::Link { .. }
             | Action::Unlink { .. }
@@ -149,11 +157,10 @@ impl Bench {
         Ok(())
     }
 
-    fn copy_home(&mut self, act: Act) -> Result<(), Cut> {
-        let (from, to, copying, copied) = match act {
-            Act::Promotion => ("/state/", "/disk/", COPYING, COPIED),
-            Act::Demotion => ("/disk/", "/state/", COPYING_ON_CARD, COPIED_ON_CARD),
-            Act::Restore | Act::Replacement => unreachable!("a set isn't moved from one medium to the other"),
+    fn copy_home(&mut self, way: Move) -> Result<(), Cut> {
+        let (from, to, copying, copied) = match way {
+            Move::Promotion => ("/state/", "/disk/", COPYING, COPIED),
+            Move::Demotion => ("/disk/", "/state/", COPYING_ON_CARD, COPIED_ON_CARD),
         };
         let intent = self.text(INTENT).unwrap();
         if self.mutation == Some(Mutation::CopiedFirst) {

@@ -1,0 +1,28 @@
+//! The names that are in a cluster by themselves: noted once, and compared with what is there later.
+
+use crate::error::FirstbootError;
+use bakelite_datastore::names;
+use bakelite_plan::cluster::DATABASE;
+use bakelite_sys::{SysError, durable};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Notes them, durably.
+///
+/// # Errors
+/// When the database can't be read or the note can't be written.
+pub fn note(database: &Path, baseline: &Path) -> Result<(), FirstbootError> {
+    let names = serde_json::to_vec(&names::lasting(database)?).map_err(FirstbootError::WriteReport)?;
+    Ok(durable::write_durable(baseline, &names, 0o600)?)
+}
+
+/// The names that aren't in the note.
+///
+/// # Errors
+/// When one of the two can't be read.
+pub fn beyond(baseline: &Path) -> Result<Vec<String>, FirstbootError> {
+    let read = |source| SysError::Read { path: baseline.into(), source };
+    let bytes = std::fs::read(baseline).map_err(read)?;
+    let noted: BTreeSet<String> = serde_json::from_slice(&bytes).map_err(|error| read(error.into()))?;
+    Ok(names::lasting(Path::new(DATABASE))?.into_iter().filter(|name| !noted.contains(name)).collect())
+}
