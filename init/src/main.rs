@@ -8,6 +8,7 @@ mod attach;
 mod attempts;
 mod backlog;
 mod baked;
+mod beside;
 mod boot_good;
 mod cgroups;
 mod console;
@@ -135,7 +136,7 @@ fn find_system() -> Result<(), InitError> {
     journal.say(What::Init { version: baked.manifest.version.clone(), image: baked.manifest.image.clone() });
     let cmdline = cmdline();
     // The state partition's file system is of use only in the root; a processor that waits for a disk can load it now.
-    run::beside(&[INITRAMFS_SELF, "ahead", "ext4"]);
+    beside::beside(&[INITRAMFS_SELF, "ahead", "ext4"]);
     let mut modules = Modules::read(&modules::folder(), &cmdline);
     modules.load(&["squashfs".into(), "efivarfs".into()]);
     let slot = cmdline.value("bakelite.slot").unwrap_or("a").to_string();

@@ -1,11 +1,14 @@
 //! The running system: arrange the machine, then the loop that feeds `supervise` and does what it says.
 //!
-//! What it knows and tells beside the units (addresses, free room, status, page) is in `watch`.
+//! What it knows and tells beside the units (addresses, free room, status, page) is in `watch`, what it has to do with
+//! firstboot's passes in `passes`.
 
+mod passes;
 mod watch;
 
 use crate::backlog::Backlog;
 use crate::baked::Baked;
+use crate::beside::{child, wait_for};
 use crate::control::{self, Wish};
 use crate::error::InitError;
 use crate::events::Journal;
@@ -19,7 +22,7 @@ use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::k3s;
-use bakelite_spec::status::{LastStart, Report, Status, Watch, paths};
+use bakelite_spec::status::{Status, Watch, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
 use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
@@ -29,8 +32,6 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// This program in the root.
-const SELF: &str = "/usr/lib/bakelite/init";
 /// Modules that k3s wants whether or not a device asks for them (k3s.md 2.4), and those of this program.
 const K3S_MODULES: &[&str] = &[
     "overlay",
@@ -148,37 +149,6 @@ pub fn run() -> Result<Infallible, InitError> {
 /// What is in some files; an absent one is empty.
 fn contents(paths: &[String]) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap_or_default()).collect()
-}
-
-/// Starts this program once more for a part of the work; its number, to wait for it.
-fn child(arguments: &[&str]) -> Option<u32> {
-    beside(&[&[SELF], arguments].concat())
-}
-
-/// Starts a program that is no unit, and that nothing depends on.
-pub fn beside(command: &[&str]) -> Option<u32> {
-    let command: Vec<String> = command.iter().map(ToString::to_string).collect();
-    let start = tool::Start {
-        command: &command,
-        environment: &BTreeMap::new(),
-        output: None,
-        cgroup: None,
-        open_files: None,
-        oom_score: 0,
-    };
-    tool::spawn(start).inspect_err(|error| log::warn!("{}", words(error))).ok()
-}
-
-/// Waits for a child; one that hangs must not keep the machine from starting.
-fn wait_for(child: Option<u32>) {
-    let Some(pid) = child.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) else { return };
-    for _ in 0..1000 {
-        match rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG) {
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            _ => return,
-        }
-    }
-    log::warn!("went on without waiting longer for devices");
 }
 
 /// What the machine needs before its programs.
@@ -350,35 +320,6 @@ impl Running {
         }
     }
 
-    /// Starts units again that read a file at their start which is another one by now.
-    fn restart_readers(&mut self) {
-        let stale = |(number, read): (&usize, &Vec<Vec<u8>>)| {
-            let live = &self.state.units[*number];
-            (live.pid.is_some() && *read != contents(&live.unit.reads)).then(|| live.unit.name.clone())
-        };
-        let names: Vec<String> = self.read.iter().filter_map(stale).collect();
-        for name in names {
-            self.feed(Event::Ask(Ask::Restart(name)));
-        }
-    }
-
-    /// Tells what a pass of firstboot has decided.
-    fn take_report(&mut self, unit: &str) {
-        let Ok(bytes) = std::fs::read(paths::REPORT) else { return };
-        let Ok(report) = serde_json::from_slice::<Report>(&bytes) else { return };
-        for step in report.steps {
-            self.journal.say(What::Step { step: step.step, decision: step.decision, why: step.why });
-        }
-        for text in report.warnings {
-            self.journal.say(What::Effect { text });
-        }
-        self.reboot_reason = report.reboot;
-        let before = self.reported.insert(unit.into(), report.faults.clone()).unwrap_or_default();
-        for fault in report.faults.into_iter().filter(|fault| !before.contains(fault)) {
-            self.journal.say(What::Fault(fault));
-        }
-    }
-
     /// Gives one event to `supervise` and does what it answers, the answers to that included.
     fn feed(&mut self, event: Event) {
         let mut events = vec![event];
@@ -494,40 +435,6 @@ impl Running {
         let pid = self.state.units[number].pid.and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed()));
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process(pid, signal);
-        }
-    }
-
-    /// In /run for settle, and on state for whoever comes after a power cut.
-    fn keep_last_start(&self, start: &LastStart) {
-        let Ok(bytes) = serde_json::to_vec(start) else { return };
-        let state = Path::new(paths::STATE).join("last-start.json");
-        let kept = durable::replace(paths::LAST_START, &bytes, 0o644)
-            .and_then(|()| durable::write_durable(state, &bytes, 0o600));
-        if let Err(error) = kept {
-            log::warn!("{}", words(&error));
-        }
-    }
-
-    /// Restarts because a unit asks for it, unless it was in vain already. Then nothing may go on as if it weren't needed.
-    fn reboot_for(&mut self, unit: &str) {
-        let reason = self.reboot_reason.take().unwrap_or_else(|| unit.into());
-        match attempts::may_reboot(&reason, machine::running_time()) {
-            Ok(true) => self.go_down(Action::Reboot, &format!("{unit} asked for it: {reason}")),
-            Ok(false) => {
-                let text = format!("the machine was restarted for this less than a day ago, and isn't again: {reason}");
-                self.withhold_restart(text);
-            }
-            // Without a note it could restart for ever.
-            Err(error) => self.withhold_restart(format!("{reason}; a restart can't be noted: {}", words(&error))),
-        }
-    }
-
-    fn withhold_restart(&mut self, text: String) {
-        let fault = Fault::new(Code::RestartWithheld, text);
-        self.journal.say(What::Fault(fault.clone()));
-        self.own.insert("restart", fault);
-        if !self.stop_workloads() {
-            self.journal.say(What::Effect { text: "the workloads don't end".into() });
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::wear::{Medium, Sample};
 use crate::{KeeperError, history, schedule, wear};
 use bakelite_datastore::sizes::sizes;
 use bakelite_plan::{Settings, cluster};
-use bakelite_spec::appliance::Payload;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::{Restart, paths};
 use bakelite_sys::{block, durable, machine, mount, raw, read_text, socket, words};
@@ -49,7 +48,7 @@ impl Looks {
     /// Looks at what is due. `born` is the cluster on SQLite, if there is one.
     pub fn look(&mut self, settings: &Settings, born: Option<&ClusterBorn>) {
         let now = machine::clock();
-        let unit = payload_unit(settings);
+        let Some(unit) = settings.manifest.payload.kind.unit() else { return };
         let listener = self.listener.get_or_insert_with(|| Listener::to(&Path::new(LOGS).join(format!("{unit}.log"))));
         listener.hear(now);
         (self.seen.slow, self.seen.full, self.seen.damaged) = (listener.slow(), listener.full(), listener.damaged());
@@ -131,10 +130,6 @@ fn keep(plan: Plan) -> Result<(), KeeperError> {
 
 fn sample(disk: &block::Disk, boot: &str, now: i64) -> Sample {
     Sample { medium: wear::identity(disk), at: now, boot: boot.into(), bytes: disk.written, used: disk.used }
-}
-
-fn payload_unit(settings: &Settings) -> &'static str {
-    if settings.manifest.payload.kind == Payload::Rehearsal { "rehearsal" } else { "k3s" }
 }
 
 /// The media with their history, for whoever asks.

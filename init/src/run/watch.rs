@@ -1,6 +1,7 @@
 //! What PID 1 sees and tells beside its units: addresses, room on the state partition, status.json, the status page.
 
-use super::{CLOCK_EACH, Running, beside};
+use super::{CLOCK_EACH, Running};
+use crate::beside::beside;
 use crate::supervise::{Event, Moment};
 use crate::{machine, now, screen};
 use bakelite_spec::event::{UnitState, What};
