@@ -2,6 +2,7 @@
 //! is kept as the reason, for the rules that need it.
 
 pub mod fat;
+mod metadata;
 
 use crate::error::{BuildError, io_error};
 use crate::unpack::xz::Span;
@@ -114,6 +115,7 @@ impl Opened {
     }
 
     fn squashfs(&self, slot: &Entry) -> Seen<FilesystemReader<'static>> {
+        metadata::check(&self.reader(slot))?;
         let file = self.file.try_clone().map_err(|error| error.to_string())?;
         let window = Window::new(file, slot.start(), slot.length());
         // The reader is a library's, and an image is anybody's.
