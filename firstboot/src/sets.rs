@@ -6,7 +6,7 @@
 use crate::disks;
 use crate::error::FirstbootError;
 use crate::layers;
-use crate::storage::{LOOK, driver, read_only};
+use crate::storage::{LOOK, read_only};
 use crate::world::{Changed, Machine, World};
 use age::Identity;
 use bakelite_datastore::restore;
@@ -18,7 +18,7 @@ use bakelite_plan::restore::{FOLDER, FoundSet, OWN, STAGING, Source, Trust, Word
 use bakelite_spec::set::PLAIN;
 use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::sum::pour;
-use bakelite_sys::{block, durable, ext4, machine, names_in, raw, read_text, words};
+use bakelite_sys::{block, durable, ext4, machine, names_in, raw, read_text, stick as medium, words};
 use bakelite_trust::file_key::FileKey;
 use bakelite_trust::grant::{self, Grant, Verdict};
 use bakelite_trust::{keys, signature as signed, stick};
@@ -144,13 +144,13 @@ fn on_stick<T>(
     act: impl FnOnce(Option<PathBuf>) -> Result<T, FirstbootError>,
 ) -> Result<Option<T>, FirstbootError> {
     let device = Path::new("/dev").join(name);
-    read_only(&device, |medium, length| {
+    read_only(&device, |disk, length| {
         let on = |source| FirstbootError::Disk { disk: name.into(), source };
-        let kinds = signature::recognise(medium, 0, length).map_err(on)?;
-        let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, stick_driver(kind)?))) else {
+        let kinds = signature::recognise(disk, 0, length).map_err(on)?;
+        let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, medium::driver(kind)?))) else {
             return Ok(None);
         };
-        let label = signature::label(medium, 0, kind).map_err(on)?;
+        let label = signature::label(disk, 0, kind).map_err(on)?;
         durable::make_folder(LOOK)?;
         if driver == "ext4" {
             ext4::look(&device, LOOK)?;
@@ -176,14 +176,10 @@ pub fn stick(name: &str) -> Result<Option<(PathBuf, &'static str)>, FirstbootErr
         return Ok(None);
     }
     let device = Path::new("/dev").join(name);
-    let (mut medium, length) = block::open(&device, false)?;
+    let (mut disk, length) = block::open(&device, false)?;
     let on = |source| FirstbootError::Disk { disk: name.into(), source };
-    let kinds = signature::recognise(&mut medium, 0, length).map_err(on)?;
-    Ok(kinds.iter().find_map(|kind| stick_driver(kind)).map(|driver| (device, driver)))
-}
-
-fn stick_driver(kind: &str) -> Option<&'static str> {
-    if kind == "ext4" { Some("ext4") } else { driver(kind).filter(|driver| *driver != "ntfs3") }
+    let kinds = signature::recognise(&mut disk, 0, length).map_err(on)?;
+    Ok(kinds.iter().find_map(|kind| medium::driver(kind)).map(|driver| (device, driver)))
 }
 
 fn in_root(name: &str, root: Option<PathBuf>, believed: &Believed) -> Vec<FoundSet> {

@@ -235,7 +235,7 @@ fn look(disk: &block::Disk, medium: &mut File, length: u64, look_into: bool) -> 
 }
 
 /// The kernel's driver for the file systems that disks are sold with.
-pub(crate) fn driver(kind: &str) -> Option<&'static str> {
+fn driver(kind: &str) -> Option<&'static str> {
     match kind {
         "FAT" => Some("vfat"),
         "exFAT" => Some("exfat"),

@@ -107,19 +107,12 @@ fn find(label: &str) -> Result<Option<(PathBuf, &'static str)>, KeeperError> {
 fn labelled(device: &Path, label: &str) -> Result<Option<&'static str>, KeeperError> {
     let (mut file, length) = block::open(device, false)?;
     let kinds = signature::recognise(&mut file, 0, length)?;
-    let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, driver(kind)?))) else { return Ok(None) };
+    let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, medium::driver(kind)?))) else {
+        return Ok(None);
+    };
     // FAT has capital letters only.
     let has_it = signature::label(&mut file, 0, kind)?.eq_ignore_ascii_case(label);
     Ok(has_it.then_some(driver))
-}
-
-fn driver(kind: &str) -> Option<&'static str> {
-    match kind {
-        "FAT" => Some("vfat"),
-        "exFAT" => Some("exfat"),
-        "ext4" => Some("ext4"),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

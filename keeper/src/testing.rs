@@ -2,8 +2,7 @@
 
 use bakelite_datastore::set::{Request, write};
 use bakelite_datastore::token;
-use bakelite_spec::records::Datastore;
-use bakelite_spec::set::{Manifest, Volumes};
+use bakelite_spec::set::Manifest;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,22 +34,7 @@ pub fn database(path: &Path) -> Connection {
 pub fn set(folder: &Path, key: &age::x25519::Identity) -> PathBuf {
     let path = folder.join("state.db");
     drop(database(&path));
-    let about = Manifest {
-        format: 1,
-        made: 1_795_280_100,
-        version: "0.1.0".into(),
-        node: "shop-17".into(),
-        epoch: 0,
-        k3s: K3S.into(),
-        datastore: Datastore::Sqlite,
-        keys: BTreeMap::new(),
-        revision: 0,
-        compacted: 0,
-        live: BTreeMap::new(),
-        row: String::new(),
-        volumes: Volumes::default(),
-        members: Vec::new(),
-    };
+    let about = Manifest::about("shop-17", K3S, 1_795_280_100);
     let request = Request {
         database: &path,
         token: TOKEN,

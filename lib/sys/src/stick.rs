@@ -12,6 +12,16 @@ pub const PLACE: &str = "/run/bakelite/stick";
 
 const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// The kernel's driver for a kind of file system that a stick of ours may have, as `bakelite_disk::signature` names kinds.
+pub fn driver(kind: &str) -> Option<&'static str> {
+    match kind {
+        "FAT" => Some("vfat"),
+        "exFAT" => Some("exfat"),
+        "ext4" => Some("ext4"),
+        _ => None,
+    }
+}
+
 /// Looks at it; nothing of it is changed.
 ///
 /// # Errors

@@ -3,8 +3,7 @@
 
 use bakelite_datastore::set::{Request, SetError, Written, write};
 use bakelite_datastore::token;
-use bakelite_spec::records::Datastore;
-use bakelite_spec::set::{Manifest, Volumes};
+use bakelite_spec::set::Manifest;
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -123,22 +122,7 @@ pub fn set(
     number: u64,
     known: u64,
 ) -> Result<Written, SetError> {
-    let about = Manifest {
-        format: 1,
-        made: 1_795_280_100,
-        version: "0.1.0".into(),
-        node: "shop-17".into(),
-        epoch: 0,
-        k3s: "v1.36.2+k3s1".into(),
-        datastore: Datastore::Sqlite,
-        keys: BTreeMap::new(),
-        revision: 0,
-        compacted: 0,
-        live: BTreeMap::new(),
-        row: String::new(),
-        volumes: Volumes::default(),
-        members: Vec::new(),
-    };
+    let about = Manifest::about("shop-17", "v1.36.2+k3s1", 1_795_280_100);
     let files: Vec<(String, PathBuf)> = Vec::new();
     write(&Request {
         database,
