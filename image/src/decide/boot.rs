@@ -1,7 +1,8 @@
 //! The boot partition: what firmware starts, the loader's entries, kernel and initramfs of a slot.
 //!
 //! UEFI: shim (signed by Microsoft) starts Debian's signed systemd-boot under the one name that shim looks for, and
-//! that counts down `+3` of slot A's entry. The initramfs and the command line are not covered by any signature.
+//! that counts down `+3` of slot A's entry. The initramfs and the command line are not covered by any signature. Where
+//! QEMU starts the kernel itself, it takes it from the same entry.
 
 use crate::config::Config;
 use crate::tree::{Blob, Tree};
@@ -57,6 +58,7 @@ impl Loader {
 pub fn loader(board: &Board, packages: &Tree) -> Result<Loader, MissingFile> {
     let mut tree = Tree::default();
     match board.boot.flow {
+        Flow::Direct => {}
         Flow::Uefi => {
             let suffix = match board.arch {
                 Arch::X86_64 => "x64",

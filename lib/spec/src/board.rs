@@ -25,7 +25,7 @@ pub struct Board {
 }
 
 /// A processor architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// 64-bit x86.
@@ -71,6 +71,8 @@ pub struct Boot {
 pub enum Flow {
     /// shim and signed systemd-boot with counted entries on a GPT disk.
     Uefi,
+    /// QEMU takes the kernel and the initramfs of slot A's entry out of the image and starts them itself.
+    Direct,
 }
 
 /// The kernel.
