@@ -56,14 +56,14 @@ const WITHOUT: &[&str] = &[
 
 /// The packages to ask for, sorted.
 pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
-    let boot: &[&str] = match board.boot.flow {
-        Flow::Uefi => &["shim-signed"],
-    };
-    let boot_loader = match board.boot.flow {
-        Flow::Uefi => format!("systemd-boot-efi-{}-signed", board.arch.debian()),
-    };
-    let mut names: Vec<String> = COMMON.iter().chain(boot).map(ToString::to_string).collect();
-    names.push(boot_loader);
+    let mut names: Vec<String> = COMMON.iter().map(ToString::to_string).collect();
+    match board.boot.flow {
+        Flow::Uefi => {
+            names.push("shim-signed".into());
+            names.push(format!("systemd-boot-efi-{}-signed", board.arch.debian()));
+        }
+        Flow::RaspberryPi => names.push("raspi-firmware".into()),
+    }
     names.push(board.kernel.package.clone());
     if appliance.firewall.input == Input::Closed {
         names.push("nftables".into());
