@@ -135,10 +135,12 @@ mod tests {
         let text = "board: {name: qemu-x86_64, with: [wifi]}\nmodules: [services, can_dev]\n";
         let config = read("a.yaml", text, PathBuf::new()).unwrap();
         assert!(config.board.packages.contains(&"firmware-iwlwifi".to_string()));
-        let modules = boards::modules_of(&config.board.modules.root).unwrap();
+        let modules = boards::modules_of(&config.board.modules.root, config.board.arch).unwrap();
         assert!(modules.contains(&"iwlwifi".to_string()) && !modules.contains(&"can_dev".to_string()));
         assert_eq!(config.appliance.modules, ["services", "can_dev"]);
-        assert!(!boards::modules_of(&plain.board.modules.root).unwrap().contains(&"iwlwifi".to_string()));
+        assert!(
+            !boards::modules_of(&plain.board.modules.root, plain.board.arch).unwrap().contains(&"iwlwifi".to_string())
+        );
         let findings = read("a.yaml", "board:\n  name: qemu-x86_64\n  with: [wlan]\n", PathBuf::new()).unwrap_err();
         assert!(
             findings[0].to_string().starts_with("a.yaml:3:10: board.with[0]: `wlan` is none of audio,"),

@@ -203,7 +203,7 @@ impl Running {
         let now = now();
         let next =
             [self.state.deadline(now), Some(self.clock_at), self.report_at].into_iter().flatten().min().unwrap_or(now);
-        let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
+        let longest = self.watchdog.patience().map_or(60_000, |patience| patience.as_millis() as u64);
         let slow = if self.journal.flush() { 20 } else { longest };
         Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
     }

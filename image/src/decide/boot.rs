@@ -1,7 +1,7 @@
 //! The boot partition: what firmware starts, the kernel's arguments, kernel and initramfs of a slot.
 //!
 //! Each way of starting has a file of its own; what they have in common is here. The initramfs and the command line are
-//! not covered by any signature.
+//! not covered by any signature. Where QEMU starts the kernel itself, it takes it from the same entry as UEFI's loader.
 
 mod raspberry_pi;
 mod uefi;
@@ -58,6 +58,7 @@ impl Loader {
 pub fn loader(config: &Config, packages: &Tree, release: &str) -> Result<Loader, MissingFile> {
     let tree = match config.board.boot.flow {
         Flow::Uefi => uefi::loader(&config.board, packages)?,
+        Flow::Direct => Tree::default(),
         Flow::RaspberryPi => raspberry_pi::loader(config, packages, release, SLOT)?,
     };
     Ok(Loader { tree })
@@ -105,7 +106,7 @@ pub fn files(loader: &Loader, kernel: &Blob, programs: &Blob) -> io::Result<Vec<
 pub fn partition(loader: &Loader, config: &Config, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
     let mut tree = loader.tree.clone();
     match config.board.boot.flow {
-        Flow::Uefi => uefi::add_entry(&mut tree, config, version, image, SLOT),
+        Flow::Uefi | Flow::Direct => uefi::add_entry(&mut tree, config, version, image, SLOT),
         Flow::RaspberryPi => raspberry_pi::add_generation(&mut tree, config, SLOT),
     }
     tree.file(&kernel_path(), 0o644, kernel);

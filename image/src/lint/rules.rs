@@ -5,6 +5,7 @@ use crate::opened::Opened;
 use crate::source::digest::Sha256;
 use bakelite_disk::footer::Footer;
 use bakelite_disk::table::Table;
+use bakelite_spec::board::Flow;
 use bakelite_spec::cmdline::Cmdline;
 use bakelite_spec::layers::Effective;
 use bakelite_spec::layout::{ALIGNMENT, Role, SECTOR, Scheme};
@@ -136,8 +137,8 @@ pub fn loader(image: &Opened) -> Found {
     }
     let volume = image.boot.as_ref().map_err(Clone::clone)?;
     let mut found = Vec::new();
-    let starts = volume.files.keys().any(|path| path.to_uppercase().starts_with("EFI/BOOT/BOOT"));
-    if !starts {
+    let by_firmware = image.manifest.as_ref().map_err(Clone::clone)?.board.boot.flow == Flow::Uefi;
+    if by_firmware && !volume.files.keys().any(|path| path.to_uppercase().starts_with("EFI/BOOT/BOOT")) {
         found.push("there is no EFI/BOOT/BOOT*.EFI".into());
     }
     let entries = entries(image)?;

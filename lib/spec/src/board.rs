@@ -26,7 +26,7 @@ pub struct Board {
 }
 
 /// A processor architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// 64-bit x86.
@@ -78,13 +78,15 @@ pub enum Flow {
     Uefi,
     /// The Raspberry Pi's own firmware, which reads config.txt from the first partition of an MBR disk.
     RaspberryPi,
+    /// QEMU takes the kernel and the initramfs of slot A's entry out of the image and starts them itself.
+    Direct,
 }
 
 impl Flow {
     /// How the boot medium's partition table is written.
     pub fn scheme(self) -> Scheme {
         match self {
-            Self::Uefi => Scheme::Gpt,
+            Self::Uefi | Self::Direct => Scheme::Gpt,
             Self::RaspberryPi => Scheme::Mbr,
         }
     }
@@ -94,7 +96,7 @@ impl Flow {
     pub fn counts_tries(self) -> bool {
         match self {
             Self::Uefi => true,
-            Self::RaspberryPi => false,
+            Self::RaspberryPi | Self::Direct => false,
         }
     }
 }

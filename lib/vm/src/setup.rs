@@ -4,6 +4,7 @@ use crate::accel::Accelerator;
 use crate::firmware::Flash;
 use crate::machine::Network;
 use crate::media::Bus;
+use bakelite_spec::board::Arch;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -103,6 +104,7 @@ pub struct Setup {
     pub name: String,
     pub machine: String,
     pub cpu: String,
+    pub arch: Arch,
     pub accelerator: Accelerator,
     pub memory: u32,
     pub cpus: u32,
@@ -134,8 +136,7 @@ impl Setup {
         // Firmware of real machines knows a serial number, which names are made of.
         add("-smbios", format!("type=1,serial={SERIAL}"));
         add("-display", "none".into());
-        add("-device", "VGA".into());
-        add("-device", "qemu-xhci,id=xhci".into());
+        self.built_in().into_iter().for_each(|device| add("-device", device.into()));
         self.add_start(&mut add);
         let recorded = self.recording.as_ref().map_or(0, |recording| recording.parts.len());
         for node in self.recording.iter().flat_map(|recording| recording.nodes(&self.drives)) {
@@ -155,17 +156,33 @@ impl Setup {
                     add("-chardev", format!("socket,id={name},path={}", escaped(&folder.join(name))));
                 }
                 add("-serial", "chardev:console".into());
-                add("-serial", "chardev:events".into());
+                match self.arch {
+                    Arch::X86_64 => add("-serial", "chardev:events".into()),
+                    Arch::Aarch64 | Arch::Armv7 => add("-device", "pci-serial,chardev=events".into()),
+                }
                 add("-mon", "chardev=qmp,mode=control".into());
                 all.push("-S".into());
             }
             Lines::Terminal => {
                 add("-serial", "mon:stdio".into());
-                add("-serial", "null".into());
+                if self.arch == Arch::X86_64 {
+                    add("-serial", "null".into());
+                }
             }
         }
         all.extend(["-nodefaults".into(), "-no-user-config".into()]);
         all
+    }
+
+    /// What a machine of this architecture has that its type leaves out: on ARM a keyboard, and a SATA controller where
+    /// there is something for it.
+    fn built_in(&self) -> Vec<&'static str> {
+        let sata = self.drives.iter().any(|drive| drive.bus == Bus::Ahci).then_some("ahci,id=ide");
+        let own = match self.arch {
+            Arch::X86_64 => vec!["VGA"],
+            Arch::Aarch64 | Arch::Armv7 => ["virtio-keyboard-pci"].into_iter().chain(sata).collect(),
+        };
+        own.into_iter().chain(["qemu-xhci,id=xhci"]).collect()
     }
 
     fn add_start(&self, add: &mut impl FnMut(&str, String)) {
@@ -228,6 +245,7 @@ mod tests {
             name: "0123".into(),
             machine: "q35".into(),
             cpu: "max".into(),
+            arch: Arch::X86_64,
             accelerator: Accelerator::Tcg,
             memory: 512,
             cpus: 2,
@@ -260,6 +278,22 @@ mod tests {
 -chardev socket,id=console,path=/s/console\n-chardev socket,id=events,path=/s/events\n-chardev socket,id=qmp,path=/s/qmp
 -serial chardev:console\n-serial chardev:events\n-mon chardev=qmp,mode=control\n-S\n-nodefaults\n-no-user-config";
         assert_eq!(text(&setup(start), Lines::Sockets(Path::new("/s"))), expected);
+    }
+
+    #[test]
+    fn an_arm_machine_has_its_second_line_on_its_bus() {
+        let start = Start::Kernel { kernel: "/k".into(), initramfs: "/i".into(), options: String::new() };
+        let mut setup = Setup { arch: Arch::Armv7, machine: "virt,highmem=off".into(), ..setup(start) };
+        setup.drives.truncate(1);
+        let text = text(&setup, Lines::Sockets(Path::new("/s")));
+        for part in [
+            "\n-machine virt,highmem=off\n-accel tcg,thread=multi\n",
+            "\n-device virtio-keyboard-pci\n-device ahci,id=ide\n-device qemu-xhci,id=xhci\n-kernel /k\n",
+            "\n-serial chardev:console\n-device pci-serial,chardev=events\n",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("VGA") && !super::tests::text(&setup, Lines::Terminal).contains("-serial null"));
     }
 
     #[test]

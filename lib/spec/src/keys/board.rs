@@ -8,12 +8,18 @@ use crate::quantity::Seconds;
 pub const BOARD: &[Key] = &[
     required("description", Kind::Text(Form::Any), "What the board is, in a few words."),
     required("arch", Kind::Choice(&["x86_64", "aarch64", "armv7"]), "The processor architecture."),
+    key(
+        "extends",
+        Kind::Text(Form::BoardName),
+        "",
+        "The board whose keys count where this one has none; that one extends no other.",
+    ),
     key("boot", Kind::Section, "", "How the board starts."),
     key(
         "boot.flow",
-        Kind::Choice(&["uefi", "raspberry-pi"]),
+        Kind::Choice(&["uefi", "raspberry-pi", "direct"]),
         "\"uefi\"",
-        "`uefi`: shim and signed systemd-boot with counted entries on a GPT disk. `raspberry-pi`: the Pi's own firmware and config.txt on an MBR disk.",
+        "`uefi`: shim and signed systemd-boot with counted entries on a GPT disk. `raspberry-pi`: the Pi's own firmware and config.txt on an MBR disk. `direct`: QEMU starts the image's kernel itself.",
     ),
     key(
         "boot.models",
