@@ -32,12 +32,7 @@ fn files(boot: &Path, slot: &str, generation: u32) -> (PathBuf, PathBuf) {
 }
 
 /// Adds a generation and commits it.
-pub fn put(
-    boot: &Path,
-    name: &EntryName,
-    text: &str,
-    sync: &dyn Fn() -> Result<(), SysError>,
-) -> Result<(), SysError> {
+pub fn put(boot: &Path, name: &EntryName, text: &str, sync: &dyn Fn() -> Result<(), SysError>) -> Result<(), SysError> {
     let (arguments, set) = files(boot, &name.slot, name.generation);
     let (line, changes) = pi::files(&LoaderEntry::parse(text));
     for left in [&arguments, &set] {

@@ -7,7 +7,7 @@ use crate::write::{cpio, fat as fat_writer, squashfs};
 use bakelite_disk::footer::Footer;
 use bakelite_disk::table::Table;
 use bakelite_spec::hexadecimal::hexadecimal;
-use bakelite_spec::layout::{self, Layout, RECORD, Role, SECTOR, Scheme};
+use bakelite_spec::layout::{self, Layout, RECORD, Role, Scheme};
 use bakelite_spec::quantity::Size;
 use sha2::{Digest, Sha256};
 use std::fs::File;

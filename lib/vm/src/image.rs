@@ -95,9 +95,7 @@ pub fn read(path: &Path) -> Result<Contents, VmError> {
     let problem = |problem: String| VmError::NotAnImage { path: path.into(), problem };
     let boot = partition(path, Role::Boot)?;
     let volume = Volume(volume(path, boot.start(), boot.length())?);
-    let get = |name: &str| {
-        volume.get(name).map_err(|error| problem(format!("{name} on its boot partition: {error}")))
-    };
+    let get = |name: &str| volume.get(name).map_err(|error| problem(format!("{name} on its boot partition: {error}")));
     if table(path)?.scheme == Scheme::Mbr {
         return read_pi(&volume, &get, &problem);
     }
@@ -112,8 +110,8 @@ pub fn read(path: &Path) -> Result<Contents, VmError> {
 }
 
 fn manifest(initramfs: &[u8]) -> Result<Manifest, String> {
-    let baked = newc::last_member(initramfs, "bakelite/manifest.json")
-        .ok_or("its initramfs has no bakelite/manifest.json")?;
+    let baked =
+        newc::last_member(initramfs, "bakelite/manifest.json").ok_or("its initramfs has no bakelite/manifest.json")?;
     serde_json::from_slice(baked).map_err(|error| format!("its manifest: {error}"))
 }
 

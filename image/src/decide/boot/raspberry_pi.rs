@@ -66,7 +66,8 @@ pub(super) fn loader(config: &Config, packages: &Tree, release: &str, slot: &str
     let mut tree = Tree::default();
     for name in firmware(board) {
         let path = format!("{FIRMWARE}/{name}");
-        let missing = || MissingFile { path: path.clone(), needed_for: "the Raspberry Pi's firmware starts with".into() };
+        let missing =
+            || MissingFile { path: path.clone(), needed_for: "the Raspberry Pi's firmware starts with".into() };
         tree.file(&name, 0o644, packages.blob(&path).ok_or_else(missing)?.clone());
     }
     for model in models(board) {
