@@ -15,7 +15,13 @@ pub const BOARDS: &[(&str, &str)] = &[
     ("generic-x86_64", include_str!("../../board-configs/generic-x86_64.yaml")),
     ("qemu-aarch64", include_str!("../../board-configs/qemu-aarch64.yaml")),
     ("qemu-armv7", include_str!("../../board-configs/qemu-armv7.yaml")),
+    ("qemu-rpi3", include_str!("../../board-configs/qemu-rpi3.yaml")),
     ("qemu-x86_64", include_str!("../../board-configs/qemu-x86_64.yaml")),
+    ("rpi2-armv7", include_str!("../../board-configs/rpi2-armv7.yaml")),
+    ("rpi3", include_str!("../../board-configs/rpi3.yaml")),
+    ("rpi3-armv7", include_str!("../../board-configs/rpi3-armv7.yaml")),
+    ("rpi4", include_str!("../../board-configs/rpi4.yaml")),
+    ("rpi5", include_str!("../../board-configs/rpi5.yaml")),
 ];
 
 const MODULE_SETS: &str = include_str!("../../board-configs/module-sets.yaml");

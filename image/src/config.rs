@@ -1,6 +1,7 @@
 //! An appliance's YAML with everything it stands on: defaults, board, provenance, rules. What `bakelite check` shows.
 
 use crate::boards;
+use crate::decide::boot;
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::board::Board;
 use bakelite_spec::finding::{Finding, stops};
@@ -79,6 +80,7 @@ pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Findi
     })?;
     let mut findings = key_findings(&appliance, &placed);
     let more = rules::user::findings(&appliance).into_iter().chain(rules::k3s::findings(&appliance));
+    let more = more.chain(boot::contradictions(&appliance, &board));
     findings.extend(more.map(|finding| placed(&finding.key.clone(), finding)));
     findings.extend(rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)));
     if stops(&findings) {

@@ -104,7 +104,7 @@ impl Prepared {
         let catalogue = Catalogue::new(&packages)?;
         let early_closure = catalogue.closure(&early)?;
         let release = catalogue.release.clone();
-        let loader = boot::loader(board, &packages)?;
+        let loader = boot::loader(config, &packages, &release)?;
         let kernel = boot::kernel(&packages, &release)?.clone();
 
         let mut root = packages.clone();

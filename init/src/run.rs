@@ -373,7 +373,7 @@ impl Running {
             }
             Effect::Good => {
                 self.journal.say(What::Good);
-                let marked = boot_good::mark(&self.found.disk);
+                let marked = boot_good::mark(&self.found.disk, self.baked.manifest.board.boot.flow);
                 self.tell(marked);
                 self.tell(durable::replace(paths::GOOD, b"good\n", 0o644).map(|()| None));
                 self.tell(attempts::forget_faults().map(|()| None));

@@ -64,6 +64,7 @@ pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
         Flow::Uefi => {
             names.extend(["shim-signed".into(), format!("systemd-boot-efi-{}-signed", board.arch.debian())]);
         }
+        Flow::RaspberryPi => names.push("raspi-firmware".into()),
         Flow::Direct => {}
     }
     names.push(board.kernel.package.clone());

@@ -272,7 +272,7 @@ pub enum Action {
         /// The links' names.
         links: Vec<String>,
     },
-    /// Adds an entry to the boot loader's, whole or not at all; durably.
+    /// Adds an entry to the boot loader's, whole or not at all, such that it is what the next start takes; durably.
     AddEntry {
         /// The file's name.
         name: String,

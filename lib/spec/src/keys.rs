@@ -66,6 +66,12 @@ pub const APPLIANCE: &[Key] = &[
         "What is attached to the board besides disks and network cables: kernel modules with their firmware.",
     ),
     key(
+        "board.config-txt",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Lines behind a Raspberry Pi's config.txt, such as `dtparam=…`. What would change which kernel, device tree or arguments are started is refused.",
+    ),
+    key(
         "hostname",
         Kind::Text(Form::HostnamePattern),
         "\"bakelite-{serial}\"",

@@ -165,6 +165,21 @@ impl Machine {
     /// When the image isn't one, something isn't installed, or a file can't be made.
     pub(crate) fn set_up(&self) -> Result<Setup, VmError> {
         let contents = image::read(&self.image)?;
+        if contents.manifest.board.qemu.model.is_none() {
+            return self.set_up_with(contents);
+        }
+        // A Raspberry Pi has one place for a card, and starts by what is on it; QEMU plays its firmware.
+        if let Some(disk) = self.disks.iter().find(|disk| disk.bus != Bus::Usb) {
+            return Err(VmError::Unsupported(format!("a Raspberry Pi has USB for disks, and no {:?}", disk.bus)));
+        }
+        let machine = Self { bus: Bus::Sd, firmware: Firmware::Direct, ..self.clone() };
+        match &self.medium {
+            Medium::File(path) => machine.set_up_with(image::read(path)?),
+            Medium::Copy | Medium::Image | Medium::Absent => machine.set_up_with(contents),
+        }
+    }
+
+    fn set_up_with(&self, contents: Contents) -> Result<Setup, VmError> {
         let board = &contents.manifest.board;
         let program = find_emulator(board.arch)?;
         if self.bus == Bus::Sd && self.firmware != Firmware::Direct {
@@ -205,6 +220,7 @@ impl Machine {
                 .ok_or_else(|| VmError::Unsupported("its board has no `qemu` section".into()))?,
             cpu: board.qemu.cpu.clone(),
             arch: board.arch,
+            fixed: board.qemu.model.is_some(),
             accelerator,
             memory: self.memory,
             cpus: self.cpus,
@@ -269,6 +285,7 @@ impl Machine {
                 Ok(Start::Kernel {
                     kernel: put("vmlinuz", &contents.kernel)?,
                     initramfs: put("initrd", &contents.initramfs)?,
+                    device_tree: contents.device_tree.as_ref().map(|tree| put("tree.dtb", tree)).transpose()?,
                     options: options.render(),
                 })
             }
