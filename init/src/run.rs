@@ -160,7 +160,11 @@ fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
         durable::write_durable(shutdown::DIRTY, b"", 0o644)?;
     }
     match machine::lift_clock(baked.manifest.time) {
-        Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
+        Ok(Some(text)) => {
+            journal.say(What::Effect { text });
+            durable::replace(paths::CLOCK_LIFTED, b"", 0o644)?;
+        }
+        Ok(None) => {}
         Err(error) => log::warn!("{}", words(&error)),
     }
     machine::machine_id()?;

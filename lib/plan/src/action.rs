@@ -291,6 +291,11 @@ pub enum Action {
         /// Whether a carrier is enough.
         or_carrier: bool,
     },
+    /// Waits until the clock has been compared with the network's.
+    AwaitTime {
+        /// For at most so many seconds.
+        seconds: u64,
+    },
     /// Makes a stand-in for a network: a link that leads nowhere, with a default route.
     MakeDummy {
         /// Addresses it has besides its own.
@@ -312,6 +317,7 @@ impl Action {
             Self::Tell { .. }
             | Self::Refit
             | Self::AwaitAddress { .. }
+            | Self::AwaitTime { .. }
             | Self::MakeDummy { .. }
             | Self::RemoveDummy => false,
             Self::Place(file) => !file.to.starts_with("/run/"),

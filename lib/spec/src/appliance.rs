@@ -96,6 +96,8 @@ pub struct Ssh {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Time {
     pub servers: Vec<String>,
+    pub wait: Seconds,
+    pub required: bool,
 }
 
 /// How the machine's memory is used.

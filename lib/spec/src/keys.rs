@@ -442,6 +442,18 @@ pub const APPLIANCE: &[Key] = &[
         "[\"2.debian.pool.ntp.org\"]",
         "NTP servers; an empty list turns time synchronisation off.",
     ),
+    key(
+        "time.wait",
+        Kind::Duration(Seconds(0), Seconds(600)),
+        "60",
+        "How long the very first start of k3s waits for the network's time on a machine without a clock of its own, while a link has a carrier.",
+    ),
+    key(
+        "time.required",
+        Kind::Flag,
+        "false",
+        "Whether that start waits until somebody tells the time, however long, on any machine.",
+    ),
     key("memory", Kind::Section, "", "How the machine's memory is used."),
     key(
         "memory.zram",
