@@ -173,12 +173,14 @@ fn programs_from_two_clones() {
     let lib = bakery.program.ancestors().nth(2).unwrap().join("lib/bakelite");
     let is_here = |arch: &&str| (full() || *arch == "x86_64") && lib.join(arch).is_dir();
     let architectures: Vec<&str> = ["x86_64", "aarch64", "armv7"].into_iter().filter(is_here).collect();
+    // The smallest one tells of a folder that got in; all of them take five minutes.
+    let names = if full() { &["init", "firstboot", "rehearsal-k3s"][..] } else { &["init"] };
     if !full() {
-        build.arg("device");
+        build.arg("init");
     }
     good(build.args(&architectures));
     for arch in architectures {
-        for name in ["init", "firstboot", "rehearsal-k3s"] {
+        for name in names {
             let theirs = clone.join("target/bakelite/lib/bakelite").join(arch).join(name);
             assert_eq!(sum_of(&lib.join(arch).join(name)), sum_of(&theirs), "{name} for {arch} of two clones");
         }
