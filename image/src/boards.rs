@@ -57,7 +57,8 @@ const EXTENDS: &str = "extends";
 fn document(name: &str) -> Result<Value, Vec<Finding>> {
     let Some((_, text)) = BOARDS.iter().find(|(known, _)| *known == name) else {
         if ARMV6.contains(&name) {
-            let problem = format!("`{name}` has an ARMv6 processor, for which there is no k3s and no Debian of this kind");
+            let problem =
+                format!("`{name}` has an ARMv6 processor, for which there is no k3s and no Debian of this kind");
             return Err(vec![Finding::error("board.name", problem, "a Pi 2 or later; a Zero 2 W is an `rpi3`")]);
         }
         let names: Vec<&str> = BOARDS.iter().map(|(name, _)| *name).collect();

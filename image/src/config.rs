@@ -167,7 +167,10 @@ mod tests {
             ("gpu_mem=16", "/start4cd.elf is to be loaded"),
         ] {
             let found = check("rpi4", lines).unwrap_err();
-            assert!(found.starts_with("a.yaml:3:3: board.config-txt: ") || found.starts_with("a.yaml:3:15: "), "{found}");
+            assert!(
+                found.starts_with("a.yaml:3:3: board.config-txt: ") || found.starts_with("a.yaml:3:15: "),
+                "{found}"
+            );
             assert!(found.contains(words), "{lines}: {found}");
         }
         let long = check("rpi3", &format!("dtparam={}", "x".repeat(100))).unwrap_err();
