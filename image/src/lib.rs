@@ -5,6 +5,8 @@
 
 pub mod apply;
 pub mod binaries;
+#[cfg(test)]
+mod board_tests;
 pub mod boards;
 pub mod config;
 pub mod decide;

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a proof that can't go on has failed")]
 
 mod bakery;
+mod boards;
 mod disk_full;
 mod interrupted;
 mod looked_at;
