@@ -105,6 +105,8 @@ pub enum Command {
     },
     /// Put sets onto a mounted stick, with a grant that lets machines restore them
     Stick(Stick),
+    /// Write an image onto cards, sticks or files, read it back, and give each its own seed
+    Flash(Flash),
     /// Boot an image in QEMU; the image itself isn't changed
     Run(Run),
 }
@@ -162,6 +164,32 @@ pub struct Stick {
     /// For how many days the grant counts
     #[arg(long, default_value_t = 30)]
     pub days: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Flash {
+    /// The image, raw or .zst; its block map is taken from beside it
+    pub image: PathBuf,
+    /// What to write it onto: /dev/sdX, serial:NUMBER, port:NAME (as in /dev/disk/by-path), or a file [default: asks]
+    pub devices: Vec<String>,
+    /// The block map, where it isn't beside the image
+    #[arg(long)]
+    pub bmap: Option<PathBuf>,
+    /// Settings of this one machine, a YAML (docs/settings.md)
+    #[arg(long)]
+    pub seed: Option<PathBuf>,
+    /// One of them, on top: hostname=shop-017, seed.secrets.wifi=...; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// A table of machines: CSV, a column a key
+    #[arg(long, requires = "rows")]
+    pub table: Option<PathBuf>,
+    /// The table's row for a device, by its name, MAC or serial number; once for each device, in their order
+    #[arg(long = "row", value_name = "ROW", requires = "table")]
+    pub rows: Vec<String>,
+    /// Don't find out whether media hold as much as they say
+    #[arg(long)]
+    pub no_probe: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,8 +5,10 @@
 
 mod arguments;
 mod explain;
+mod flash;
 mod inspect;
 mod lint;
+mod media;
 mod plan;
 mod progress;
 mod remote;
@@ -136,6 +138,7 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
             }
             screen.line("Whoever holds this stick can open these sets. Unmount it before you pull it out.");
         }
+        Command::Flash(arguments) => return Ok(flash::flash(arguments, screen)),
         Command::Run(arguments) => {
             let happened = run::run(&arguments, screen)?;
             return Ok(if happened { ExitCode::SUCCESS } else { ExitCode::FAILURE });
