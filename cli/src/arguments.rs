@@ -107,6 +107,8 @@ pub enum Command {
     Stick(Stick),
     /// Write an image onto cards, sticks or files, read it back, and give each its own seed
     Flash(Flash),
+    /// Flash media all day from a table of machines, remember which is which, and judge what comes back
+    Factory(Factory),
     /// Boot an image in QEMU; the image itself isn't changed
     Run(Run),
 }
@@ -190,6 +192,52 @@ pub struct Flash {
     /// Don't find out whether media hold as much as they say
     #[arg(long)]
     pub no_probe: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Factory {
+    /// The line's YAML (docs/factory.md)
+    #[arg(required = true)]
+    pub line: Option<PathBuf>,
+    /// Who works here
+    #[arg(long)]
+    pub operator: Option<String>,
+    /// Only what is plugged in now
+    #[arg(long)]
+    pub once: bool,
+    /// The row for the next medium: its name, or its board's MAC or serial number; implies --once
+    #[arg(long, value_name = "ROW")]
+    pub board: Option<String>,
+    #[command(subcommand)]
+    pub act: Option<FactoryAct>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FactoryAct {
+    /// Judge what came back from its machine: a card, a stick, or its report.json; exit status 1: not good
+    Pass {
+        /// The line's YAML
+        line: PathBuf,
+        /// Media and reports
+        #[arg(required = true)]
+        media: Vec<PathBuf>,
+    },
+    /// What the record has: which row, which medium, what became of it
+    Record {
+        /// The line's YAML
+        line: PathBuf,
+        /// In which form
+        #[arg(long, value_enum, default_value = "table")]
+        form: RecordForm,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordForm {
+    Table,
+    Csv,
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -42,6 +42,14 @@ impl<'a> Media<'a> {
         }
     }
 
+    /// A line above the bars.
+    pub fn above(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| println!("{text}")),
+            None => println!("{text}"),
+        }
+    }
+
     fn bar(&self, target: &str) -> Option<ProgressBar> {
         let template = "{prefix} {msg:<9} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());

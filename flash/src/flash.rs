@@ -206,18 +206,18 @@ impl Run<'_> {
             false => None,
         };
         if let Some(stamped) = &stamped {
-            press.leave_out_from(stamped.old_backup);
+            press.leave_out_from(stamped.end);
             done.disk = Some(stamped.disk.to_string());
         }
         let begun = Instant::now();
         self.phase(Phase::Writing, self.image.to_write());
         let holes = self.write(&mut press, &mut done)?;
         self.clear(&mut press, &holes, &mut done)?;
-        if let Some(Stamped { backup, state, .. }) = stamped {
+        if let Some(Stamped { elsewhere, state, .. }) = stamped {
             if let Some((start, length)) = state {
                 press.forget_file_system(start, length)?;
             }
-            press.take_stamped(head, backup);
+            press.take_stamped(head, elsewhere);
         }
         press.make_durable()?;
         done.write_seconds = begun.elapsed().as_secs_f64();
@@ -366,6 +366,23 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(20));
             assert_eq!(outcomes[0].as_ref().unwrap().cleared, 2 * MIB);
         }
+    }
+
+    #[test]
+    fn four_slow_media_take_hardly_longer_than_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (image, _) = image(&folder, true);
+        let seconds = |count: usize| {
+            let slow = Fault::Slow(Duration::from_millis(20));
+            let medium = || Faulty::new(16 * MIB, 0xa5, slow);
+            let job = |number| Job { name: format!("{number}"), medium: medium(), seed: None, probe: false, before_last: None };
+            let begun = Instant::now();
+            assert!(flash(&image, (0..count).map(job).collect(), &Quiet).iter().all(Result::is_ok));
+            begun.elapsed().as_secs_f64()
+        };
+        let (one, four) = (seconds(1), seconds(4));
+        println!("four media that are the limit: {:.2} times the rate of one (bound: 3)", 4.0 * one / four);
+        assert!(four < one * 4.0 / 3.0, "{one} {four}");
     }
 
     #[test]

@@ -6,11 +6,12 @@
 use crate::error::{FlashError, io_error};
 use crate::pieces::Pieces;
 use bakelite_disk::bmap::{self, Map};
+use bakelite_disk::gpt::Table;
 use bakelite_disk::press::HEAD;
 use bakelite_image::source::zstd_frames;
-use bakelite_spec::layout::UNSTAMPED_DISK;
+use bakelite_spec::layout::{SECTOR, UNSTAMPED_DISK};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -90,9 +91,8 @@ impl Image {
         }
         let mut head = vec![0; usize::try_from(image.length.min(HEAD)).unwrap_or_default()];
         image.content()?.read_exact(&mut head).map_err(reading())?;
-        // The disk's GUID in the header of the partition table.
-        let unstamped: Option<bakelite_disk::Guid> = UNSTAMPED_DISK.parse().ok();
-        image.is_ours = head.get(512..520) == Some(b"EFI PART") && unstamped.is_some_and(|guid| head.get(568..584) == Some(&guid.0[..]));
+        let table = Table::read(&mut Cursor::new(&head), image.length / SECTOR);
+        image.is_ours = table.is_ok_and(|table| UNSTAMPED_DISK.parse() == Ok(table.disk));
         image.head = head;
         Ok(image)
     }

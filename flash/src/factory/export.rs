@@ -29,7 +29,7 @@ pub fn verdict(device: &Device) -> &'static str {
         State::Passed => "good",
         State::Written => "failed: never came up",
         State::Rejected => "failed: its own report says so",
-        State::Lost => "failed: may boot, destroy it",
+        State::Lost => "failed: may boot",
         State::Failed => "failed: not written",
         State::Reserved | State::Finishing => "being written",
     }

@@ -27,7 +27,7 @@ use record::{Device, Record, State};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io;
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -170,26 +170,18 @@ impl Factory {
     }
 }
 
-/// The sum of a file.
-fn sha256(path: &Path) -> Result<String, FlashError> {
-    let mut hasher = Sum(Sha256::new());
+/// The sum of a file, as `sha256sum` writes it.
+///
+/// # Errors
+/// When it can't be read.
+pub fn sha256(path: &Path) -> Result<String, FlashError> {
     let mut file = File::open(path).map_err(io_error("reading", path))?;
-    let mut buffer = vec![0; 1 << 20];
-    io::copy(&mut io::BufReader::with_capacity(buffer.len(), &mut file), &mut hasher).map_err(io_error("reading", path))?;
-    buffer.clear();
-    Ok(hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-struct Sum(Sha256);
-
-impl io::Write for Sum {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(io_error("reading", path))? {
+            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hasher.update(&buffer[..count]),
+        }
     }
 }
 

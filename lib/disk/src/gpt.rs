@@ -104,7 +104,7 @@ impl Table {
     }
 
     /// The bytes to write, in order: backup table and header (one piece), protective MBR, primary header and table (one piece).
-    pub(crate) fn pieces(&self) -> Result<[(u64, Vec<u8>); 3], DiskError> {
+    fn pieces(&self) -> Result<[(u64, Vec<u8>); 3], DiskError> {
         let usable = self.sectors.saturating_sub(RESERVED);
         if let Some((number, entry)) = self.entries.iter().find(|(_, entry)| entry.last > usable) {
             return Err(DiskError::TooSmall { number: *number, last: entry.last, usable });

@@ -91,8 +91,8 @@ pub struct Press<'a, T> {
     target: &'a mut T,
     length: u64,
     head: Vec<u8>,
-    /// The partition table's backup, which comes right before the head: some firmware makes do with it.
-    backup: Option<(u64, Vec<u8>)>,
+    /// What of the partition table lies elsewhere, and comes right before the head: some firmware makes do with a backup.
+    elsewhere: Vec<(u64, Vec<u8>)>,
     put: Vec<(u64, u64, Put)>,
     /// From here on the image isn't written.
     left_out: u64,
@@ -108,7 +108,7 @@ impl<'a, T: Target> Press<'a, T> {
         if length < image {
             return Err(DiskError::MediumTooSmall { image, medium: length });
         }
-        let press = Self { target, length, head: Vec::new(), backup: None, put: Vec::new(), left_out: u64::MAX };
+        let press = Self { target, length, head: Vec::new(), elsewhere: Vec::new(), put: Vec::new(), left_out: u64::MAX };
         wipe(press.target)?;
         Ok(press)
     }
@@ -123,10 +123,10 @@ impl<'a, T: Target> Press<'a, T> {
         self.target
     }
 
-    /// Takes over what a stamped image has: its first MiB, and the backup of its partition table.
-    pub fn take_stamped(&mut self, head: Vec<u8>, backup: (u64, Vec<u8>)) {
+    /// Takes over what a stamped image has: its first MiB, and what of its partition table lies elsewhere.
+    pub fn take_stamped(&mut self, head: Vec<u8>, elsewhere: Vec<(u64, Vec<u8>)>) {
         self.head = head;
-        self.backup = Some(backup);
+        self.elsewhere = elsewhere;
     }
 
     /// Finds out whether the medium holds as much as it says; what is on it is lost.
@@ -249,8 +249,8 @@ impl<'a, T: Target> Press<'a, T> {
         // The first page, with the partition table's head, comes after everything else: that write makes it a medium.
         let first = ALIGNED.min(self.head.len());
         let parts = [(first as u64, &self.head[first..]), (0, &self.head[..first])];
-        let backup = self.backup.as_ref().map(|(at, bytes)| (*at, &bytes[..]));
-        for (at, bytes) in backup.into_iter().chain(parts).filter(|(_, bytes)| !bytes.is_empty()) {
+        let elsewhere = self.elsewhere.iter().map(|(at, bytes)| (*at, &bytes[..]));
+        for (at, bytes) in elsewhere.chain(parts).filter(|(_, bytes)| !bytes.is_empty()) {
             let mut buffer = Buffer::new(bytes.len());
             buffer.copy_from_slice(bytes);
             target.write_at(at, &buffer).map_err(writing(at, bytes.len() as u64))?;

@@ -5,19 +5,19 @@
 //! a medium that carries a GUID of its own, so whoever stamps has to take it away.
 
 use crate::gpt::Table;
-use crate::{DiskError, Guid};
+use crate::{DiskError, Guid, Medium};
 use bakelite_spec::layout::{Role, SECTOR, STATE_MINIMUM, UNSTAMPED_DISK};
-use std::io::Cursor;
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
 /// What a stamped medium needs besides its first MiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamped {
     /// The disk's new GUID.
     pub disk: Guid,
-    /// The backup table: its first byte, and its bytes.
-    pub backup: (u64, Vec<u8>),
+    /// What of the table lies elsewhere, as the backup at the medium's end: first bytes, and what goes there.
+    pub elsewhere: Vec<(u64, Vec<u8>)>,
     /// From which byte on the image holds nothing but its own backup table, which this one takes the place of.
-    pub old_backup: u64,
+    pub end: u64,
     /// Where the state partition is going to be, as first byte and length.
     pub state: Option<(u64, u64)>,
 }
@@ -38,17 +38,65 @@ pub fn stamp(
     }
     let mut table = Table { disk: fresh(), sectors: medium / SECTOR, needs_repair: false, ..found };
     table.entries.values_mut().for_each(|entry| entry.guid = fresh());
-    let [backup, (_, mbr), (primary_at, primary)] = table.pieces()?;
-    let primary_at = usize::try_from(primary_at).unwrap_or(usize::MAX);
-    let whole = "the image's first MiB doesn't hold its partition table";
-    let sectors = head.get_mut(..primary_at).and_then(|head| head.get_mut(446..512));
-    let missing = || DiskError::NoRecord { record: "partition table", problem: whole.into() };
-    sectors.ok_or_else(missing)?.copy_from_slice(&mbr[446..]);
-    head.get_mut(primary_at..primary_at + primary.len()).ok_or_else(missing)?.copy_from_slice(&primary);
+    let mut written = Written { head, at: 0, elsewhere: Vec::new() };
+    table.write(&mut written)?;
+    let elsewhere = written.elsewhere;
     let end = table.entries.values().map(|entry| entry.last + 1).max().unwrap_or(image / SECTOR);
     let first = table.first_free();
     let length = (table.last_usable() + 1).saturating_sub(first) * SECTOR;
     let has_state = Role::State.type_guid().parse().is_ok_and(|state| table.find(state).is_some());
     let state = (!has_state && length >= STATE_MINIMUM.0).then_some((first * SECTOR, length));
-    Ok(Some(Stamped { disk: table.disk, backup, old_backup: end * SECTOR, state }))
+    Ok(Some(Stamped { disk: table.disk, elsewhere, end: end * SECTOR, state }))
+}
+
+/// A medium of which only the head is there; what is written elsewhere is kept.
+struct Written<'a> {
+    head: &'a mut [u8],
+    at: u64,
+    elsewhere: Vec<(u64, Vec<u8>)>,
+}
+
+impl Written<'_> {
+    fn in_head(&self, length: usize) -> Option<std::ops::Range<usize>> {
+        let at = usize::try_from(self.at).ok()?;
+        (at.checked_add(length)? <= self.head.len()).then_some(at..at + length)
+    }
+}
+
+impl Read for Written<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let range = self.in_head(buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(&self.head[range]);
+        self.at += buffer.len() as u64;
+        Ok(buffer.len())
+    }
+}
+
+impl Write for Written<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.in_head(bytes.len()) {
+            Some(range) => self.head[range].copy_from_slice(bytes),
+            None => self.elsewhere.push((self.at, bytes.to_vec())),
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Written<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let SeekFrom::Start(at) = to else { return Err(io::ErrorKind::Unsupported.into()) };
+        self.at = at;
+        Ok(at)
+    }
+}
+
+impl Medium for Written<'_> {
+    fn make_durable(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

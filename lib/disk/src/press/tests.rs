@@ -137,8 +137,8 @@ fn a_fresh_image_of_ours_is_stamped_for_its_medium_and_forgets_the_mediums_earli
     let length = press.length();
     let mut head = press.head.clone();
     let stamped = stamp(&mut head, image.len() as u64, length, &mut fresh()).unwrap().unwrap();
-    assert_eq!((stamped.state, stamped.old_backup), (Some(place), 4 * MIB));
-    press.take_stamped(head, stamped.backup.clone());
+    assert_eq!((stamped.state, stamped.end), (Some(place), 4 * MIB));
+    press.take_stamped(head, stamped.elsewhere.clone());
     press.forget_file_system(place.0, place.1).unwrap();
     press.verify(&mut |_| ()).unwrap();
     press.publish().unwrap();
