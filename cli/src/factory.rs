@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Runs what was typed.
 pub fn factory(arguments: Factory, screen: &Screen) -> ExitCode {
     let done = match (arguments.act, arguments.line) {
-        (Some(FactoryAct::Pass { line, media }), _) => media.iter().try_fold(true, |good, medium| {
-            Ok(pass(&line, medium, screen)? && good)
-        }),
+        (Some(FactoryAct::Pass { line, media }), _) => {
+            media.iter().try_fold(true, |good, medium| Ok(pass(&line, medium, screen)? && good))
+        }
         (Some(FactoryAct::Record { line, form }), _) => show(&line, form, screen),
         (None, Some(line)) => {
             let mode = Mode { once: arguments.once || arguments.board.is_some(), board: arguments.board };
@@ -64,7 +64,9 @@ impl Told for Shown<'_> {
         }
         let text = match event {
             FactoryEvent::Began { row, port, medium } => format!("row {row}: {port} ({medium})"),
-            FactoryEvent::Ended { row, port, good: true, text } => format!("row {row}: GOOD, {text}; take it out of {port}"),
+            FactoryEvent::Ended { row, port, good: true, text } => {
+                format!("row {row}: GOOD, {text}; take it out of {port}")
+            }
             FactoryEvent::Ended { row, port, text, .. } => format!("row {row}: FAILED at {port}: {text}"),
             FactoryEvent::Judged { row, verdict } => format!("row {row}: {}", judged(verdict)),
             FactoryEvent::Note { text } => text.clone(),

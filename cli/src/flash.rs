@@ -5,11 +5,11 @@
 use crate::arguments::Flash;
 use crate::media::Media;
 use crate::progress::Screen;
+use bakelite_flash::FlashError;
 use bakelite_flash::disks::{self, Disk};
 use bakelite_flash::flash::Done;
 use bakelite_flash::seed::word;
 use bakelite_flash::wanted::{self, Outcome, Wanted};
-use bakelite_flash::FlashError;
 use bakelite_spec::quantity::Size;
 use serde_json::json;
 use std::io::{IsTerminal, Write, stderr, stdin};

@@ -236,7 +236,11 @@ impl Run<'_> {
             before_last()?;
         }
         if let Err(error) = press.publish() {
-            return Err(if wipe(&mut job.medium).is_ok() { error.into() } else { FlashError::MayBoot(Box::new(error.into())) });
+            return Err(if wipe(&mut job.medium).is_ok() {
+                error.into()
+            } else {
+                FlashError::MayBoot(Box::new(error.into()))
+            });
         }
         Ok(done)
     }
@@ -319,7 +323,8 @@ mod tests {
     }
 
     fn image(folder: &tempfile::TempDir, packed: bool) -> (Image, Vec<u8>) {
-        let mut bytes: Vec<u8> = (0..12 * MIB as u32 / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let mut bytes: Vec<u8> =
+            (0..12 * MIB as u32 / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         bytes[5 * MIB as usize..7 * MIB as usize].fill(0);
         let path = folder.path().join(if packed { "a.img.zst" } else { "a.img" });
         let content = if packed { packed_with_sum(&bytes) } else { bytes.clone() };
@@ -360,7 +365,11 @@ mod tests {
             for (medium, good) in media.iter().zip(good) {
                 let on_it = &medium.inner.get_ref()[..bytes.len()];
                 // A counterfeit may have a mark there.
-                assert!(if good { on_it == bytes } else { on_it[..512] != bytes[..512] && on_it[..512] != [0xa5; 512] });
+                assert!(if good {
+                    on_it == bytes
+                } else {
+                    on_it[..512] != bytes[..512] && on_it[..512] != [0xa5; 512]
+                });
             }
             assert!(is_gone(outcomes[1].as_ref().unwrap_err()) && !is_gone(outcomes[2].as_ref().unwrap_err()));
             assert!(begun.elapsed() < Duration::from_secs(20));
@@ -375,7 +384,13 @@ mod tests {
         let seconds = |count: usize| {
             let slow = Fault::Slow(Duration::from_millis(20));
             let medium = || Faulty::new(16 * MIB, 0xa5, slow);
-            let job = |number| Job { name: format!("{number}"), medium: medium(), seed: None, probe: false, before_last: None };
+            let job = |number| Job {
+                name: format!("{number}"),
+                medium: medium(),
+                seed: None,
+                probe: false,
+                before_last: None,
+            };
             let begun = Instant::now();
             assert!(flash(&image, (0..count).map(job).collect(), &Quiet).iter().all(Result::is_ok));
             begun.elapsed().as_secs_f64()

@@ -144,7 +144,8 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     fn content() -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..3 * MIB as u32 / 4).flat_map(|number| number.wrapping_mul(77).to_le_bytes()).collect();
+        let mut bytes: Vec<u8> =
+            (0..3 * MIB as u32 / 4).flat_map(|number| number.wrapping_mul(77).to_le_bytes()).collect();
         bytes[MIB + 100_000..2 * MIB + 300_000].fill(0);
         bytes.extend([5; 700]);
         bytes

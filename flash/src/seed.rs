@@ -150,9 +150,9 @@ impl SeedFile {
 /// # Errors
 /// When it is something else; the value isn't repeated.
 pub fn word(text: &str) -> Result<(String, String), FlashError> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or_else(|| FlashError::Seed("--set takes KEY=VALUE, such as hostname=shop-017 or seed.secrets.wifi=...".into()))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        FlashError::Seed("--set takes KEY=VALUE, such as hostname=shop-017 or seed.secrets.wifi=...".into())
+    })?;
     Ok((key.trim().into(), value.into()))
 }
 
@@ -189,12 +189,18 @@ fn typed(key: &str, value: &str) -> Result<Value, FlashError> {
         Some(Kind::Text(_) | Kind::Choice(_)) => Ok(Value::String(value.into())),
         Some(_) => yaml(),
         // A name that is free, below a mapping.
-        None if APPLIANCE.iter().any(|known| key.strip_prefix(known.path).is_some_and(|rest| rest.starts_with('.'))) => {
+        None if APPLIANCE
+            .iter()
+            .any(|known| key.strip_prefix(known.path).is_some_and(|rest| rest.starts_with('.'))) =>
+        {
             yaml()
         }
         None => {
             let near = nearest(key, APPLIANCE.iter().map(|known| known.path));
-            Err(refuse(format!("is not a known key{}", near.map_or_else(String::new, |near| format!("; try `{near}`")))))
+            Err(refuse(format!(
+                "is not a known key{}",
+                near.map_or_else(String::new, |near| format!("; try `{near}`"))
+            )))
         }
     }
 }
@@ -228,7 +234,9 @@ mod tests {
         assert!(seed.fresh && seed.settings["network"]["wait"] == 3);
         let shown: Vec<String> = made.shown().iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert!(shown.contains(&"hostname=shop-017".into()) && shown.contains(&"seed.number=017".into()), "{shown:?}");
-        assert!(shown.contains(&"seed.secrets.wifi.home=(hidden)".into()) && !format!("{shown:?}{made:?}").contains("0123"));
+        assert!(
+            shown.contains(&"seed.secrets.wifi.home=(hidden)".into()) && !format!("{shown:?}{made:?}").contains("0123")
+        );
         let untouched = self::made(Some("# mine\nhostname: a\n"), &[]).unwrap();
         assert_eq!(untouched.text, "# mine\nhostname: a\n");
     }

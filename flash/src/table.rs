@@ -42,10 +42,8 @@ impl Table {
     /// What is wrong with it, with the line.
     pub fn read(path: &Path) -> Result<Self, FlashError> {
         let wrong = |problem: String| FlashError::Table { path: path.into(), problem };
-        let mut reader = csv::ReaderBuilder::new()
-            .trim(csv::Trim::All)
-            .from_path(path)
-            .map_err(|error| wrong(error.to_string()))?;
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(|error| wrong(error.to_string()))?;
         let header = reader.headers().map_err(|error| wrong(error.to_string()))?.clone();
         let (mut rows, mut taken) = (Vec::new(), BTreeSet::new());
         for record in reader.records() {
@@ -129,7 +127,10 @@ mod tests {
         .unwrap();
         let row = table.find("dca632010203").unwrap();
         assert_eq!((row.name.as_str(), row.sets.len(), row.columns.len()), ("17", 3, 5));
-        assert!(row.sets.contains(&("seed.secrets.wifi".into(), "a,b".into())) && !format!("{:?}", row.columns).contains("a,b"));
+        assert!(
+            row.sets.contains(&("seed.secrets.wifi".into(), "a,b".into()))
+                && !format!("{:?}", row.columns).contains("a,b")
+        );
         assert_eq!(table.find("18").unwrap().sets, [("hostname".into(), "shop-18".into())]);
         assert!(table.find("19").unwrap_err().to_string().contains("no row 19"));
         assert_ne!(table.rows[0].sum, table.rows[1].sum);

@@ -52,7 +52,8 @@ pub fn image(folder: &Path) -> io::Result<PathBuf> {
     let boot = *layout.partition(Role::Boot).ok_or_else(|| wrong("boot"))?;
     let slot = *layout.partition(Role::SystemA).ok_or_else(|| wrong("slot"))?;
     fat::write(&tree, TIME, 7, boot.length, Window::new(&mut file, boot.start, boot.length))?;
-    let noise: Vec<u8> = (0..SYSTEM as u32 / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..SYSTEM as u32 / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     file.write_all_at(&noise, slot.start)?;
     let mut table = Table::new(UNSTAMPED_DISK.parse().map_err(io::Error::other)?, layout.length / SECTOR);
     for partition in &layout.partitions {
@@ -95,7 +96,11 @@ pub fn come_up(medium: &Path, change: &dyn Fn(&mut Account)) -> io::Result<()> {
     let mut account = Account {
         image: IMAGE.into(),
         node: seed.node.clone().or(hostname).unwrap_or_default(),
-        seed: Some(Acknowledged { ticket: seed.ticket.clone().unwrap_or_default(), took: seed.keys(), refused: String::new() }),
+        seed: Some(Acknowledged {
+            ticket: seed.ticket.clone().unwrap_or_default(),
+            took: seed.keys(),
+            refused: String::new(),
+        }),
         last_good: Some(GoodBoot { at: 1, image: IMAGE.into(), slot: "a".into() }),
         ..Account::default()
     };

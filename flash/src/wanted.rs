@@ -163,10 +163,13 @@ pub fn open(word: &str, all: &[Disk], image: u64) -> Result<Opened, FlashError> 
 impl Opened {
     /// What it is and what is on it, for a person.
     pub fn words(&self) -> String {
-        self.disk.as_ref().map_or_else(|| "a file".into(), |disk| {
-            let holds = if disk.holds.is_empty() { "nothing that is known".into() } else { disk.holds.join(", ") };
-            format!("{}; on it: {holds}", disk.words())
-        })
+        self.disk.as_ref().map_or_else(
+            || "a file".into(),
+            |disk| {
+                let holds = if disk.holds.is_empty() { "nothing that is known".into() } else { disk.holds.join(", ") };
+                format!("{}; on it: {holds}", disk.words())
+            },
+        )
     }
 }
 
@@ -197,7 +200,8 @@ pub fn vanished(name: &str, disk: Option<&Disk>, error: FlashError) -> FlashErro
     let begun = Instant::now();
     loop {
         let now = disks(Path::new("/"));
-        let is_here = now.iter().any(|other| other.name == disk.name && other.attachment == disk.attachment && other.size > 0);
+        let is_here =
+            now.iter().any(|other| other.name == disk.name && other.attachment == disk.attachment && other.size > 0);
         let came_back = again(disk, &now).map(|disk| disk.device().display().to_string());
         if is_here {
             return error;

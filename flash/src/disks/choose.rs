@@ -33,7 +33,9 @@ pub fn named<'a>(
     let one = |found: Vec<&'a Disk>| match found[..] {
         [] => Err(none()),
         [disk] => Ok(Named { disk, surely: true }),
-        [..] => Err(FlashError::Refused { device: word.into(), why: "several disks are called so; use port:NAME".into() }),
+        [..] => {
+            Err(FlashError::Refused { device: word.into(), why: "several disks are called so; use port:NAME".into() })
+        }
     };
     if let Some(serial) = word.strip_prefix("serial:") {
         return one(disks.iter().filter(|disk| !serial.is_empty() && disk.serial == serial).collect());

@@ -77,7 +77,8 @@ impl Disk {
 pub fn disks(root: &Path) -> Vec<Disk> {
     let names = names_in(&root.join("sys/block"));
     let own_areas = |name: &str| name.starts_with("mmcblk") && (name.contains("boot") || name.contains("rpmb"));
-    let names = names.into_iter().filter(|name| !NONE.iter().any(|prefix| name.starts_with(prefix)) && !own_areas(name));
+    let names =
+        names.into_iter().filter(|name| !NONE.iter().any(|prefix| name.starts_with(prefix)) && !own_areas(name));
     let mut disks: Vec<Disk> = names.filter_map(|name| read(root, &name)).collect();
     let ports = links(&root.join("dev/disk/by-path"));
     for disk in &mut disks {
@@ -93,9 +94,8 @@ pub fn disks(root: &Path) -> Vec<Disk> {
 
 fn read(root: &Path, name: &str) -> Option<Disk> {
     let folder = root.join("sys/block").join(name);
-    let text = |path: &str| {
-        std::fs::read_to_string(folder.join(path)).map(|text| text.trim().to_string()).unwrap_or_default()
-    };
+    let text =
+        |path: &str| std::fs::read_to_string(folder.join(path)).map(|text| text.trim().to_string()).unwrap_or_default();
     let number = |path: &str| text(path).parse::<u64>().unwrap_or(0);
     let size = number("size") * SYSFS_SECTOR;
     if name.starts_with("loop") && size == 0 {

@@ -14,25 +14,39 @@ fn host() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let nvme = sectors(500);
-    disk(root, "nvme0n1", "pci0000:00/0000:00:01.0/nvme/nvme0/nvme0n1", &[
-        ("size", &nvme),
-        ("dev", "259:0\n"),
-        ("device/model", "Fast 500  \n"),
-        ("device/serial", "NV1\n"),
-        ("nvme0n1p1/partition", "1"),
-        ("nvme0n1p1/dev", "259:1\n"),
-        ("nvme0n1p2/partition", "2"),
-        ("nvme0n1p2/dev", "259:2\n"),
-        ("nvme0n1p2/holders/dm-0", ""),
-    ]);
-    disk(root, "dm-0", "virtual", &[("size", "1"), ("dev", "253:0\n"), ("dm/name", "luks-home\n"), ("holders/dm-1", "")]);
+    disk(
+        root,
+        "nvme0n1",
+        "pci0000:00/0000:00:01.0/nvme/nvme0/nvme0n1",
+        &[
+            ("size", &nvme),
+            ("dev", "259:0\n"),
+            ("device/model", "Fast 500  \n"),
+            ("device/serial", "NV1\n"),
+            ("nvme0n1p1/partition", "1"),
+            ("nvme0n1p1/dev", "259:1\n"),
+            ("nvme0n1p2/partition", "2"),
+            ("nvme0n1p2/dev", "259:2\n"),
+            ("nvme0n1p2/holders/dm-0", ""),
+        ],
+    );
+    disk(
+        root,
+        "dm-0",
+        "virtual",
+        &[("size", "1"), ("dev", "253:0\n"), ("dm/name", "luks-home\n"), ("holders/dm-1", "")],
+    );
     disk(root, "dm-1", "virtual", &[("size", "1"), ("dev", "253:1\n"), ("dm/name", "vg-root\n")]);
     let usb = |name: &str, port: &str, gib: u64, more: &[(&str, &str)]| {
         let place = format!("pci0000:00/0000:00:14.0/usb1/1-{port}/1-{port}:1.0/host0/target0:0:0/0:0:0:0");
         let size = sectors(gib);
         let sequence = format!("{port}0");
-        let mut files =
-            vec![("size", size.as_str()), ("device/vendor", "Generic "), ("device/model", "Reader"), ("diskseq", &sequence)];
+        let mut files = vec![
+            ("size", size.as_str()),
+            ("device/vendor", "Generic "),
+            ("device/model", "Reader"),
+            ("diskseq", &sequence),
+        ];
         files.extend(more);
         disk(root, name, &place, &files);
         put(root, &format!("sys/devices/pci0000:00/0000:00:14.0/usb1/1-{port}/idVendor"), "1234");
@@ -72,12 +86,15 @@ fn disks_are_told_with_port_serial_and_all_their_users() {
     assert!(of("mmcblk0").removable && !of("mmcblk1").removable && of("mmcblk1").transport == "emmc");
     let system = of("nvme0n1");
     assert!(system.system);
-    assert_eq!(system.users, [
-        "dm-0 is part of dm-1 (vg-root)",
-        "mounted at /",
-        "mounted at /boot/efi",
-        "nvme0n1p2 is part of dm-0 (luks-home)"
-    ]);
+    assert_eq!(
+        system.users,
+        [
+            "dm-0 is part of dm-1 (vg-root)",
+            "mounted at /",
+            "mounted at /boot/efi",
+            "nvme0n1p2 is part of dm-0 (luks-home)"
+        ]
+    );
     assert_eq!(of("sdc").users, ["mounted at /media/a b"]);
 }
 
@@ -85,7 +102,9 @@ fn disks_are_told_with_port_serial_and_all_their_users() {
 fn only_what_is_free_and_meant_may_be_overwritten() {
     let host = host();
     let found = disks(host.path());
-    let follow = |path: &str| path.strip_prefix("/dev/").map(|name| name.trim_start_matches("disk/by-path/usb-0:2-is-").to_string());
+    let follow = |path: &str| {
+        path.strip_prefix("/dev/").map(|name| name.trim_start_matches("disk/by-path/usb-0:2-is-").to_string())
+    };
     let permitted = |word: &str| {
         let named = named(word, &found, &follow)?;
         permit(&named, GIB).map(|()| named.disk.name.clone())

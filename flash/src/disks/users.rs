@@ -14,7 +14,8 @@ pub fn find(root: &Path, disk: &mut Disk) {
     let names: BTreeSet<&str> = own.iter().map(|device| device.name.as_str()).collect();
     let is_own = |path: &str| {
         // A mapped device's file is a link to dm-N.
-        let real = std::fs::canonicalize(root.join(path.trim_start_matches('/'))).unwrap_or_else(|_| PathBuf::from(path));
+        let real =
+            std::fs::canonicalize(root.join(path.trim_start_matches('/'))).unwrap_or_else(|_| PathBuf::from(path));
         real.file_name().is_some_and(|name| names.contains(name.to_string_lossy().as_ref()))
     };
     let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();

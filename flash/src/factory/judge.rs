@@ -116,12 +116,8 @@ mod tests {
         };
         assert_eq!(judged(&|_| ()), Verdict::Good);
         assert!(matches!(judged(&|account| account.last_good = None), Verdict::NotYet(_)));
-        let fault = FaultReport {
-            code: "no-network".into(),
-            who: "you".into(),
-            what: "no cable".into(),
-            hint: String::new(),
-        };
+        let fault =
+            FaultReport { code: "no-network".into(), who: "you".into(), what: "no cable".into(), hint: String::new() };
         let cases: [(&dyn Fn(&mut Account), &str); 5] = [
             (&|account| account.image = "i0".into(), "runs the image i0"),
             (&|account| account.node = "shop-2".into(), "calls itself shop-2"),

@@ -64,7 +64,8 @@ impl Line {
         if line.record.as_os_str().is_empty() {
             line.record = path.with_extension("sqlite").file_name().map(PathBuf::from).unwrap_or_default();
         }
-        for one in [&mut line.image, &mut line.rows, &mut line.record].into_iter().chain(&mut line.bmap).chain(&mut line.seed)
+        for one in
+            [&mut line.image, &mut line.rows, &mut line.record].into_iter().chain(&mut line.bmap).chain(&mut line.seed)
         {
             *one = folder.join(&*one);
         }

@@ -101,7 +101,8 @@ impl Factory {
         let table = Table::read(&line.rows)?;
         let baked = Baked::read(&image)?;
         for row in &table.rows {
-            let wrong = |error| FlashError::Table { path: line.rows.clone(), problem: format!("row {}: {error}", row.name) };
+            let wrong =
+                |error| FlashError::Table { path: line.rows.clone(), problem: format!("row {}: {error}", row.name) };
             line.seed(row, "check")?.check(&baked).map_err(wrong)?;
         }
         let record = Mutex::new(Record::open(&line.record)?);

@@ -61,7 +61,8 @@ fn file_of(port: &str) -> Option<PathBuf> {
 
 fn file(port: &str, path: &Path) -> Option<Present> {
     let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_nanos());
+    let born =
+        found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_nanos());
     let attachment = format!("{}-{born}", found.ino());
     Some(Present { port: port.into(), attachment, words: path.display().to_string(), disk: None })
 }

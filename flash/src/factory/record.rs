@@ -42,7 +42,8 @@ const TABLES: &str = "
     ) STRICT;
     CREATE UNIQUE INDEX IF NOT EXISTS one_medium_a_row ON device(row) WHERE state <> 'failed';
     CREATE INDEX IF NOT EXISTS by_place ON device(port, attachment);";
-const COLUMNS: &str = "id, row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began, ended, written,
+const COLUMNS: &str =
+    "id, row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began, ended, written,
     write_seconds, verified, verify_seconds, disk, why, label, reported";
 
 /// How far a device has come.
@@ -234,7 +235,8 @@ impl Record {
     /// # Errors
     /// When the record can't be written: then it mustn't be.
     pub fn finishing(&self, id: i64) -> Result<(), FlashError> {
-        self.execute("UPDATE device SET state = 'finishing' WHERE id = ?1 AND state = 'reserved'", params![id]).map(drop)
+        self.execute("UPDATE device SET state = 'finishing' WHERE id = ?1 AND state = 'reserved'", params![id])
+            .map(drop)
     }
 
     /// It was written and read back.

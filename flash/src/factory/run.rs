@@ -123,11 +123,8 @@ fn take(
     };
     let node = row.columns.get("seed.node").or_else(|| row.columns.get("hostname"));
     let node = node.filter(|name| !name.contains('{')).cloned().unwrap_or_default();
-    let place = Place {
-        port: present.port.clone(),
-        attachment: present.attachment.clone(),
-        medium: present.words.clone(),
-    };
+    let place =
+        Place { port: present.port.clone(), attachment: present.attachment.clone(), medium: present.words.clone() };
     let line = &factory.line;
     let operator = line.operator.as_deref().unwrap_or_default();
     let (id, ticket) = factory.record().reserve(&row, &node, &place, &line.sha256, operator)?;
@@ -164,7 +161,10 @@ fn next_row(factory: &Factory, board: &mut Option<String>) -> Result<Option<Row>
 /// A medium that this line has written: its machine's report is judged; it is never written again.
 fn came_back(factory: &Factory, device: &Device, on_it: &judge::OnIt, told: &dyn Told) -> Result<(), FlashError> {
     let Some(account) = &on_it.account else {
-        note(told, format!("row {} is on {} and hasn't been started yet: it isn't overwritten", device.row, device.port));
+        note(
+            told,
+            format!("row {} is on {} and hasn't been started yet: it isn't overwritten", device.row, device.port),
+        );
         return Ok(());
     };
     let (device, verdict) = factory.judge(account)?;
@@ -235,4 +235,3 @@ fn label(factory: &Factory, told: &dyn Told) -> Result<(), FlashError> {
     }
     Ok(())
 }
-

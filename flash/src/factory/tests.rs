@@ -103,7 +103,8 @@ fn of_fifty_media_exactly_the_seven_bad_ones_fail() {
         (42, Fault::Flips(700)),
         (49, Fault::Short(length - 600)),
     ];
-    let bad: Vec<(&Path, Fault)> = faults.iter().map(|(number, fault)| (bench.ports[*number].as_path(), *fault)).collect();
+    let bad: Vec<(&Path, Fault)> =
+        faults.iter().map(|(number, fault)| (bench.ports[*number].as_path(), *fault)).collect();
     factory.run(&Bad::new(&factory, &bad), &ONCE, &Quiet).unwrap();
     let devices = factory.devices().unwrap();
     assert_eq!(devices.len(), 50);
@@ -114,7 +115,10 @@ fn of_fifty_media_exactly_the_seven_bad_ones_fail() {
         assert_eq!(device.state, expected, "{number}: {}", device.why);
         let seed = seed_on(&bench.ports[number]);
         assert_eq!(seed.is_none(), is_bad, "{number} boots");
-        assert!(seed.is_none_or(|seed| seed.ticket.as_deref() == Some(&device.ticket) && seed.settings["hostname"] == device.node.as_str()));
+        assert!(
+            seed.is_none_or(|seed| seed.ticket.as_deref() == Some(&device.ticket)
+                && seed.settings["hostname"] == device.node.as_str())
+        );
     }
     assert_eq!(factory.rows().unwrap(), (50, 7), "the rows of the bad ones are free again");
     assert_eq!(bench.text("labels.txt").lines().count(), 43);

@@ -182,10 +182,8 @@ mod tests {
 
     #[test]
     fn a_map_that_was_changed_is_refused() {
-        let with_sum = map(40_960, "<Range> 1 </Range>").replace(
-            "<BlockMap>",
-            &format!("<BmapFileChecksum> {} </BmapFileChecksum>\n<BlockMap>", "0".repeat(64)),
-        );
+        let with_sum = map(40_960, "<Range> 1 </Range>")
+            .replace("<BlockMap>", &format!("<BmapFileChecksum> {} </BmapFileChecksum>\n<BlockMap>", "0".repeat(64)));
         let sum: String = Sha256::digest(with_sum.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         let good = with_sum.replace(&"0".repeat(64), &sum);
         assert_eq!(Map::parse(&good).unwrap().ranges.len(), 1);

@@ -91,7 +91,9 @@ pub enum DiskError {
     },
     /// Something else came back than was written.
     #[cfg(feature = "press")]
-    #[error("what was read back of {length} bytes at byte {at} is not what was written: the medium or its reader is broken")]
+    #[error(
+        "what was read back of {length} bytes at byte {at} is not what was written: the medium or its reader is broken"
+    )]
     ReadBack {
         /// Where.
         at: u64,

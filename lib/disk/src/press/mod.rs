@@ -108,7 +108,8 @@ impl<'a, T: Target> Press<'a, T> {
         if length < image {
             return Err(DiskError::MediumTooSmall { image, medium: length });
         }
-        let press = Self { target, length, head: Vec::new(), elsewhere: Vec::new(), put: Vec::new(), left_out: u64::MAX };
+        let press =
+            Self { target, length, head: Vec::new(), elsewhere: Vec::new(), put: Vec::new(), left_out: u64::MAX };
         wipe(press.target)?;
         Ok(press)
     }

@@ -2,10 +2,10 @@
 
 use super::testing::{Fault, Faulty};
 use super::*;
+use crate::Guid;
 use crate::bmap::Map;
 use crate::born::Born;
 use crate::gpt::{Entry, Table};
-use crate::Guid;
 use bakelite_spec::layout::{Role, SECTOR, UNSTAMPED_DISK};
 use proptest::prelude::*;
 use std::io::Cursor;
@@ -71,9 +71,10 @@ fn what_media_do_is_found_and_such_a_medium_does_not_boot() {
         (Fault::Drops(8 * MIB), |error| matches!(error, DiskError::Counterfeit { .. })),
         (Fault::Short(4 * MIB + 130_000), |error| matches!(error, DiskError::ReadBack { at, .. } if *at == 4 * MIB)),
         (Fault::Flips(3 * MIB + 130_000), |error| matches!(error, DiskError::ReadBack { at, .. } if *at == 3 * MIB)),
-        (Fault::Vanishes(4 * MIB), |error| {
-            matches!(error, DiskError::Write { source, .. } if source.raw_os_error() == Some(testing::NO_SUCH_DEVICE))
-        }),
+        (
+            Fault::Vanishes(4 * MIB),
+            |error| matches!(error, DiskError::Write { source, .. } if source.raw_os_error() == Some(testing::NO_SUCH_DEVICE)),
+        ),
     ];
     for (fault, expected) in cases {
         let mut medium = Faulty::new(16 * MIB, 0xa5, fault);
