@@ -126,12 +126,32 @@ pub struct Inputs {
     /// Debian's mirror [default: the configuration's, BAKELITE_MIRROR, or this machine's apt sources]
     #[arg(long)]
     pub mirror: Option<String>,
+    /// Make a lock without this suite of Debian's, where the mirror can't serve it; may be given several times
+    #[arg(long = "without-suite", value_name = "SUITE", value_enum)]
+    pub without_suites: Vec<LesserSuite>,
     /// The cache's folder [default: ~/.cache/bakelite]
     #[arg(long)]
     pub cache: Option<PathBuf>,
     /// Take everything from the cache
     #[arg(long)]
     pub offline: bool,
+}
+
+/// A suite that Debian's main one can be used without.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LesserSuite {
+    Security,
+    Updates,
+}
+
+impl LesserSuite {
+    /// How its name ends.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Security => "-security",
+            Self::Updates => "-updates",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

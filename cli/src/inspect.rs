@@ -60,6 +60,16 @@ fn show(image: &Inspected, screen: &Screen) {
         line(format!("boot        {} files", files.len()));
         files.iter().for_each(|file| line(format!("  {:>10} {}", Size(file.size).human(), file.path)));
     });
+    told("starts", &image.starts, screen, |starts| {
+        for start in starts {
+            let tries = if start.tries { ", trying" } else { "" };
+            line(format!("{:<11} {}", format!("{}{tries}", start.model), start.loads.kernel));
+            let tree = start.loads.device_tree.iter();
+            tree.chain(&start.loads.initramfs).chain(&start.loads.cmdline).for_each(|path| line(format!("  {path}")));
+            line(format!("  {}", start.cmdline));
+            start.problems.iter().for_each(|problem| line(format!("  WRONG: {problem}")));
+        }
+    });
     told("packages", &image.packages, screen, |packages| {
         line(format!("packages    {}", packages.len()));
         packages.iter().for_each(|package| line(format!("  {} {}", package.name, package.version)));

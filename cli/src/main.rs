@@ -153,6 +153,7 @@ fn options(inputs: Inputs) -> Options {
     Options {
         config: inputs.config,
         mirror: inputs.mirror,
+        without_suites: inputs.without_suites.iter().map(|suite| suite.ending().to_string()).collect(),
         cache: inputs.cache,
         offline: inputs.offline,
         ..Options::default()

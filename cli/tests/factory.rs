@@ -4,10 +4,10 @@
 use bakelite_flash::testing::{image, seed_on};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const PORTS: usize = 6;
 const ROWS: usize = 600;
@@ -15,7 +15,7 @@ const ROWS: usize = 600;
 #[expect(clippy::disallowed_methods, reason = "a test runs the program as a person would")]
 fn bakelite(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command
 }
 
@@ -47,11 +47,19 @@ fn killed_at_random_moments_it_gives_no_row_and_no_identity_twice() {
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
 
-    // How long one run takes that nobody kills: the moments are spread over that.
-    let kills = if std::env::var_os("BAKELITE_TEST_FULL").is_some_and(|value| value == "1") { 50 } else { 10 };
-    let begun = Instant::now();
-    assert!(bakelite(&["factory", &line, "--once"]).output().unwrap().status.success());
+    // From the first word on: before that a line reads and checks, and nothing is given to anybody.
+    let run = || {
+        let mut running = bakelite(&["--json", "factory", &line, "--once"]).spawn().unwrap();
+        let mut said = BufReader::new(running.stdout.take().unwrap());
+        let mut words = String::new();
+        while said.read_line(&mut words).unwrap() > 0 && !words.contains("\"began\"") {}
+        (running, said, Instant::now())
+    };
+    let (mut running, mut said, begun) = run();
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    assert!(running.wait().unwrap().success());
     let whole = begun.elapsed();
+    let kills = if std::env::var_os("BAKELITE_TEST_FULL").is_some_and(|value| value == "1") { 50 } else { 10 };
     let (mut taken, mut killed) = (BTreeSet::new(), 0);
     let ship = |taken: &mut BTreeSet<String>| {
         for (number, port) in (0..).zip(&ports) {
@@ -72,8 +80,8 @@ fn killed_at_random_moments_it_gives_no_row_and_no_identity_twice() {
     };
     ship(&mut taken);
     while killed < kills {
-        let mut running = bakelite(&["factory", &line, "--once"]).spawn().unwrap();
-        std::thread::sleep(Duration::from_secs_f64(whole.as_secs_f64() * 1.1 * random.f64()));
+        let (mut running, _said, _) = run();
+        std::thread::sleep(whole.mul_f64(random.f64()));
         if running.try_wait().unwrap().is_none() {
             killed += 1;
         }

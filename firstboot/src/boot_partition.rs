@@ -1,8 +1,7 @@
 //! Where the boot partition is: on the disk that this machine was booted from, by its type.
 
 use crate::disks;
-use bakelite_disk::Guid;
-use bakelite_disk::gpt::Table;
+use bakelite_disk::table::Table;
 use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_sys::{SysError, block};
 use std::path::{Path, PathBuf};
@@ -17,8 +16,7 @@ pub fn device(root: &Path) -> Result<Option<PathBuf>, SysError> {
         return Ok(None);
     };
     let (mut medium, length) = block::open(&disk.device(), false)?;
-    let wanted = Role::Boot.type_guid().parse::<Guid>().ok();
     let table = Table::read(&mut medium, length / SECTOR).ok();
-    let number = wanted.and_then(|wanted| table?.find(wanted).map(|(number, _)| number));
+    let number = table.and_then(|table| table.role(Role::Boot).map(|(number, _)| number));
     Ok(number.map(|number| disk.partition_device(number)))
 }

@@ -1,14 +1,17 @@
 //! The boot loader's entries on the boot partition: looked at once a boot, added whole, removed.
 //!
-//! Nothing live is replaced there (law 3). A new entry is written under a name that the loader doesn't read, made durable,
+//! Nothing live is replaced there (law 3). A Raspberry Pi's are in a file of their own. On UEFI a new entry is written under a name that the loader doesn't read, made durable,
 //! and gets its name: from then on it counts. A cut before leaves an entry that nobody reads; a cut between the two
 //! writes of a rename leaves both names, of which the loader reads one.
+
+mod raspberry_pi;
 
 use crate::boot_partition;
 use crate::error::FirstbootError;
 use crate::world::Changed;
 use bakelite_plan::facts::Loader;
 use bakelite_spec::loader_entry::{EntryName, FOLDER};
+use bakelite_spec::pi::COMMIT;
 use bakelite_sys::{SysError, durable, efivar, fat, names_in, read_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,8 +31,12 @@ pub fn seen(root: &Path) -> Option<Loader> {
 /// # Errors
 /// When that can't be kept.
 pub fn look(root: &Path, boot: &Path) -> Result<(), FirstbootError> {
-    let Some(selected) = efivar::loader("LoaderEntrySelected") else { return Ok(()) };
-    let text = serde_json::to_vec(&Loader { selected, entries: entries(boot) }).map_err(FirstbootError::WriteReport)?;
+    let loader = match efivar::loader("LoaderEntrySelected") {
+        Some(selected) => Some(Loader { selected, entries: entries(boot) }),
+        None => raspberry_pi::look(boot, seen(root).map(|before| before.selected)),
+    };
+    let Some(loader) = loader else { return Ok(()) };
+    let text = serde_json::to_vec(&loader).map_err(FirstbootError::WriteReport)?;
     Ok(durable::replace(root.join(SEEN), &text, 0o644)?)
 }
 
@@ -43,13 +50,21 @@ fn device(root: &Path) -> Result<PathBuf, FirstbootError> {
     boot_partition::device(root)?.ok_or_else(|| FirstbootError::NoDisk("with a boot partition".into()))
 }
 
+/// What a name means on a Raspberry Pi's boot partition; `None` on another's.
+fn generation(boot: &Path, name: &str) -> Option<EntryName> {
+    boot.join(COMMIT).exists().then(|| EntryName::parse(name))?
+}
+
 /// Adds an entry.
 ///
 /// # Errors
 /// When the boot partition can't be written; it has the same entries as before then.
 pub fn add(root: &Path, name: &str, text: &str) -> Result<Changed, FirstbootError> {
     fat::change(&device(root)?, |boot| {
-        put(&boot.root.join(FOLDER), name, text, &|| boot.sync())?;
+        match generation(boot.root, name) {
+            Some(name) => raspberry_pi::put(boot.root, &name, text, &|| boot.sync())?,
+            None => put(&boot.root.join(FOLDER), name, text, &|| boot.sync())?,
+        }
         look(root, boot.root)
     })?;
     log::info!("added the boot entry {name}");
@@ -83,7 +98,10 @@ fn put(folder: &Path, name: &str, text: &str, sync: &dyn Fn() -> Result<(), SysE
 pub fn remove(root: &Path, names: &[String]) -> Result<Changed, FirstbootError> {
     fat::change(&device(root)?, |boot| {
         for name in names {
-            durable::remove_file(boot.root.join(FOLDER).join(name))?;
+            match generation(boot.root, name) {
+                Some(name) => raspberry_pi::remove(boot.root, &name)?,
+                None => durable::remove_file(boot.root.join(FOLDER).join(name))?,
+            }
             boot.sync()?;
         }
         look(root, boot.root)

@@ -88,6 +88,7 @@ const PRESENT: &[&str] = &[
     payload::STORE_ASIDE,
     restore::blank::BASELINE,
     paths::TRIAL,
+    paths::CLOCK_LIFTED,
 ];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.

@@ -14,7 +14,7 @@ use bakelite_spec::firewall::RULES;
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::status::{Report, paths};
 use bakelite_sys::link::STAND_IN;
-use bakelite_sys::{SysError, durable, machine, notify, read_text, tool, words};
+use bakelite_sys::{SysError, durable, machine, notify, raw, read_text, tool, words};
 use bakelite_trust::keys;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -55,6 +55,7 @@ pub struct Machine {
     pub(crate) root: PathBuf,
     pub(crate) looked: Looked,
     waited: u64,
+    waited_for_time: u64,
 }
 
 /// ip, modprobe and dropbearkey answer at once; a slow card may take its time to load them.
@@ -63,7 +64,7 @@ const TOOL_LIMIT: Duration = Duration::from_secs(60);
 impl Machine {
     /// The machine below a root, `/` but in tests, and what was looked at already.
     pub fn new(root: &Path, looked: Looked) -> Self {
-        Self { root: root.into(), looked, waited: 0 }
+        Self { root: root.into(), looked, waited: 0, waited_for_time: 0 }
     }
 
     /// Leaves what was looked at for the passes to come.
@@ -109,11 +110,23 @@ impl Machine {
         }
         Changed::No
     }
+
+    fn await_time(&mut self, seconds: u64) -> Changed {
+        for _ in 0..seconds {
+            if raw::clock_is_synchronised() {
+                return Changed::Yes;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+            self.waited_for_time += 1;
+        }
+        Changed::No
+    }
 }
 
 impl World for Machine {
     fn facts(&self) -> Facts {
-        probe::facts(&self.root, &self.looked, self.waited)
+        let facts = probe::facts(&self.root, &self.looked, self.waited);
+        Facts { waited_for_time: self.waited_for_time, ..facts }
     }
 
     fn apply(&mut self, action: &Action) -> Result<Changed, FirstbootError> {
@@ -237,6 +250,7 @@ impl World for Machine {
             Action::MarkSeed => return seed::mark(&self.root),
             Action::AddEntry { name, text } => return loader::add(&self.root, name, text),
             Action::RemoveEntries { names } => return loader::remove(&self.root, names),
+            Action::AwaitTime { seconds } => return Ok(self.await_time(*seconds)),
             Action::AwaitAddress { seconds, or_carrier } => return Ok(self.await_address(*seconds, *or_carrier)),
             Action::MakeDummy { addresses } => make_dummy(addresses)?,
             Action::RemoveDummy => ip(&["link", "delete", STAND_IN])?,

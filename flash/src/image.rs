@@ -6,10 +6,10 @@
 use crate::error::{FlashError, io_error};
 use crate::pieces::Pieces;
 use bakelite_disk::bmap::{self, Map};
-use bakelite_disk::gpt::Table;
 use bakelite_disk::press::HEAD;
+use bakelite_disk::table::Table;
 use bakelite_image::source::zstd_frames;
-use bakelite_spec::layout::{SECTOR, UNSTAMPED_DISK};
+use bakelite_spec::layout::SECTOR;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -92,7 +92,7 @@ impl Image {
         let mut head = vec![0; usize::try_from(image.length.min(HEAD)).unwrap_or_default()];
         image.content()?.read_exact(&mut head).map_err(reading())?;
         let table = Table::read(&mut Cursor::new(&head), image.length / SECTOR);
-        image.is_ours = table.is_ok_and(|table| UNSTAMPED_DISK.parse() == Ok(table.disk));
+        image.is_ours = table.is_ok_and(|table| table.is_unstamped());
         image.head = head;
         Ok(image)
     }

@@ -2,14 +2,14 @@
 
 use crate::factory::record::{Device, State};
 use bakelite_disk::boot;
-use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::table::Table;
 use bakelite_image::config;
 use bakelite_image::source::digest::Sha256;
 use bakelite_image::tree::Tree;
 use bakelite_image::write::fat::{self, Window};
 use bakelite_image::write::{bmap, cpio};
 use bakelite_spec::account::{Account, Acknowledged, GoodBoot, NAME};
-use bakelite_spec::layout::{Role, SECTOR, UNSTAMPED_DISK, layout};
+use bakelite_spec::layout::{Role, SECTOR, Scheme, layout};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::seed::{self, Seed};
 use std::fs::File;
@@ -37,7 +37,7 @@ pub fn image(folder: &Path) -> io::Result<PathBuf> {
     });
     let path = folder.join("shop.img");
     let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
-    let layout = layout(Size(4 << 20));
+    let layout = layout(Scheme::Gpt, Size(4 << 20));
     file.set_len(layout.length)?;
     let mut initramfs = Vec::new();
     let mut first = Tree::default();
@@ -55,19 +55,7 @@ pub fn image(folder: &Path) -> io::Result<PathBuf> {
     let noise: Vec<u8> =
         (0..SYSTEM as u32 / 4).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     file.write_all_at(&noise, slot.start)?;
-    let mut table = Table::new(UNSTAMPED_DISK.parse().map_err(io::Error::other)?, layout.length / SECTOR);
-    for partition in &layout.partitions {
-        let entry = Entry {
-            type_guid: partition.role.type_guid().parse().map_err(io::Error::other)?,
-            guid: partition.role.unstamped_guid().parse().map_err(io::Error::other)?,
-            first: partition.start / SECTOR,
-            last: (partition.start + partition.length) / SECTOR - 1,
-            attributes: 0,
-            name: partition.role.label().into(),
-        };
-        table.entries.insert(partition.role.number(), entry);
-    }
-    table.write(&mut file).map_err(io::Error::other)?;
+    Table::of_layout(&layout).write(&mut file).map_err(io::Error::other)?;
     let mut summed = Vec::new();
     for (start, length) in bmap::ranges(&layout, 4 << 20, SYSTEM) {
         let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];

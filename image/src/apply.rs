@@ -19,9 +19,9 @@ use crate::tree::{Blob, Tree};
 use crate::unpack::xz::Span;
 use crate::write::{bmap, cpio, fat, squashfs};
 use bakelite_disk::footer::Footer;
-use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::table::Table;
 use bakelite_spec::hexadecimal::hexadecimal;
-use bakelite_spec::layout::{self, Layout, RECORD, Role, SECTOR, UNSTAMPED_DISK};
+use bakelite_spec::layout::{self, Layout, RECORD, Role};
 use bakelite_spec::manifest::{BootFile, FORMAT, Manifest, System};
 use bakelite_spec::quantity::Size;
 use sha2::{Digest, Sha256};
@@ -71,8 +71,9 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     listen.event(&BuildEvent::PhaseStarted { phase: "squashfs", items: Some(items), bytes: Some(root_bytes) });
     let image = outputs.image();
     let writing = || io_error("writing", request.output);
+    let scheme = config.board.boot.flow.scheme();
     // Where slot A begins doesn't depend on how large it will be.
-    let start = layout::layout(Size(0)).partition(Role::SystemA).map_or(0, |slot| slot.start);
+    let start = layout::layout(scheme, Size(0)).partition(Role::SystemA).map_or(0, |slot| slot.start);
     let length = write_system(image, start, &mut prepared, time, &derived, &work)?;
     let sha256 = hash(image, start, length).map_err(writing())?;
     listen.event(&BuildEvent::PhaseFinished { phase: "squashfs", items, bytes: length });
@@ -87,7 +88,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     if slot.0 < needed {
         return Err(BuildError::SlotTooSmall { slot, needed: Size(layout::round_up(needed)) });
     }
-    let layout = layout::layout(slot);
+    let layout = layout::layout(scheme, slot);
 
     listen.event(&BuildEvent::PhaseStarted { phase: "image", items: None, bytes: Some(layout.length) });
     let initramfs = initramfs(config, &manifest, &programs, time, &work)?;
@@ -99,7 +100,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     image.set_len(layout.length).map_err(writing())?;
     write_boot(image, &layout, &boot, lock.time, &manifest.image).map_err(writing())?;
     write_footer(image, &layout, Footer { length, sha256 }).map_err(writing())?;
-    table(&layout).write(image)?;
+    Table::of_layout(&layout).write(image)?;
     listen.event(&BuildEvent::PhaseFinished { phase: "image", items: 1, bytes: layout.length });
 
     let rules = lint::needed();
@@ -247,23 +248,6 @@ fn write_footer(image: &mut File, layout: &Layout, footer: Footer) -> io::Result
     let Some(partition) = layout.partition(Role::SystemA) else { return Ok(()) };
     image.seek(SeekFrom::Start(partition.start + partition.length - RECORD))?;
     image.write_all(&footer.encode())
-}
-
-fn table(layout: &Layout) -> Table {
-    let guid = |text: &str| text.parse().unwrap_or_default();
-    let mut table = Table::new(guid(UNSTAMPED_DISK), layout.length / SECTOR);
-    for partition in &layout.partitions {
-        let entry = Entry {
-            type_guid: guid(partition.role.type_guid()),
-            guid: guid(&partition.role.unstamped_guid()),
-            first: partition.start / SECTOR,
-            last: (partition.start + partition.length) / SECTOR - 1,
-            attributes: 0,
-            name: partition.role.label().into(),
-        };
-        table.entries.insert(partition.role.number(), entry);
-    }
-    table
 }
 
 fn hash(image: &File, start: u64, length: u64) -> io::Result<[u8; 32]> {

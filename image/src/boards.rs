@@ -1,17 +1,27 @@
 //! The boards that Bakelite knows: the files of board-configs/, taken in when the workshop is compiled.
 
 use bakelite_spec::appliance::{Appliance, Input};
-use bakelite_spec::board::Board;
+use bakelite_spec::board::{Arch, Board};
 use bakelite_spec::finding::{Finding, nearest};
 use bakelite_spec::keys::{BOARD, defaults};
 use bakelite_spec::layers::{Effective, Layer};
 use bakelite_spec::yaml::Document;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Each board's file by the board's name.
 pub const BOARDS: &[(&str, &str)] = &[
+    ("generic-arm64", include_str!("../../board-configs/generic-arm64.yaml")),
     ("generic-x86_64", include_str!("../../board-configs/generic-x86_64.yaml")),
+    ("qemu-aarch64", include_str!("../../board-configs/qemu-aarch64.yaml")),
+    ("qemu-armv7", include_str!("../../board-configs/qemu-armv7.yaml")),
+    ("qemu-rpi3", include_str!("../../board-configs/qemu-rpi3.yaml")),
     ("qemu-x86_64", include_str!("../../board-configs/qemu-x86_64.yaml")),
+    ("rpi2-armv7", include_str!("../../board-configs/rpi2-armv7.yaml")),
+    ("rpi3", include_str!("../../board-configs/rpi3.yaml")),
+    ("rpi3-armv7", include_str!("../../board-configs/rpi3-armv7.yaml")),
+    ("rpi4", include_str!("../../board-configs/rpi4.yaml")),
+    ("rpi5", include_str!("../../board-configs/rpi5.yaml")),
 ];
 
 const MODULE_SETS: &str = include_str!("../../board-configs/module-sets.yaml");
@@ -21,23 +31,62 @@ const MODULE_SETS: &str = include_str!("../../board-configs/module-sets.yaml");
 /// # Errors
 /// A finding that names the nearest board; the findings in a board's file, which are a defect of this release.
 pub fn board(name: &str) -> Result<Board, Vec<Finding>> {
+    let own = document(name)?;
+    let mut effective = Effective::default().with(Layer::Defaults, &defaults(BOARD));
+    if let Some(base) = own.get(EXTENDS).and_then(Value::as_str) {
+        let base = document(base)?;
+        if base.get(EXTENDS).is_some() {
+            let hint = "the board that stands at the end";
+            return Err(vec![Finding::error(EXTENDS, "names a board that extends another itself", hint)]);
+        }
+        effective = effective.with(Layer::Board, &base);
+    }
+    let mut values = effective.with(Layer::Board, &own).values;
+    values.as_object_mut().and_then(|all| all.remove(EXTENDS));
+    Board::from_values(&values).map_err(|error| vec![Finding::error("board", error.to_string(), "")])
+}
+
+/// The key by which a board takes over another's.
+const EXTENDS: &str = "extends";
+
+/// What a board's own file says, checked.
+fn document(name: &str) -> Result<Value, Vec<Finding>> {
     let Some((_, text)) = BOARDS.iter().find(|(known, _)| *known == name) else {
         let names: Vec<&str> = BOARDS.iter().map(|(name, _)| *name).collect();
         let hint = nearest(name, names.iter().copied()).map_or_else(|| names.join(", "), |near| format!("`{near}`"));
         return Err(vec![Finding::error("board.name", format!("`{name}` is not a known board"), hint)]);
     };
-    let document = Document::read(&format!("board-configs/{name}.yaml"), text, BOARD)?;
-    let effective = Effective::default().with(Layer::Defaults, &defaults(BOARD)).with(Layer::Board, &document.value);
-    Board::from_values(&effective.values).map_err(|error| vec![Finding::error("board", error.to_string(), "")])
+    Ok(Document::read(&format!("board-configs/{name}.yaml"), text, BOARD)?.value)
 }
 
 /// A set of kernel modules: their names, which may be written in several lists, or these with the packages that hold
-/// their firmware.
+/// their firmware, and what only one architecture's kernel has of it.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Set {
     Modules(Names),
-    WithFirmware { modules: Names, packages: Vec<String> },
+    WithFirmware {
+        #[serde(flatten)]
+        common: WithFirmware,
+        #[serde(default)]
+        only: BTreeMap<Arch, WithFirmware>,
+    },
+}
+
+#[derive(serde::Deserialize)]
+struct WithFirmware {
+    modules: Names,
+    packages: Vec<String>,
+}
+
+impl Set {
+    /// Its parts for an architecture.
+    fn on(self, arch: Arch) -> Vec<WithFirmware> {
+        match self {
+            Self::Modules(modules) => vec![WithFirmware { modules, packages: Vec::new() }],
+            Self::WithFirmware { common, mut only } => [common].into_iter().chain(only.remove(&arch)).collect(),
+        }
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -60,15 +109,15 @@ fn sets() -> Result<BTreeMap<String, Set>, Vec<Finding>> {
     serde_yaml::from_str(MODULE_SETS).map_err(|error| vec![Finding::error("modules", error.to_string(), "")])
 }
 
-/// The names of the modules in some sets, sorted. A name that is no set is a module's own; whether the kernel has it is
-/// seen when the kernel is.
+/// The names of the modules in some sets on an architecture, sorted. A name that is no set is a module's own; whether the
+/// kernel has it is seen when the kernel is.
 ///
 /// # Errors
 /// When the sets can't be read, which is a defect of this release.
-pub fn modules_of(names: &[String]) -> Result<Vec<String>, Vec<Finding>> {
+pub fn modules_of(names: &[String], arch: Arch) -> Result<Vec<String>, Vec<Finding>> {
     let mut known = sets()?;
     let modules = names.iter().flat_map(|name| match known.remove(name) {
-        Some(Set::Modules(modules) | Set::WithFirmware { modules, .. }) => modules.flatten(),
+        Some(set) => set.on(arch).into_iter().flat_map(|part| part.modules.flatten()).collect(),
         None => vec![name.clone()],
     });
     let mut modules: Vec<String> = modules.collect();
@@ -83,16 +132,15 @@ pub fn modules_of(names: &[String]) -> Result<Vec<String>, Vec<Finding>> {
 /// # Errors
 /// When the sets can't be read, which is a defect of this release.
 pub fn attach(board: &mut Board, appliance: &Appliance) -> Result<(), Vec<Finding>> {
-    let known = sets()?;
+    let mut known = sets()?;
     for name in &appliance.board.with {
         if !board.modules.root.contains(name) {
             board.modules.root.push(name.clone());
         }
     }
     for name in appliance.board.with.iter().chain(&appliance.modules) {
-        if let Some(Set::WithFirmware { packages, .. }) = known.get(name) {
-            board.packages.extend(packages.iter().cloned());
-        }
+        let parts = known.remove(name).map(|set| set.on(board.arch));
+        board.packages.extend(parts.into_iter().flatten().flat_map(|part| part.packages));
     }
     if appliance.firewall.input == Input::Closed {
         board.modules.root.push("firewall".into());
@@ -118,6 +166,26 @@ mod tests {
             }
             assert!(text.lines().count() <= 60, "{name} is longer than 60 lines");
         }
+    }
+
+    #[test]
+    fn an_extending_board_has_what_it_leaves_out_from_the_other() {
+        let (base, own) = (board("qemu-aarch64").unwrap(), board("qemu-armv7").unwrap());
+        assert_eq!((&own.modules, &own.cmdline, &own.console), (&base.modules, &base.cmdline, &base.console));
+        assert_ne!((own.arch, own.kernel, own.boot), (base.arch, base.kernel, base.boot));
+        for (name, text) in BOARDS {
+            let base = text.lines().find_map(|line| line.strip_prefix("extends: "));
+            let chain = base.is_some_and(|base| document(base).unwrap().get(EXTENDS).is_some());
+            assert!(!chain, "{name} extends {base:?}, which extends another");
+        }
+    }
+
+    #[test]
+    fn a_set_has_what_only_one_architecture_has_only_there() {
+        let on = |arch| modules_of(&["display".to_string()], arch).unwrap();
+        let has = |arch, name: &str| on(arch).contains(&name.to_string());
+        assert!(has(Arch::X86_64, "i915") && !has(Arch::Aarch64, "i915") && !has(Arch::Armv7, "amdgpu"));
+        assert!([Arch::X86_64, Arch::Aarch64, Arch::Armv7].into_iter().all(|arch| has(arch, "virtio_gpu")));
     }
 
     #[test]

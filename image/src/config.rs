@@ -1,6 +1,7 @@
 //! An appliance's YAML with everything it stands on: defaults, board, provenance, rules. What `bakelite check` shows.
 
 use crate::boards;
+use crate::decide::boot;
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::board::Board;
 use bakelite_spec::finding::{Finding, stops};
@@ -79,6 +80,7 @@ pub fn read(file: &str, text: &str, folder: PathBuf) -> Result<Config, Vec<Findi
     })?;
     let mut findings = key_findings(&appliance, &placed);
     let more = rules::user::findings(&appliance).into_iter().chain(rules::k3s::findings(&appliance));
+    let more = more.chain(boot::contradictions(&appliance, &board));
     findings.extend(more.map(|finding| placed(&finding.key.clone(), finding)));
     findings.extend(rules::findings(&appliance, &board).into_iter().map(|(rule, finding)| placed(rule.key, finding)));
     if stops(&findings) {
@@ -133,10 +135,12 @@ mod tests {
         let text = "board: {name: qemu-x86_64, with: [wifi]}\nmodules: [services, can_dev]\n";
         let config = read("a.yaml", text, PathBuf::new()).unwrap();
         assert!(config.board.packages.contains(&"firmware-iwlwifi".to_string()));
-        let modules = boards::modules_of(&config.board.modules.root).unwrap();
+        let modules = boards::modules_of(&config.board.modules.root, config.board.arch).unwrap();
         assert!(modules.contains(&"iwlwifi".to_string()) && !modules.contains(&"can_dev".to_string()));
         assert_eq!(config.appliance.modules, ["services", "can_dev"]);
-        assert!(!boards::modules_of(&plain.board.modules.root).unwrap().contains(&"iwlwifi".to_string()));
+        assert!(
+            !boards::modules_of(&plain.board.modules.root, plain.board.arch).unwrap().contains(&"iwlwifi".to_string())
+        );
         let findings = read("a.yaml", "board:\n  name: qemu-x86_64\n  with: [wlan]\n", PathBuf::new()).unwrap_err();
         assert!(
             findings[0].to_string().starts_with("a.yaml:3:10: board.with[0]: `wlan` is none of audio,"),

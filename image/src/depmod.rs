@@ -122,7 +122,7 @@ fn loader(tools: &Tree) -> Result<(String, String), BuildError> {
     });
     let missing = || crate::decide::boot::MissingFile {
         path: "usr/lib/*/ld-linux*".into(),
-        needed_for: "starts depmod on this machine",
+        needed_for: "starts depmod on this machine".into(),
     };
     let (path, _) = found.ok_or_else(missing)?;
     let folder = path.rsplit_once('/').map_or("usr/lib", |(folder, _)| folder);

@@ -30,7 +30,7 @@ pub enum BuildError {
     #[error("{} is not a file; give the name of the image file to write", .0.display())]
     OutputIsNoFile(PathBuf),
     /// The device's programs aren't where they belong.
-    #[error("the device program {name} for {arch} is missing from {}; build with scripts/build, or keep the lib folder beside bin when copying", folder.display())]
+    #[error("the device program {name} for {arch} is missing from {}; type `scripts/build device {arch}` where Bakelite's source is, and keep the lib folder beside bin when copying", folder.display())]
     MissingBinary {
         /// Its name.
         name: &'static str,

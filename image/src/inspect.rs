@@ -4,6 +4,7 @@
 //! Must not change an image, and must not show a secret: an image holds none.
 
 use crate::error::BuildError;
+use crate::firmware::{self, ModelStart};
 use crate::opened::{Opened, Seen};
 use crate::plan::{Setting, settings};
 use crate::source::digest::Hashing;
@@ -61,6 +62,8 @@ pub struct Inspected {
     pub units: Told<Vec<Unit>>,
     /// The files of the boot partition.
     pub boot: Told<Vec<Entry>>,
+    /// What the firmware of each of a Raspberry Pi's models would load.
+    pub starts: Told<Vec<ModelStart>>,
     /// The bytes of slot A's files by the folder at the top, unpacked.
     pub folders: Told<BTreeMap<String, u64>>,
 }
@@ -158,6 +161,7 @@ pub fn inspect(path: &Path) -> Result<Inspected, BuildError> {
         settings: baked("bakelite/appliance.json").into(),
         units: self::baked::<Vec<Unit>>(&image, "bakelite/units.json").into(),
         boot: everything(&image, Place::Boot).into(),
+        starts: firmware::starts(&image).into(),
         folders: folders(&image).into(),
     })
 }
@@ -184,7 +188,7 @@ fn partitions(image: &Opened) -> Seen<Vec<Partition>> {
         Role::Boot => image.boot.as_ref().ok().map(|volume| volume.files.values().map(|file| file.size).sum()),
         _ => None,
     };
-    let one = |(number, entry): (&u32, &bakelite_disk::gpt::Entry)| {
+    let one = |(number, entry): (&u32, &bakelite_disk::table::Entry)| {
         let role = Role::ALL.into_iter().find(|role| role.type_guid().parse() == Ok(entry.type_guid));
         Partition {
             number: *number,

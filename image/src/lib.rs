@@ -12,6 +12,7 @@ mod depmod;
 pub mod derived;
 pub mod elf;
 pub mod error;
+pub mod firmware;
 pub mod host;
 pub mod inspect;
 pub mod lint;

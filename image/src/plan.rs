@@ -154,7 +154,7 @@ pub fn plan(inputs: &Inputs<'_>, prepared: &Prepared) -> Plan {
         root,
         initramfs: entries(&prepared.initramfs),
         boot: entries(prepared.loader.tree()),
-        partitions: partitions(&layout(slot_size(wanted, 0))),
+        partitions: partitions(&layout(config.board.boot.flow.scheme(), slot_size(wanted, 0))),
         slots_grow: wanted.is_none(),
         units: units::units(&config.appliance, &config.board, &payload.manifest),
         settings: settings(&config.effective),

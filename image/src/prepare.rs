@@ -6,7 +6,7 @@ use crate::binaries::Binaries;
 use crate::boards;
 use crate::config::Config;
 use crate::decide::modules::{Catalogue, Closure};
-use crate::decide::{boot, root};
+use crate::decide::{boot, microcode, root};
 use crate::depmod;
 use crate::derived::{Derived, Work};
 use crate::error::{BuildError, io_error};
@@ -95,7 +95,8 @@ impl Prepared {
     ) -> Result<Self, BuildError> {
         let Inputs { config, lock, payload, user, binaries, .. } = *inputs;
         let board = &config.board;
-        let sets = |sets: &[String]| boards::modules_of(sets).map_err(|findings| BuildError::Config { findings });
+        let sets =
+            |sets: &[String]| boards::modules_of(sets, board.arch).map_err(|findings| BuildError::Config { findings });
         let (early, own) = (sets(&board.modules.initramfs)?, sets(&board.modules.root)?);
         let (own, added) = ([&early[..], &own].concat(), sets(&config.appliance.modules)?);
         let names = Names { own: &own, added: &added };
@@ -103,7 +104,7 @@ impl Prepared {
         let catalogue = Catalogue::new(&packages)?;
         let early_closure = catalogue.closure(&early)?;
         let release = catalogue.release.clone();
-        let loader = boot::loader(board, &packages)?;
+        let loader = boot::loader(config, &packages, &release)?;
         let kernel = boot::kernel(&packages, &release)?.clone();
 
         let mut root = packages.clone();
@@ -121,6 +122,9 @@ impl Prepared {
         let sources = format!("usr/lib/modules/{release}/modules.");
         initramfs.retain(|path, _| early_closure.paths.contains(path) || path.starts_with(&sources));
         initramfs.file("init", 0o755, binaries.init.clone());
+        for (path, blob) in microcode::files(&packages).map_err(io_error("reading", "the processors' microcode"))? {
+            initramfs.file(path, 0o644, blob);
+        }
         for folder in ["dev", "proc", "run", "sys", "root"] {
             initramfs.folder(folder);
         }

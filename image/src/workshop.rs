@@ -47,6 +47,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Debian's mirror.
     pub mirror: Option<String>,
+    /// Endings of Debian's suites to do without, `-security` or `-updates`.
+    pub without_suites: Vec<String>,
     /// The lock to obey, or to write.
     pub lock: Option<PathBuf>,
     /// The cache's folder.
@@ -61,6 +63,7 @@ pub struct Options {
 struct Workshop {
     config: Config,
     mirror: Option<String>,
+    without_suites: Vec<String>,
     cache: Cache,
 }
 
@@ -69,18 +72,19 @@ impl Workshop {
         let config = config::load(&options.config).map_err(|findings| BuildError::Config { findings })?;
         let folder = options.cache.clone().or_else(default_folder).ok_or(BuildError::NoCacheFolder)?;
         let cache = Cache::open(&folder, Fetcher::new(PATIENCE), options.offline)?;
-        Ok(Self { config, mirror: options.mirror.clone(), cache })
+        Ok(Self { config, mirror: options.mirror.clone(), without_suites: options.without_suites.clone(), cache })
     }
 
     /// The mirrors, or why there are none: with a full cache none is needed.
     fn mirrors(&self) -> Result<Mirrors, BuildError> {
         let environment = std::env::var(MIRROR_VARIABLE).ok();
-        Ok(choose(&MirrorChoice {
+        let chosen = choose(&MirrorChoice {
             option: self.mirror.as_deref(),
             config: self.config.appliance.mirror.as_deref(),
             environment: environment.as_deref(),
             apt: Path::new("/etc/apt"),
-        })?)
+        })?;
+        Ok(Mirrors { without: self.without_suites.clone(), ..chosen })
     }
 
     fn request(&self) -> LockRequest {

@@ -8,7 +8,7 @@ use crate::state::{self, Place, Step};
 use bakelite_disk::Guid;
 use bakelite_disk::born::Born;
 use bakelite_disk::ext4::BLOCK;
-use bakelite_disk::gpt::Table;
+use bakelite_disk::table::Table;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::status::paths;

@@ -5,15 +5,19 @@
 
 use crate::medium::candidates;
 use bakelite_spec::account::{GOOD, GoodBoot};
+use bakelite_spec::board::Flow;
 use bakelite_spec::layout::Role;
 use bakelite_sys::{SysError, durable, efivar, fat, machine, names_in, read_text};
 use std::path::{Path, PathBuf};
 
-/// Marks this boot; what was done. Nothing where the entry isn't counted.
+/// Marks this boot; what was done. Nothing where what started the kernel counts no tries, or not those of this entry.
 ///
 /// # Errors
 /// When the partition can't be mounted or the name can't be changed.
-pub fn mark(disk: &str) -> Result<Option<String>, SysError> {
+pub fn mark(disk: &str, flow: Flow) -> Result<Option<String>, SysError> {
+    if !flow.counts_tries() {
+        return Ok(None);
+    }
     let Some(counted) = efivar::loader("LoaderBootCountPath") else { return Ok(None) };
     let Some(device) = boot_partition(disk) else { return Ok(None) };
     let counted = counted.replace('\\', "/");

@@ -1,7 +1,7 @@
 //! Finding the medium that this machine was booted from, and its system partition.
 //!
-//! Only that medium counts: systemd-boot names the partition it was read from; without that word exactly one disk may
-//! carry our partitions. Two candidates are refused by name, never guessed between.
+//! Only that medium counts: systemd-boot names the partition it was read from, a Pi's firmware the kind of medium; without
+//! such a word exactly one disk may carry our partitions. Two candidates are refused by name, never guessed between.
 
 use crate::console::Consoles;
 use crate::error::InitError;
@@ -10,13 +10,13 @@ use crate::modules::{Modules, cold_plug};
 use crate::rescue;
 use bakelite_disk::Guid;
 use bakelite_disk::footer::Footer;
-use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::table::{Entry, Table};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::hexadecimal::hexadecimal;
-use bakelite_spec::layout::{Role, SECTOR, UNSTAMPED_DISK};
+use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_spec::manifest::System;
-use bakelite_sys::{SysError, block, efivar, machine};
+use bakelite_sys::{SysError, block, device_tree, efivar, machine};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -56,12 +56,28 @@ impl Candidate {
 
     /// The partition with a role.
     pub fn entry(&self, role: Role) -> Option<(u32, &Entry)> {
-        let wanted: Guid = role.type_guid().parse().ok()?;
-        self.table.entries.iter().find(|(_, entry)| entry.type_guid == wanted).map(|(number, entry)| (*number, entry))
+        self.table.role(role)
     }
+}
 
-    fn is_unstamped(&self) -> bool {
-        UNSTAMPED_DISK.parse() == Ok(self.table.disk)
+/// What has started this machine says of where it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// The partition.
+    Partition(Guid),
+    /// How the medium is attached.
+    Transport(&'static [&'static str]),
+    Nothing,
+}
+
+impl Told {
+    fn read() -> Self {
+        let loader = efivar::loader("LoaderDevicePartUUID").and_then(|text| text.to_lowercase().parse().ok());
+        match (loader, device_tree::boot_transports()) {
+            (Some(guid), _) => Self::Partition(guid),
+            (None, Some(transports)) => Self::Transport(transports),
+            (None, None) => Self::Nothing,
+        }
     }
 }
 
@@ -74,20 +90,29 @@ enum Choice {
     Two(String, String),
 }
 
-/// Chooses the boot medium. `loader` is the partition that the boot loader was read from.
-fn choose(candidates: &[Candidate], role: Role, loader: Option<Guid>) -> Choice {
-    let fits = |candidate: &Candidate| match loader {
-        Some(guid) => candidate.table.entries.values().any(|entry| entry.guid == guid),
-        None => candidate.is_ours(role),
+/// Chooses the boot medium.
+fn choose(candidates: &[Candidate], role: Role, told: Told) -> Choice {
+    let fits = |candidate: &Candidate| match told {
+        Told::Partition(guid) => candidate.table.entries.values().any(|entry| entry.guid == guid),
+        Told::Transport(_) | Told::Nothing => candidate.is_ours(role),
     };
-    let fitting: Vec<usize> = (0..candidates.len()).filter(|number| fits(&candidates[*number])).collect();
+    let is_as_told = |number: &usize| match told {
+        Told::Transport(kinds) => kinds.contains(&candidates[*number].disk.transport.as_str()),
+        Told::Partition(_) | Told::Nothing => true,
+    };
+    let mut fitting: Vec<usize> = (0..candidates.len()).filter(|number| fits(&candidates[*number])).collect();
+    // The word for the kind of medium only decides between several: one that is alone is booted whatever it is called.
+    if fitting.len() > 1 && fitting.iter().any(is_as_told) {
+        fitting.retain(is_as_told);
+    }
     match fitting[..] {
         [] => Choice::None,
         [one] => {
-            let quiet = match (candidates[one].is_unstamped(), loader) {
+            let quiet = match (candidates[one].table.is_unstamped(), told) {
                 (true, _) => QUIET_TWIN,
-                (false, None) => QUIET_ALONE,
-                (false, Some(_)) => Duration::ZERO,
+                (false, Told::Partition(_)) => Duration::ZERO,
+                (false, _) if is_as_told(&one) => QUIET_ALONE,
+                (false, _) => QUIET_TWIN,
             };
             Choice::One(one, quiet)
         }
@@ -129,7 +154,7 @@ pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Jo
             // The driver may be a module of the initramfs; mounted already is as good.
             let _ = crate::mounts::efi_variables();
         }
-        let loader = efivar::loader("LoaderDevicePartUUID").and_then(|text| text.to_lowercase().parse().ok());
+        let told_medium = Told::read();
         let now = machine::uptime();
         let candidates = candidates();
         let found: Vec<String> = candidates.iter().map(|candidate| candidate.disk.name.clone()).collect();
@@ -137,7 +162,7 @@ pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Jo
             names = found;
             changed_at = now;
         }
-        match choose(&candidates, role, loader) {
+        match choose(&candidates, role, told_medium) {
             Choice::One(number, quiet) if now - changed_at >= quiet => {
                 return check(&candidates[number], role, slot, system);
             }
@@ -210,20 +235,13 @@ pub fn refuse(fault: Fault, journal: &mut Journal) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bakelite_spec::layout::{Scheme, UNSTAMPED_DISK};
 
     fn candidate(name: &str, disk: Guid, esp: u8, ours: bool) -> Candidate {
-        let mut table = Table::new(disk, 1 << 20);
-        let entry = |role: Role, byte| Entry {
-            type_guid: role.type_guid().parse().unwrap(),
-            guid: Guid([byte; 16]),
-            first: 2048,
-            last: 4095,
-            attributes: 0,
-            name: String::new(),
-        };
-        table.entries.insert(2, entry(Role::Boot, esp));
+        let mut table = Table::new(Scheme::Gpt, disk, 1 << 20);
+        table.add(Role::Boot, 2048, 4095, &mut || Guid([esp; 16]));
         if ours {
-            table.entries.insert(3, entry(Role::SystemA, esp + 1));
+            table.add(Role::SystemA, 4096, 8191, &mut || Guid([esp + 1; 16]));
         }
         Candidate { disk: block::Disk { name: name.into(), ..block::Disk::default() }, table }
     }
@@ -237,15 +255,31 @@ mod tests {
         let foreign = candidate("sdb", Guid([7; 16]), 5, false);
         let fresh = candidate("vda", unstamped, 1, true);
         let twin = candidate("vdb", unstamped, 1, true);
-        let esp = Some(Guid([1; 16]));
+        let esp = Told::Partition(Guid([1; 16]));
         let a = Role::SystemA;
         assert_eq!(choose(&[], a, esp), Choice::None);
         assert_eq!(choose(&[other.clone(), card.clone()], a, esp), Choice::One(1, Duration::ZERO));
         assert_eq!(choose(&[other.clone(), foreign.clone()], a, esp), Choice::None);
-        assert_eq!(choose(&[foreign, card.clone()], a, None), Choice::One(1, QUIET_ALONE));
-        assert_eq!(choose(&[other, card.clone()], a, None), Choice::Two("sda".into(), "mmcblk0".into()));
+        assert_eq!(choose(&[foreign, card.clone()], a, Told::Nothing), Choice::One(1, QUIET_ALONE));
+        assert_eq!(choose(&[other, card.clone()], a, Told::Nothing), Choice::Two("sda".into(), "mmcblk0".into()));
         assert_eq!(choose(std::slice::from_ref(&fresh), a, esp), Choice::One(0, QUIET_TWIN));
         assert_eq!(choose(&[fresh, twin], a, esp), Choice::Two("vda".into(), "vdb".into()));
-        assert_eq!(choose(&[card], Role::SystemB, None), Choice::None);
+        assert_eq!(choose(&[card], Role::SystemB, Told::Nothing), Choice::None);
+    }
+
+    #[test]
+    fn a_kind_of_medium_decides_between_several_and_never_against_the_only_one() {
+        let on = |transport: &str, mut candidate: Candidate| {
+            candidate.disk.transport = transport.into();
+            candidate
+        };
+        let card = on("sd", candidate("mmcblk0", Guid([9; 16]), 1, true));
+        let stick = on("usb", candidate("sda", Guid([8; 16]), 3, true));
+        let other = on("uas", candidate("sdb", Guid([7; 16]), 5, true));
+        let (a, usb, nvme) = (Role::SystemA, Told::Transport(&["usb", "uas"]), Told::Transport(&["nvme"]));
+        assert_eq!(choose(&[card.clone(), stick.clone()], a, usb), Choice::One(1, QUIET_ALONE));
+        assert_eq!(choose(&[card.clone(), stick.clone()], a, nvme), Choice::Two("mmcblk0".into(), "sda".into()));
+        assert_eq!(choose(&[card.clone(), stick, other], a, usb), Choice::Two("sda".into(), "sdb".into()));
+        assert_eq!(choose(&[card], a, usb), Choice::One(0, QUIET_TWIN), "it may only be the first to appear");
     }
 }

@@ -160,7 +160,11 @@ fn arrange(baked: &Baked, journal: &mut Journal) -> Result<(), InitError> {
         durable::write_durable(shutdown::DIRTY, b"", 0o644)?;
     }
     match machine::lift_clock(baked.manifest.time) {
-        Ok(done) => done.into_iter().for_each(|text| journal.say(What::Effect { text })),
+        Ok(Some(text)) => {
+            journal.say(What::Effect { text });
+            durable::replace(paths::CLOCK_LIFTED, b"", 0o644)?;
+        }
+        Ok(None) => {}
         Err(error) => log::warn!("{}", words(&error)),
     }
     machine::machine_id()?;
@@ -203,7 +207,7 @@ impl Running {
         let now = now();
         let next =
             [self.state.deadline(now), Some(self.clock_at), self.report_at].into_iter().flatten().min().unwrap_or(now);
-        let longest = if self.watchdog.is_armed() { self.baked.manifest.board.watchdog.0.max(3) * 333 } else { 60_000 };
+        let longest = self.watchdog.patience().map_or(60_000, |patience| patience.as_millis() as u64);
         let slow = if self.journal.flush() { 20 } else { longest };
         Duration::from_millis(next.saturating_sub(now).clamp(1, longest.min(slow)))
     }
@@ -369,7 +373,7 @@ impl Running {
             }
             Effect::Good => {
                 self.journal.say(What::Good);
-                let marked = boot_good::mark(&self.found.disk);
+                let marked = boot_good::mark(&self.found.disk, self.baked.manifest.board.boot.flow);
                 self.tell(marked);
                 self.tell(durable::replace(paths::GOOD, b"good\n", 0o644).map(|()| None));
                 self.tell(attempts::forget_faults().map(|()| None));

@@ -7,9 +7,9 @@
 use crate::error::InitError;
 use bakelite_disk::born::Born;
 use bakelite_disk::ext4::{self, FileSystem, GROUP};
-use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::table::Table;
 use bakelite_disk::{DiskError, Guid, Medium};
-use bakelite_spec::layout::{RECORD, Role, SECTOR, STATE_MINIMUM, UNSTAMPED_DISK};
+use bakelite_spec::layout::{RECORD, Role, SECTOR, STATE_MINIMUM};
 use std::io::{Read, Seek};
 
 /// A place on the medium that is, or is to be, the state partition.
@@ -72,9 +72,8 @@ pub enum Step {
 /// When it can't be read: then nothing may be decided.
 pub fn look(medium: &mut (impl Read + Seek), sectors: u64) -> Result<Seen, DiskError> {
     let table = Table::read(medium, sectors)?;
-    let wanted: Guid = Role::State.type_guid().parse().unwrap_or_default();
     let last = table.last_usable();
-    let found = table.find(wanted).map(|(number, entry)| {
+    let found = table.role(Role::State).map(|(number, entry)| {
         (Place { number, start: entry.start(), length: entry.length(), exists: true }, entry.first)
     });
     let (place, first) = match found {
@@ -82,7 +81,8 @@ pub fn look(medium: &mut (impl Read + Seek), sectors: u64) -> Result<Seen, DiskE
         None => {
             let first = table.first_free();
             let length = (last + 1).saturating_sub(first) * SECTOR;
-            let place = Place { number: Role::State.number(), start: first * SECTOR, length, exists: false };
+            let number = Role::State.number(table.scheme);
+            let place = Place { number, start: first * SECTOR, length, exists: false };
             ((length >= STATE_MINIMUM.0).then_some(place), first)
         }
     };
@@ -103,7 +103,7 @@ pub fn look(medium: &mut (impl Read + Seek), sectors: u64) -> Result<Seen, DiskE
 
 /// Decides the next step. `fresh` makes a GUID that nobody else has.
 pub fn decide(seen: &Seen, fresh: &mut impl FnMut() -> Guid) -> Step {
-    let unstamped = UNSTAMPED_DISK.parse() == Ok(seen.table.disk);
+    let unstamped = seen.table.is_unstamped();
     let Some(place) = seen.place else {
         return Step::Unavailable(format!(
             "the medium has {} MiB left, and {} MiB are needed",
@@ -125,18 +125,13 @@ pub fn decide(seen: &Seen, fresh: &mut impl FnMut() -> Guid) -> Step {
     }
     let mut table = Table { needs_repair: false, ..seen.table.clone() };
     if unstamped {
-        table.disk = fresh();
-        table.entries.values_mut().for_each(|entry| entry.guid = fresh());
+        table.restamp(fresh);
     }
     let first = place.start / SECTOR;
     let last = first + length / SECTOR - 1;
     match table.entries.get_mut(&place.number) {
         Some(entry) => entry.last = last,
-        None => {
-            let type_guid = Role::State.type_guid().parse().unwrap_or_default();
-            let name = Role::State.label().into();
-            table.entries.insert(place.number, Entry { type_guid, guid: fresh(), first, last, attributes: 0, name });
-        }
+        None => table.add(Role::State, first, last, fresh),
     }
     if seen.table.needs_repair || table != seen.table {
         return Step::WriteTable(table);

@@ -6,8 +6,8 @@
 pub mod choose;
 mod users;
 
-use bakelite_disk::gpt::Table;
 use bakelite_disk::signature;
+use bakelite_disk::table::Table;
 use bakelite_spec::layout::SECTOR;
 use bakelite_spec::quantity::Size;
 use serde::Serialize;

@@ -1,13 +1,18 @@
-//! The boot partition: what firmware starts, the loader's entries, kernel and initramfs of a slot.
+//! The boot partition: what firmware starts, the kernel's arguments, kernel and initramfs of a slot.
 //!
-//! UEFI: shim (signed by Microsoft) starts Debian's signed systemd-boot under the one name that shim looks for, and
-//! that counts down `+3` of slot A's entry. The initramfs and the command line are not covered by any signature.
+//! Each way of starting has a file of its own; what they have in common is here. The initramfs and the command line are
+//! not covered by any signature. Where QEMU starts the kernel itself, it takes it from the same entry as UEFI's loader.
+
+mod raspberry_pi;
+mod uefi;
+
+pub use raspberry_pi::contradictions;
 
 use crate::config::Config;
 use crate::tree::{Blob, Tree};
-use bakelite_spec::board::{Arch, Board, Flow};
+use bakelite_spec::board::Flow;
 use bakelite_spec::cmdline::Cmdline;
-use bakelite_spec::loader_entry::{EntryName, FOLDER, LoaderEntry, TRIES};
+use bakelite_spec::loader_entry::LoaderEntry;
 use bakelite_spec::manifest::BootFile;
 use std::io;
 
@@ -18,26 +23,22 @@ pub struct MissingFile {
     /// Its path.
     pub path: String,
     /// What it is needed for.
-    pub needed_for: &'static str,
+    pub needed_for: String,
 }
 
-/// The loader's entry of a slot.
-fn entry(config: &Config, version: &str, image: &str, slot: &str) -> LoaderEntry {
+/// The kernel's arguments in a slot, and which of them the appliance set.
+fn entry(config: &Config, slot: &str, head: &str) -> LoaderEntry {
     let mut line = Cmdline::parse(&format!("bakelite.slot={slot}"));
     config.board.cmdline.iter().for_each(|text| line.add(text));
-    let entry = format!(
-        "title Bakelite {version} (slot {slot})\nsort-key bakelite\nversion {image}\nlinux /bakelite/{slot}/vmlinuz\ninitrd /bakelite/{slot}/initrd\noptions {}\n",
-        line.render()
-    );
-    LoaderEntry::parse(&entry).setting(&config.appliance.kernel.line())
+    LoaderEntry::parse(&format!("{head}options {}\n", line.render())).setting(&config.appliance.kernel.line())
 }
 
 /// The kernel command line of a slot.
 pub fn cmdline(config: &Config, slot: &str) -> String {
-    entry(config, "", "", slot).options.render()
+    entry(config, slot, "").options.render()
 }
 
-/// What the boot partition holds besides kernel and initramfs.
+/// What the boot partition holds besides kernel, initramfs and what is changed on the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loader {
     tree: Tree,
@@ -50,50 +51,27 @@ impl Loader {
     }
 }
 
-/// Takes the loader's files out of the packages' tree.
+/// Takes what firmware starts out of the packages' tree.
 ///
 /// # Errors
-/// When a package hasn't brought one.
-pub fn loader(board: &Board, packages: &Tree) -> Result<Loader, MissingFile> {
-    let mut tree = Tree::default();
-    match board.boot.flow {
-        Flow::Uefi => {
-            let suffix = match board.arch {
-                Arch::X86_64 => "x64",
-                Arch::Aarch64 => "aa64",
-                Arch::Armv7 => "arm",
-            };
-            let files = [
-                (
-                    format!("usr/lib/shim/shim{suffix}.efi.signed"),
-                    format!("EFI/BOOT/BOOT{}.EFI", suffix.to_uppercase()),
-                ),
-                (format!("usr/lib/shim/mm{suffix}.efi.signed"), format!("EFI/BOOT/mm{suffix}.efi")),
-                // shim starts the file of this name, whatever loader is in it.
-                (
-                    format!("usr/lib/systemd/boot/efi/systemd-boot{suffix}.efi.signed"),
-                    format!("EFI/BOOT/grub{suffix}.efi"),
-                ),
-            ];
-            for (from, to) in files {
-                let blob =
-                    packages.blob(&from).ok_or(MissingFile { path: from, needed_for: "UEFI firmware starts" })?;
-                tree.file(&to, 0o644, blob.clone());
-            }
-            tree.file("loader/loader.conf", 0o644, "default bakelite-*\ntimeout 0\neditor no\n");
-            tree.file("loader/entries.srel", 0o644, "type1\n");
-        }
-    }
+/// When a package hasn't brought one of the files.
+pub fn loader(config: &Config, packages: &Tree, release: &str) -> Result<Loader, MissingFile> {
+    let tree = match config.board.boot.flow {
+        Flow::Uefi => uefi::loader(&config.board, packages)?,
+        Flow::Direct => Tree::default(),
+        Flow::RaspberryPi => raspberry_pi::loader(config, packages, release, SLOT)?,
+    };
     Ok(Loader { tree })
 }
 
-/// The kernel image in the packages' tree.
+/// The kernel image in the packages' tree: where Debian's packages have had it, and where newer ones have it.
 ///
 /// # Errors
 /// When there is none for the release.
 pub fn kernel<'a>(packages: &'a Tree, release: &str) -> Result<&'a Blob, MissingFile> {
     let path = format!("boot/vmlinuz-{release}");
-    packages.blob(&path).ok_or(MissingFile { path, needed_for: "is the kernel" })
+    let found = packages.blob(&path).or_else(|| packages.blob(&format!("usr/lib/modules/{release}/vmlinuz")));
+    found.ok_or_else(|| MissingFile { path, needed_for: "is the kernel".into() })
 }
 
 /// The slot that an image brings.
@@ -127,8 +105,10 @@ pub fn files(loader: &Loader, kernel: &Blob, programs: &Blob) -> io::Result<Vec<
 /// The whole boot partition with slot A.
 pub fn partition(loader: &Loader, config: &Config, version: &str, image: &str, kernel: Blob, initramfs: Blob) -> Tree {
     let mut tree = loader.tree.clone();
-    let name = EntryName { slot: SLOT.into(), generation: 1, tries: Some((TRIES, 0)) };
-    tree.file(&format!("{FOLDER}/{}", name.text()), 0o644, entry(config, version, image, SLOT).render());
+    match config.board.boot.flow {
+        Flow::Uefi | Flow::Direct => uefi::add_entry(&mut tree, config, version, image, SLOT),
+        Flow::RaspberryPi => raspberry_pi::add_generation(&mut tree, config, SLOT),
+    }
     tree.file(&kernel_path(), 0o644, kernel);
     tree.file(&initramfs_path(), 0o644, initramfs);
     tree

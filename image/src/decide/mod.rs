@@ -3,6 +3,7 @@
 //! Nothing here writes, fetches or asks what time it is; `apply` does what is decided here.
 
 pub mod boot;
+pub mod microcode;
 pub mod modules;
 pub mod packages;
 pub mod root;

@@ -34,8 +34,11 @@ const WITHOUT: &[&str] = &[
     "grub-common",
     "grub-efi-amd64-bin",
     "grub-efi-amd64-signed",
+    "grub-efi-arm64-bin",
+    "grub-efi-arm64-signed",
     "grub2-common",
     "init-system-helpers",
+    "iucode-tool",
     "initramfs-tools",
     "initramfs-tools-core",
     "iproute2",
@@ -56,14 +59,14 @@ const WITHOUT: &[&str] = &[
 
 /// The packages to ask for, sorted.
 pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
-    let boot: &[&str] = match board.boot.flow {
-        Flow::Uefi => &["shim-signed"],
-    };
-    let boot_loader = match board.boot.flow {
-        Flow::Uefi => format!("systemd-boot-efi-{}-signed", board.arch.debian()),
-    };
-    let mut names: Vec<String> = COMMON.iter().chain(boot).map(ToString::to_string).collect();
-    names.push(boot_loader);
+    let mut names: Vec<String> = COMMON.iter().map(ToString::to_string).collect();
+    match board.boot.flow {
+        Flow::Uefi => {
+            names.extend(["shim-signed".into(), format!("systemd-boot-efi-{}-signed", board.arch.debian())]);
+        }
+        Flow::RaspberryPi => names.push("raspi-firmware".into()),
+        Flow::Direct => {}
+    }
     names.push(board.kernel.package.clone());
     if appliance.firewall.input == Input::Closed {
         names.push("nftables".into());

@@ -4,6 +4,7 @@
 //! was found) or unknown: what it needs couldn't be read, and a broken check is no failed check. docs/lint.md lists the
 //! rules from [`RULES`]. Must not change an image.
 
+mod raspberry_pi;
 mod rules;
 mod system;
 
@@ -59,6 +60,11 @@ const fn rule(id: &'static str, proves: &'static str, look: fn(&Opened) -> Found
 pub const RULES: &[Rule] = &[
     rule("gpt-whole", "both copies of the partition table are whole, equal and in their places", rules::gpt_whole),
     rule(
+        "partition-table",
+        "the partition table is of the kind that the board's firmware reads",
+        rules::partition_table,
+    ),
+    rule(
         "partition-types",
         "each partition of Bakelite's is there once, with its fixed type and label",
         rules::partition_types,
@@ -86,6 +92,16 @@ pub const RULES: &[Rule] = &[
         rules::boot_hashes,
     ),
     rule("boot-counter", "slot A's entry counts its tries on a medium that nobody has booted", rules::boot_counter),
+    rule(
+        "pi-firmware",
+        "on each model of a Raspberry Pi, firmware loads kernel, device tree, initramfs and arguments of one slot, also when it tries",
+        raspberry_pi::firmware,
+    ),
+    rule(
+        "pi-commit",
+        "what says which generation a Raspberry Pi starts is one sector long, and names files that are there",
+        raspberry_pi::commit,
+    ),
     rule("cmdline", "the kernel is told its slot and everything that the board asks for", rules::cmdline),
     rule(
         "cgroups",

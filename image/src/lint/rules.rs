@@ -1,25 +1,33 @@
 //! Rules about partition table, boot partition and initramfs.
 
-use super::Found;
+use super::{Found, raspberry_pi};
 use crate::opened::Opened;
 use crate::source::digest::Sha256;
 use bakelite_disk::footer::Footer;
-use bakelite_disk::gpt::Table;
+use bakelite_disk::table::Table;
+use bakelite_spec::board::Flow;
 use bakelite_spec::cmdline::Cmdline;
 use bakelite_spec::layers::Effective;
-use bakelite_spec::layout::{ALIGNMENT, Role, SECTOR, UNSTAMPED_DISK};
+use bakelite_spec::layout::{ALIGNMENT, Role, SECTOR, Scheme};
+use bakelite_spec::loader_entry::LoaderEntry;
 use bakelite_spec::unit::Unit;
 use std::collections::BTreeSet;
 
 /// The folder of loader entries on the boot partition.
 const ENTRIES: &str = "loader/entries/";
 
-fn table(image: &Opened) -> Result<&Table, String> {
+pub(super) fn table(image: &Opened) -> Result<&Table, String> {
     image.table.as_ref().map_err(Clone::clone)
 }
 
-fn unstamped(table: &Table) -> bool {
-    UNSTAMPED_DISK.parse() == Ok(table.disk)
+pub fn partition_table(image: &Opened) -> Found {
+    let table = table(image)?;
+    let flow = image.manifest.as_ref().map_err(Clone::clone)?.board.boot.flow;
+    let mut found = Vec::new();
+    if table.scheme != flow.scheme() {
+        found.push(format!("it is {}, and the board's firmware reads {}", table.scheme.name(), flow.scheme().name()));
+    }
+    Ok(found)
 }
 
 pub fn gpt_whole(image: &Opened) -> Found {
@@ -35,12 +43,12 @@ pub fn gpt_whole(image: &Opened) -> Found {
 pub fn partition_types(image: &Opened) -> Found {
     let table = table(image)?;
     let mut found = Vec::new();
-    for role in Role::ALL {
+    for role in table.scheme.roles() {
         let guid = role.type_guid().parse().map_err(|_| "a type GUID of Bakelite's can't be read")?;
         let these: Vec<_> = table.entries.values().filter(|entry| entry.type_guid == guid).collect();
         match these[..] {
             // The device makes it.
-            [] if role == Role::State => {}
+            [] if *role == Role::State => {}
             [one] if one.name == role.label() => {}
             [one] => found.push(format!("the partition {} should be called {}", one.name, role.label())),
             [] => found.push(format!("there is no partition {} (type {})", role.label(), role.type_guid())),
@@ -51,7 +59,8 @@ pub fn partition_types(image: &Opened) -> Found {
 }
 
 pub fn partition_places(image: &Opened) -> Found {
-    let mut entries: Vec<_> = table(image)?.entries.values().collect();
+    let table = table(image)?;
+    let mut entries: Vec<_> = table.entries.values().collect();
     entries.sort_by_key(|entry| entry.first);
     let mut found = Vec::new();
     let mut end = ALIGNMENT;
@@ -64,8 +73,9 @@ pub fn partition_places(image: &Opened) -> Found {
         }
         end = entry.start() + entry.length();
     }
-    if end + 33 * SECTOR > image.length {
-        found.push("the last partition leaves no room for the backup table".into());
+    let behind = if table.scheme == Scheme::Gpt { 33 * SECTOR } else { 0 };
+    if end + behind > image.length {
+        found.push("the last partition leaves no room for the backup table, or isn't whole".into());
     }
     Ok(found)
 }
@@ -79,7 +89,7 @@ pub fn guids(image: &Opened) -> Found {
             found.push(format!("partition {number} has the GUID {}, which isn't its own", entry.guid));
         }
         let is_ours = Role::ALL.iter().any(|role| role.unstamped_guid().parse() == Ok(entry.guid));
-        if is_ours != unstamped(table) {
+        if is_ours != table.is_unstamped() {
             let what =
                 if is_ours { "still has the GUID of an image" } else { "has a GUID of its own, the disk hasn't" };
             found.push(format!("partition {number} {what}"));
@@ -101,25 +111,34 @@ pub fn fat_dates(image: &Opened) -> Found {
 type Entries = Vec<(String, Vec<(String, String)>)>;
 
 fn entries(image: &Opened) -> Result<Entries, String> {
+    let words = |line: &str| {
+        let (key, value) = line.trim().split_once(char::is_whitespace)?;
+        Some((key.to_string(), value.trim().to_string()))
+    };
+    let lines = |(name, text): (String, String)| (name, text.lines().filter_map(words).collect());
+    Ok(entry_texts(image)?.into_iter().map(lines).collect())
+}
+
+/// The loader entries by their files' names.
+fn entry_texts(image: &Opened) -> Result<Vec<(String, String)>, String> {
     let volume = image.boot.as_ref().map_err(Clone::clone)?;
     let paths = volume.files.keys().filter(|path| path.starts_with(ENTRIES) && path.ends_with(".conf"));
     paths
         .map(|path| {
             let text = String::from_utf8_lossy(&image.on_boot(path)?).into_owned();
-            let words = |line: &str| {
-                let (key, value) = line.trim().split_once(char::is_whitespace)?;
-                Some((key.to_string(), value.trim().to_string()))
-            };
-            Ok((path[ENTRIES.len()..].to_string(), text.lines().filter_map(words).collect()))
+            Ok((path[ENTRIES.len()..].to_string(), text))
         })
         .collect()
 }
 
 pub fn loader(image: &Opened) -> Found {
+    if table(image)?.scheme == Scheme::Mbr {
+        return Ok(Vec::new());
+    }
     let volume = image.boot.as_ref().map_err(Clone::clone)?;
     let mut found = Vec::new();
-    let starts = volume.files.keys().any(|path| path.to_uppercase().starts_with("EFI/BOOT/BOOT"));
-    if !starts {
+    let by_firmware = image.manifest.as_ref().map_err(Clone::clone)?.board.boot.flow == Flow::Uefi;
+    if by_firmware && !volume.files.keys().any(|path| path.to_uppercase().starts_with("EFI/BOOT/BOOT")) {
         found.push("there is no EFI/BOOT/BOOT*.EFI".into());
     }
     let entries = entries(image)?;
@@ -165,7 +184,7 @@ pub fn boot_hashes(image: &Opened) -> Found {
 }
 
 pub fn boot_counter(image: &Opened) -> Found {
-    if !unstamped(table(image)?) {
+    if !table(image)?.is_unstamped() {
         return Ok(Vec::new());
     }
     let counts = |name: &str| {
@@ -176,26 +195,27 @@ pub fn boot_counter(image: &Opened) -> Found {
     Ok(without.map(|(name, _)| format!("{name} has no counter such as +3")).collect())
 }
 
-fn command_lines(image: &Opened) -> Result<Vec<(String, Cmdline)>, String> {
-    Ok(entries(image)?.into_iter().map(|(name, lines)| (name, arguments(&lines, "options"))).collect())
-}
-
-fn arguments(lines: &[(String, String)], wanted: &str) -> Cmdline {
-    let texts: Vec<&str> = lines.iter().filter(|(key, _)| key == wanted).map(|(_, text)| text.as_str()).collect();
-    Cmdline::parse(&texts.join(" "))
+/// The kernel's arguments that there are, with what they replace, by the files they are in.
+fn generations(image: &Opened) -> Result<Vec<(String, LoaderEntry)>, String> {
+    match table(image)?.scheme {
+        Scheme::Gpt => {
+            Ok(entry_texts(image)?.into_iter().map(|(name, text)| (name, LoaderEntry::parse(&text))).collect())
+        }
+        Scheme::Mbr => raspberry_pi::generations(image),
+    }
 }
 
 pub fn cmdline(image: &Opened) -> Found {
     let board = &image.manifest.as_ref().map_err(Clone::clone)?.board;
     let mut found = Vec::new();
-    for (name, lines) in entries(image)? {
-        let (line, replaced) = (arguments(&lines, "options"), arguments(&lines, "#was"));
+    for (name, entry) in generations(image)? {
+        let (line, replaced) = (&entry.options, &entry.base());
         if line.value("bakelite.slot").is_none_or(|slot| Role::of_slot(slot).is_none()) {
             found.push(format!("{name} doesn't say bakelite.slot=a or b"));
         }
         // The appliance may give an argument of the board's another value; the entry says so.
         for wanted in board.cmdline.iter().filter(|text| !board.cgroup_arguments().any(|other| other == *text)) {
-            if lacks(&line, wanted) && lacks(&replaced, wanted) {
+            if lacks(line, wanted) && lacks(replaced, wanted) {
                 found.push(format!("{name} lacks {wanted}"));
             }
         }
@@ -210,7 +230,7 @@ fn lacks(line: &Cmdline, wanted: &str) -> bool {
 pub fn cgroups(image: &Opened) -> Found {
     let board = &image.manifest.as_ref().map_err(Clone::clone)?.board;
     let mut found = Vec::new();
-    for (name, line) in command_lines(image)? {
+    for (name, LoaderEntry { options: line, .. }) in generations(image)? {
         let off = line.values("cgroup_disable").find(|what| what.split(',').any(|what| what == "memory"));
         if let Some(what) = off {
             found.push(format!("{name} says cgroup_disable={what}"));
@@ -227,7 +247,7 @@ pub fn slot_footer(image: &Opened) -> Found {
 }
 
 pub fn slot_b_empty(image: &Opened) -> Found {
-    if !unstamped(table(image)?) {
+    if !table(image)?.is_unstamped() {
         return Ok(Vec::new());
     }
     let slot = image.partition(Role::SystemB).ok_or("slot B wasn't found")?;

@@ -5,9 +5,9 @@ use crate::parallel;
 use crate::tree::{Blob, Entry, Node, Tree};
 use crate::write::{cpio, fat as fat_writer, squashfs};
 use bakelite_disk::footer::Footer;
-use bakelite_disk::gpt::{Entry as Partition, Table};
+use bakelite_disk::table::Table;
 use bakelite_spec::hexadecimal::hexadecimal;
-use bakelite_spec::layout::{self, Layout, RECORD, Role, SECTOR, UNSTAMPED_DISK};
+use bakelite_spec::layout::{self, Layout, RECORD, Role, Scheme};
 use bakelite_spec::quantity::Size;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -29,6 +29,7 @@ struct Parts {
     /// The initramfs's settings are private.
     mode: u16,
     slot: Size,
+    scheme: Scheme,
 }
 
 /// The head of a program for a processor.
@@ -75,7 +76,8 @@ fn parts() -> Parts {
         "payload": {"kind": "rehearsal", "version": "0", "program": program_path, "files": [file]},
     });
     let settings = serde_json::to_value(&config.effective).unwrap();
-    Parts { root, initramfs, boot, manifest, settings, afterwards: |_| {}, mode: 0o600, slot: Size(4 << 20) }
+    let (mode, slot, scheme) = (0o600, Size(4 << 20), Scheme::Gpt);
+    Parts { root, initramfs, boot, manifest, settings, afterwards: |_| {}, mode, slot, scheme }
 }
 
 struct Image {
@@ -89,7 +91,7 @@ fn bake(mut parts: Parts) -> Image {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.img");
     let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-    let layout = layout::layout(parts.slot);
+    let layout = layout::layout(parts.scheme, parts.slot);
     file.set_len(layout.length).unwrap();
     let slot = *layout.partition(Role::SystemA).unwrap();
     file.seek(SeekFrom::Start(slot.start)).unwrap();
@@ -128,18 +130,7 @@ fn bake(mut parts: Parts) -> Image {
 
 impl Image {
     fn write_table(&self, change: impl Fn(&mut Table)) {
-        let mut table = Table::new(UNSTAMPED_DISK.parse().unwrap(), self.layout.length / SECTOR);
-        for partition in &self.layout.partitions {
-            let entry = Partition {
-                type_guid: partition.role.type_guid().parse().unwrap(),
-                guid: partition.role.unstamped_guid().parse().unwrap(),
-                first: partition.start / SECTOR,
-                last: (partition.start + partition.length) / SECTOR - 1,
-                attributes: 0,
-                name: partition.role.label().into(),
-            };
-            table.entries.insert(partition.role.number(), entry);
-        }
+        let mut table = Table::of_layout(&self.layout);
         change(&mut table);
         table.write(&mut self.file.try_clone().unwrap()).unwrap();
     }

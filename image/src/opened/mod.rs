@@ -9,7 +9,7 @@ use crate::unpack::xz::Span;
 use crate::write::fat::Window;
 use backhand::{FilesystemReader, InnerNode};
 use bakelite_disk::footer::Footer;
-use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::table::{Entry, Table};
 use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_spec::manifest::Manifest;
 use fat::Volume;
@@ -128,8 +128,7 @@ impl Opened {
 
     /// The partition with a role's type.
     pub fn partition(&self, role: Role) -> Option<Entry> {
-        let guid = role.type_guid().parse().ok()?;
-        self.table.as_ref().ok()?.find(guid).map(|(_, entry)| entry.clone())
+        self.table.as_ref().ok()?.role(role).map(|(_, entry)| entry.clone())
     }
 
     fn reader<'a>(&'a self, partition: &Entry) -> impl Fn(u64, &mut [u8]) -> io::Result<()> + 'a {

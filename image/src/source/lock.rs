@@ -269,6 +269,11 @@ pub fn make_lock(
     let request = request.sorted();
     let mut suites = Vec::new();
     for (ending, archive) in [("", Archive::Debian), ("-updates", Archive::Debian), ("-security", Archive::Security)] {
+        if mirrors.without.iter().any(|without| without == ending) {
+            let text = format!("{}{ending} is left out, as was asked: what it mends isn't mended", request.suite);
+            listen.event(&BuildEvent::Note { text });
+            continue;
+        }
         let base = if archive == Archive::Security { &mirrors.security } else { &mirrors.debian };
         let name = format!("{}{ending}", request.suite);
         let place = Place { label: name.clone(), suite: name, archive, base: base.clone(), further: None };
@@ -416,7 +421,7 @@ impl Suite {
             SourceError::WrongHash { .. } | SourceError::WrongSize { .. } => SourceError::AcceptRelease {
                 suite: self.name.clone(),
                 reason: error.to_string(),
-                advice: "the mirror may be in the middle of an update: try again in some minutes, or another one (--mirror)",
+                advice: "the mirror may be in the middle of an update: try again in some minutes, another one (--mirror), or do without what the suite mends (--without-suite)",
             },
             other => other,
         })?;

@@ -74,7 +74,7 @@ fn a_folder_serves_as_a_mirror() {
         crate::host::file::write(&path, content).unwrap();
     }
     let debian = copy.path().join("debian").display().to_string();
-    let mirrors = Mirrors { security: format!("file://{debian}-security"), debian };
+    let mirrors = Mirrors { security: format!("file://{debian}-security"), debian, without: Vec::new() };
     let cache = cache(folder.path(), false);
     let lock = make_lock(&request(), &mirrors, &archive.key.trusted(), &[], &cache, NOW, &Silent).unwrap();
     lock.fetch(Some(&mirrors), &cache, &Silent).unwrap();

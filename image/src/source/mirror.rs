@@ -20,6 +20,8 @@ pub struct Mirrors {
     pub debian: String,
     /// Holds `dists/trixie-security`.
     pub security: String,
+    /// Endings of suites that aren't asked, `-security` or `-updates`: a person's word.
+    pub without: Vec<String>,
 }
 
 /// What was said about mirrors, the most specific first.
@@ -55,14 +57,15 @@ pub fn choose(choice: &MirrorChoice<'_>) -> Result<Mirrors, SourceError> {
     let missing = || SourceError::FindMirror { looked: choice.apt.display().to_string() };
     let debian = best(&entries, main_score).ok_or_else(missing)?;
     let security = best(&entries, security_score).unwrap_or_else(|| format!("{debian}-security"));
-    Ok(Mirrors { debian, security })
+    Ok(Mirrors { debian, security, without: Vec::new() })
 }
 
 fn from_words(mirror: &str) -> Result<Mirrors, SourceError> {
     let words = mirror.split_whitespace().map(normalise).collect::<Result<Vec<_>, _>>()?;
+    let without = Vec::new();
     match words.as_slice() {
-        [debian] => Ok(Mirrors { debian: debian.clone(), security: format!("{debian}-security") }),
-        [debian, security] => Ok(Mirrors { debian: debian.clone(), security: security.clone() }),
+        [debian] => Ok(Mirrors { debian: debian.clone(), security: format!("{debian}-security"), without }),
+        [debian, security] => Ok(Mirrors { debian: debian.clone(), security: security.clone(), without }),
         _ => Err(SourceError::ReadMirror { mirror: mirror.to_owned(), reason: "more than two addresses" }),
     }
 }
@@ -221,7 +224,7 @@ mod tests {
     }
 
     fn mirrors(debian: &str, security: &str) -> Mirrors {
-        Mirrors { debian: debian.to_owned(), security: security.to_owned() }
+        Mirrors { debian: debian.to_owned(), security: security.to_owned(), without: Vec::new() }
     }
 
     const DEB822: &str = "Types: deb\n# http://old.example/20250520T000000Z\nURIs: http://mirror.example/debian/\n\

@@ -293,7 +293,8 @@ impl FakeArchive {
     }
 
     pub fn mirrors(&self) -> Mirrors {
-        Mirrors { debian: self.server.url("/debian"), security: self.server.url("/debian-security") }
+        let (debian, security) = (self.server.url("/debian"), self.server.url("/debian-security"));
+        Mirrors { debian, security, without: Vec::new() }
     }
 
     /// Changes one file as it is served.

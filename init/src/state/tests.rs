@@ -2,6 +2,7 @@
 
 use super::*;
 use bakelite_disk::ext4::BLOCK;
+use bakelite_spec::layout::{Scheme, UNSTAMPED_DISK};
 use std::collections::BTreeMap;
 use std::io::{self, SeekFrom};
 
@@ -72,21 +73,16 @@ impl Medium for Card {
     }
 }
 
+const SCHEMES: [Scheme; 2] = [Scheme::Gpt, Scheme::Mbr];
+
 /// A fresh image on a card.
-fn fresh(length: u64) -> Card {
+fn fresh(scheme: Scheme, length: u64) -> Card {
     let mut card = Card { length, ..Card::default() };
-    let mut table = Table::new(UNSTAMPED_DISK.parse().unwrap(), 64 * MIB / SECTOR);
-    let entry = |role: Role, first: u64, mib: u64| Entry {
-        type_guid: role.type_guid().parse().unwrap(),
-        guid: role.unstamped_guid().parse().unwrap(),
-        first: first * MIB / SECTOR,
-        last: (first + mib) * MIB / SECTOR - 1,
-        attributes: 0,
-        name: role.label().into(),
-    };
-    table.entries.insert(2, entry(Role::Boot, 1, 20));
-    table.entries.insert(3, entry(Role::SystemA, 21, 20));
-    table.entries.insert(4, entry(Role::SystemB, 41, 20));
+    let mut table = Table::new(scheme, UNSTAMPED_DISK.parse().unwrap(), 64 * MIB / SECTOR);
+    for (role, first) in [(Role::Boot, 1), (Role::SystemA, 21), (Role::SystemB, 41)] {
+        let guid = role.unstamped_guid().parse().unwrap();
+        table.add(role, first * MIB / SECTOR, (first + 20) * MIB / SECTOR - 1, &mut || guid);
+    }
     table.write(&mut card).unwrap();
     card.writes.clear();
     card
@@ -177,12 +173,15 @@ fn cut_everywhere(start: &Card, born_before: bool) -> usize {
 
 #[test]
 fn a_fresh_card_converges_from_every_cut() {
-    let cuts = cut_everywhere(&fresh(700 * MIB), false);
-    assert!(cuts > 60, "only {cuts} cuts");
+    // Making the state's entry is one sector on an MBR, and both copies of the table on a GPT.
+    for (scheme, least) in [(Scheme::Gpt, 60), (Scheme::Mbr, 9)] {
+        let cuts = cut_everywhere(&fresh(scheme, 700 * MIB), false);
+        assert!(cuts > least, "only {cuts} cuts");
+    }
 }
 
-fn used(length: u64) -> Card {
-    let mut card = fresh(length);
+fn used(scheme: Scheme, length: u64) -> Card {
+    let mut card = fresh(scheme, length);
     boot(&mut card);
     card.writes.clear();
     card
@@ -190,54 +189,63 @@ fn used(length: u64) -> Card {
 
 #[test]
 fn a_used_cards_copy_on_a_bigger_card_grows_and_is_never_formatted() {
-    let mut bigger = used(500 * MIB);
-    bigger.length = 1200 * MIB;
-    let cuts = cut_everywhere(&bigger, true);
-    assert!(cuts > 60, "only {cuts} cuts");
-    let (_, place) = boot(&mut bigger);
-    assert!(place.length > 1100 * MIB);
-    bigger.writes.clear();
-    boot(&mut bigger);
-    assert!(bigger.writes.is_empty(), "a finished card is written again");
+    for (scheme, least) in [(Scheme::Gpt, 60), (Scheme::Mbr, 9)] {
+        let mut bigger = used(scheme, 500 * MIB);
+        bigger.length = 1200 * MIB;
+        let cuts = cut_everywhere(&bigger, true);
+        assert!(cuts > least, "only {cuts} cuts");
+        let (_, place) = boot(&mut bigger);
+        assert!(place.length > 1100 * MIB);
+        bigger.writes.clear();
+        boot(&mut bigger);
+        assert!(bigger.writes.is_empty(), "a finished card is written again");
+    }
 }
 
 #[test]
 fn a_file_system_of_ours_without_its_record_is_kept() {
-    let mut card = used(500 * MIB);
-    let (_, place) = boot(&mut card);
-    card.put(place.start + place.length - RECORD, &[0; RECORD as usize]);
-    assert_eq!(boot(&mut card.clone()).0, 0);
-    // Even when only a copy of the superblock is left.
-    card.put(place.start + 1024, &[0; 1024]);
-    assert_eq!(boot(&mut card).0, 0);
+    for scheme in SCHEMES {
+        let mut card = used(scheme, 500 * MIB);
+        let (_, place) = boot(&mut card);
+        card.put(place.start + place.length - RECORD, &[0; RECORD as usize]);
+        assert_eq!(boot(&mut card.clone()).0, 0);
+        // Even when only a copy of the superblock is left.
+        card.put(place.start + 1024, &[0; 1024]);
+        assert_eq!(boot(&mut card).0, 0);
+    }
 }
 
 #[test]
 fn a_born_partition_with_a_destroyed_file_system_is_kept() {
-    let mut card = used(500 * MIB);
-    let (_, place) = boot(&mut card);
-    for (at, _) in superblocks_of(place, "") {
-        card.put(at, &[0; 1024]);
+    for scheme in SCHEMES {
+        let mut card = used(scheme, 500 * MIB);
+        let (_, place) = boot(&mut card);
+        for (at, _) in superblocks_of(place, "") {
+            card.put(at, &[0; 1024]);
+        }
+        let sectors = card.length / SECTOR;
+        let seen = look(&mut card, sectors).unwrap();
+        assert!(matches!(decide(&seen, &mut Guid::default), Step::Use { born: true, .. }));
     }
-    let sectors = card.length / SECTOR;
-    let seen = look(&mut card, sectors).unwrap();
-    assert!(matches!(decide(&seen, &mut Guid::default), Step::Use { born: true, .. }));
 }
 
 #[test]
 fn a_fresh_image_on_a_used_card_starts_afresh_from_every_cut() {
-    let mut card = used(500 * MIB);
-    let image = fresh(500 * MIB);
-    for (number, sector) in &image.bytes {
-        card.bytes.insert(*number, *sector);
+    // Also where the card was of the other kind before, whose table is then still there behind an MBR.
+    for (before, scheme) in SCHEMES.into_iter().flat_map(|before| SCHEMES.map(|scheme| (before, scheme))) {
+        let mut card = used(before, 500 * MIB);
+        let image = fresh(scheme, 500 * MIB);
+        for (number, sector) in &image.bytes {
+            card.bytes.insert(*number, *sector);
+        }
+        assert_eq!(boot(&mut card.clone()).0, 1, "{scheme:?} on {before:?}");
+        cut_everywhere(&card, false);
     }
-    assert_eq!(boot(&mut card.clone()).0, 1);
-    cut_everywhere(&card, false);
 }
 
 #[test]
 fn no_room_is_said_with_numbers() {
-    let mut card = fresh(200 * MIB);
+    let mut card = fresh(Scheme::Mbr, 200 * MIB);
     let sectors = card.length / SECTOR;
     let seen = look(&mut card, sectors).unwrap();
     assert!(matches!(decide(&seen, &mut Guid::default), Step::Unavailable(why) if why.contains("256 MiB")));

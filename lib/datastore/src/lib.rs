@@ -184,33 +184,41 @@ pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
         durable::remove_file(beside(&half, ending))?;
         durable::remove_file(beside(to, ending))?;
     }
+    let copied = snapshot(from, &half)?;
+    File::open(&half)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| SysError::Write { path: half.clone(), source })?;
+    durable::publish(&half, to)?;
+    Ok(copied)
+}
+
+/// Copies a database as [`copy`] does, into a file that isn't there yet, and leaves it to the caller to make it durable.
+pub(crate) fn snapshot(from: &Path, to: &Path) -> Result<State, DatastoreError> {
     let source = open(from)?;
     let before = read(&source).map_err(failed("reading", from))?;
-    let mut target = Connection::open(&half).map_err(failed("making", &half))?;
+    let mut target = Connection::open(to).map_err(failed("making", to))?;
+    // Nothing counts on the copy before somebody has synced it as a whole.
+    target.pragma_update(None, "synchronous", "OFF").map_err(failed("making", to))?;
     let whole = {
         let backup = Backup::new(&source, &mut target).map_err(failed("copying", from))?;
         // In one step: in several it starts again whenever somebody writes (k3s.md 3.10).
         backup.step(-1).map_err(failed("copying", from))?
     };
     if whole != StepResult::Done {
-        return Err(DatastoreError::Damaged { path: half, answer: "the copy came to no end".into() });
+        return Err(DatastoreError::Damaged { path: to.into(), answer: "the copy came to no end".into() });
     }
     check::pages(&target, Depth::Full)
-        .map_err(failed("checking", &half))?
-        .map_err(|flaw| DatastoreError::Damaged { path: half.clone(), answer: flaw.to_string() })?;
-    let copied = read(&target).map_err(failed("reading", &half))?;
+        .map_err(failed("checking", to))?
+        .map_err(|flaw| DatastoreError::Damaged { path: to.into(), answer: flaw.to_string() })?;
+    let copied = read(&target).map_err(failed("reading", to))?;
     // While k3s writes on, the copy may have more, and never less.
     if copied.revision < before.revision {
         return Err(DatastoreError::Differs { revision: before.revision, copied: copied.revision });
     }
-    target.close().map_err(|(_, source)| failed("closing", &half)(source))?;
-    File::open(&half)
-        .and_then(|file| file.sync_all())
-        .map_err(|source| SysError::Write { path: half.clone(), source })?;
+    target.close().map_err(|(_, source)| failed("closing", to)(source))?;
     for ending in ["-wal", "-shm"] {
-        durable::remove_file(beside(&half, ending))?;
+        durable::remove_file(beside(to, ending))?;
     }
-    durable::publish(&half, to)?;
     Ok(copied)
 }
 

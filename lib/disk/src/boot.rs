@@ -1,7 +1,7 @@
 //! Where the boot partition of a medium of ours is, whichever partition table it has. The one place that is asked.
 
-use crate::gpt::Table;
-use crate::{DiskError, Guid};
+use crate::DiskError;
+use crate::table::Table;
 use bakelite_spec::layout::Role;
 use std::io::{Read, Seek};
 
@@ -10,8 +10,7 @@ use std::io::{Read, Seek};
 /// # Errors
 /// When there is no whole partition table, or no boot partition in it.
 pub fn partition(medium: &mut (impl Read + Seek), sectors: u64) -> Result<(u64, u64), DiskError> {
-    let wanted: Guid = Role::Boot.type_guid().parse().unwrap_or_default();
     let table = Table::read(medium, sectors)?;
     let missing = || DiskError::NoRecord { record: "boot partition", problem: "the partition table has none".into() };
-    table.find(wanted).map(|(_, entry)| (entry.start(), entry.length())).ok_or_else(missing)
+    table.role(Role::Boot).map(|(_, entry)| (entry.start(), entry.length())).ok_or_else(missing)
 }

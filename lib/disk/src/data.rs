@@ -4,9 +4,9 @@
 //! about a new partition, and nothing has to be erased before the new table is written.
 
 use crate::born::Born;
-use crate::gpt::{Entry, Table};
+use crate::table::{Entry, Table};
 use crate::{DiskError, Guid};
-use bakelite_spec::layout::{Role, SECTOR};
+use bakelite_spec::layout::{Role, SECTOR, Scheme};
 use std::io::{Read, Seek};
 
 /// The data partition of a disk.
@@ -22,16 +22,8 @@ pub struct Found {
 
 /// The table of a new data disk.
 pub fn table(disk: Guid, partition: Guid, sectors: u64) -> Table {
-    let mut table = Table::new(disk, sectors);
-    let entry = Entry {
-        type_guid: Role::Data.type_guid().parse().unwrap_or_default(),
-        guid: partition,
-        first: table.first_free(),
-        last: table.last_usable(),
-        attributes: 0,
-        name: Role::Data.label().into(),
-    };
-    table.entries.insert(Role::Data.number(), entry);
+    let mut table = Table::new(Scheme::Gpt, disk, sectors);
+    table.add(Role::Data, table.first_free(), table.last_usable(), &mut || partition);
     table
 }
 
@@ -45,8 +37,7 @@ pub fn find(medium: &mut (impl Read + Seek), sectors: u64) -> Result<Option<Foun
         Err(DiskError::NoTable { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let wanted: Guid = Role::Data.type_guid().parse().unwrap_or_default();
-    let Some((number, entry)) = table.find(wanted) else { return Ok(None) };
+    let Some((number, entry)) = table.role(Role::Data) else { return Ok(None) };
     let born = Born::read(medium, entry.first * SECTOR, entry.length())?.is_some_and(|born| born.id == entry.guid);
     Ok(Some(Found { number, entry: entry.clone(), born }))
 }

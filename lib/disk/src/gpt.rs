@@ -4,8 +4,9 @@
 //! then the primary in one write. A cut at any moment leaves either the old table or the new one, and firmware finds it.
 //! Only 512-byte sectors and tables of 128 entries are written; any legal geometry is read.
 
+use crate::table::{Entry, Table, fits};
 use crate::{DiskError, Guid, Medium, read_at, write_at};
-use bakelite_spec::layout::{ALIGNMENT, SECTOR};
+use bakelite_spec::layout::{SECTOR, Scheme};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
@@ -16,172 +17,101 @@ const HEADER: usize = 92;
 /// The first sector behind the primary table, and as many sectors before the end, are not for partitions.
 const RESERVED: u64 = 2 + TABLE_SECTORS;
 
-/// One partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What it is for.
-    pub type_guid: Guid,
-    /// Which one it is.
-    pub guid: Guid,
-    /// Its first sector.
-    pub first: u64,
-    /// Its last sector.
-    pub last: u64,
-    /// Attribute bits.
-    pub attributes: u64,
-    /// Its label, at most 36 UTF-16 units.
-    pub name: String,
+/// The first sector behind those that partitions may use.
+pub(crate) fn end(sectors: u64) -> u64 {
+    sectors.saturating_sub(RESERVED - 1)
 }
 
-impl Entry {
-    /// Its first byte.
-    pub fn start(&self) -> u64 {
-        self.first * SECTOR
-    }
-
-    /// Its length in bytes.
-    pub fn length(&self) -> u64 {
-        (self.last + 1).saturating_sub(self.first) * SECTOR
+/// Reads the primary table, else the backup at the medium's end.
+pub(crate) fn read(medium: &mut (impl Read + Seek), sectors: u64) -> Result<Table, DiskError> {
+    let primary = read_copy(medium, 1, sectors);
+    let last = sectors.saturating_sub(1);
+    match primary {
+        Ok((table, alternate)) => {
+            // The backup belongs at the very end; an image that was flashed to a bigger card has it elsewhere.
+            let backup_is_good =
+                alternate == last && read_copy(medium, last, sectors).is_ok_and(|(backup, _)| backup == table);
+            Ok(Table { needs_repair: !backup_is_good, ..table })
+        }
+        Err(primary) => match read_copy(medium, last, sectors) {
+            Ok((table, _)) => Ok(Table { needs_repair: true, ..table }),
+            Err(backup) => Err(DiskError::NoTable { primary, backup }),
+        },
     }
 }
 
-/// A partition table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// The disk's GUID.
-    pub disk: Guid,
-    /// The sectors of the medium that the table was read for or is to be written to.
-    pub sectors: u64,
-    /// The partitions by their number, from 1.
-    pub entries: BTreeMap<u32, Entry>,
-    /// Whether what was read needs writing again: one copy is damaged, or the backup isn't at the medium's end.
-    pub needs_repair: bool,
+/// Writes the table: backup, durable; primary, durable. Boot code in the first sector is kept.
+pub(crate) fn write(table: &Table, medium: &mut impl Medium) -> Result<(), DiskError> {
+    let [(backup_at, backup), (_, mbr), (primary_at, primary)] = pieces(table)?;
+    write_at(medium, backup_at, &backup)?;
+    durable(medium, backup_at, backup.len())?;
+    let mut first = vec![0; SECTOR as usize];
+    read_at(medium, 0, &mut first)?;
+    if first[446..] != mbr[446..] {
+        first[446..].copy_from_slice(&mbr[446..]);
+        write_at(medium, 0, &first)?;
+    }
+    write_at(medium, primary_at, &primary)?;
+    durable(medium, primary_at, primary.len())
 }
 
-impl Table {
-    /// An empty table for a medium.
-    pub fn new(disk: Guid, sectors: u64) -> Self {
-        Self { disk, sectors, entries: BTreeMap::new(), needs_repair: false }
-    }
-
-    /// Reads the primary table, else the backup at the medium's end.
-    ///
-    /// # Errors
-    /// When neither is whole, or the medium can't be read.
-    pub fn read(medium: &mut (impl Read + Seek), sectors: u64) -> Result<Self, DiskError> {
-        let primary = read_copy(medium, 1, sectors);
-        let last = sectors.saturating_sub(1);
-        match primary {
-            Ok((table, alternate)) => {
-                // The backup belongs at the very end; an image that was flashed to a bigger card has it elsewhere.
-                let backup_is_good =
-                    alternate == last && read_copy(medium, last, sectors).is_ok_and(|(backup, _)| backup == table);
-                Ok(Self { needs_repair: !backup_is_good, ..table })
-            }
-            Err(primary) => match read_copy(medium, last, sectors) {
-                Ok((table, _)) => Ok(Self { needs_repair: true, ..table }),
-                Err(backup) => Err(DiskError::NoTable { primary, backup }),
-            },
+/// The bytes to write, in order: backup table and header (one piece), protective MBR, primary header and table (one piece).
+fn pieces(table: &Table) -> Result<[(u64, Vec<u8>); 3], DiskError> {
+    fits(table, table.sectors.saturating_sub(RESERVED))?;
+    let mut entries = vec![0u8; ENTRIES * ENTRY];
+    for (number, entry) in &table.entries {
+        let at = (*number as usize - 1) * ENTRY;
+        if let Some(bytes) = entries.get_mut(at..at + ENTRY) {
+            encode_entry(entry, bytes);
         }
     }
-
-    /// The first partition of a type.
-    pub fn find(&self, type_guid: Guid) -> Option<(u32, &Entry)> {
-        self.entries.iter().find(|(_, entry)| entry.type_guid == type_guid).map(|(number, entry)| (*number, entry))
-    }
-
-    /// The first sector behind all partitions, aligned.
-    pub fn first_free(&self) -> u64 {
-        let aligned = ALIGNMENT / SECTOR;
-        let end = self.entries.values().map(|entry| entry.last + 1).max().unwrap_or(RESERVED);
-        end.div_ceil(aligned) * aligned
-    }
-
-    /// The last sector that a partition may use, such that partitions end aligned.
-    pub fn last_usable(&self) -> u64 {
-        let aligned = ALIGNMENT / SECTOR;
-        (self.sectors.saturating_sub(RESERVED - 1) / aligned * aligned).saturating_sub(1)
-    }
-
-    /// The bytes to write, in order: backup table and header (one piece), protective MBR, primary header and table (one piece).
-    fn pieces(&self) -> Result<[(u64, Vec<u8>); 3], DiskError> {
-        let usable = self.sectors.saturating_sub(RESERVED);
-        if let Some((number, entry)) = self.entries.iter().find(|(_, entry)| entry.last > usable) {
-            return Err(DiskError::TooSmall { number: *number, last: entry.last, usable });
-        }
-        let mut table = vec![0u8; ENTRIES * ENTRY];
-        for (number, entry) in &self.entries {
-            let at = (*number as usize - 1) * ENTRY;
-            if let Some(bytes) = table.get_mut(at..at + ENTRY) {
-                encode_entry(entry, bytes);
-            }
-        }
-        let last = self.sectors - 1;
-        let mut primary = self.header(1, last, 2, &table);
-        primary.extend_from_slice(&table);
-        let backup_table = self.sectors - 1 - TABLE_SECTORS;
-        let mut backup = table.clone();
-        backup.extend(self.header(last, 1, backup_table, &table));
-        Ok([(backup_table * SECTOR, backup), (0, self.protective_mbr()), (SECTOR, primary)])
-    }
-
-    /// Writes the table: backup, durable; primary, durable. Boot code in the first sector is kept.
-    ///
-    /// # Errors
-    /// When a partition doesn't fit, or the medium can't be written.
-    pub fn write(&self, medium: &mut impl Medium) -> Result<(), DiskError> {
-        let [(backup_at, backup), (_, mbr), (primary_at, primary)] = self.pieces()?;
-        write_at(medium, backup_at, &backup)?;
-        durable(medium, backup_at, backup.len())?;
-        let mut first = vec![0; SECTOR as usize];
-        read_at(medium, 0, &mut first)?;
-        if first[446..] != mbr[446..] {
-            first[446..].copy_from_slice(&mbr[446..]);
-            write_at(medium, 0, &first)?;
-        }
-        write_at(medium, primary_at, &primary)?;
-        durable(medium, primary_at, primary.len())
-    }
-
-    fn header(&self, own: u64, alternate: u64, table_at: u64, table: &[u8]) -> Vec<u8> {
-        let mut header = vec![0u8; SECTOR as usize];
-        header[..8].copy_from_slice(b"EFI PART");
-        put(&mut header, 8, &0x0001_0000u32.to_le_bytes());
-        put(&mut header, 12, &(HEADER as u32).to_le_bytes());
-        put(&mut header, 24, &own.to_le_bytes());
-        put(&mut header, 32, &alternate.to_le_bytes());
-        put(&mut header, 40, &RESERVED.to_le_bytes());
-        put(&mut header, 48, &(self.sectors - RESERVED).to_le_bytes());
-        put(&mut header, 56, &self.disk.0);
-        put(&mut header, 72, &table_at.to_le_bytes());
-        put(&mut header, 80, &(ENTRIES as u32).to_le_bytes());
-        put(&mut header, 84, &(ENTRY as u32).to_le_bytes());
-        put(&mut header, 88, &crc32fast::hash(table).to_le_bytes());
-        let crc = crc32fast::hash(&header[..HEADER]);
-        put(&mut header, 16, &crc.to_le_bytes());
-        header
-    }
-
-    fn protective_mbr(&self) -> Vec<u8> {
-        let mut mbr = vec![0u8; SECTOR as usize];
-        let sectors = u32::try_from(self.sectors - 1).unwrap_or(u32::MAX);
-        put(&mut mbr, 446, &[0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
-        put(&mut mbr, 454, &1u32.to_le_bytes());
-        put(&mut mbr, 458, &sectors.to_le_bytes());
-        put(&mut mbr, 510, &[0x55, 0xaa]);
-        mbr
-    }
+    let last = table.sectors - 1;
+    let mut primary = header(table, 1, last, 2, &entries);
+    primary.extend_from_slice(&entries);
+    let backup_table = table.sectors - 1 - TABLE_SECTORS;
+    let mut backup = entries.clone();
+    backup.extend(header(table, last, 1, backup_table, &entries));
+    Ok([(backup_table * SECTOR, backup), (0, protective_mbr(table.sectors)), (SECTOR, primary)])
 }
 
-fn durable(medium: &mut impl Medium, at: u64, length: usize) -> Result<(), DiskError> {
+fn header(table: &Table, own: u64, alternate: u64, table_at: u64, entries: &[u8]) -> Vec<u8> {
+    let mut header = vec![0u8; SECTOR as usize];
+    header[..8].copy_from_slice(b"EFI PART");
+    put(&mut header, 8, &0x0001_0000u32.to_le_bytes());
+    put(&mut header, 12, &(HEADER as u32).to_le_bytes());
+    put(&mut header, 24, &own.to_le_bytes());
+    put(&mut header, 32, &alternate.to_le_bytes());
+    put(&mut header, 40, &RESERVED.to_le_bytes());
+    put(&mut header, 48, &(table.sectors - RESERVED).to_le_bytes());
+    put(&mut header, 56, &table.disk.0);
+    put(&mut header, 72, &table_at.to_le_bytes());
+    put(&mut header, 80, &(ENTRIES as u32).to_le_bytes());
+    put(&mut header, 84, &(ENTRY as u32).to_le_bytes());
+    put(&mut header, 88, &crc32fast::hash(entries).to_le_bytes());
+    let crc = crc32fast::hash(&header[..HEADER]);
+    put(&mut header, 16, &crc.to_le_bytes());
+    header
+}
+
+fn protective_mbr(sectors: u64) -> Vec<u8> {
+    let mut mbr = vec![0u8; SECTOR as usize];
+    let sectors = u32::try_from(sectors - 1).unwrap_or(u32::MAX);
+    put(&mut mbr, 446, &[0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
+    put(&mut mbr, 454, &1u32.to_le_bytes());
+    put(&mut mbr, 458, &sectors.to_le_bytes());
+    put(&mut mbr, 510, &[0x55, 0xaa]);
+    mbr
+}
+
+pub(crate) fn durable(medium: &mut impl Medium, at: u64, length: usize) -> Result<(), DiskError> {
     medium.make_durable().map_err(|source| DiskError::Write { at, length, source })
 }
 
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|slice| slice.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
@@ -256,7 +186,7 @@ fn read_copy(medium: &mut (impl Read + Seek), at: u64, sectors: u64) -> Result<(
             entries.insert(number, entry);
         }
     }
-    Ok((Table { disk: guid_at(&header, 56), sectors, entries, needs_repair: false }, alternate))
+    Ok((Table { entries, ..Table::new(Scheme::Gpt, guid_at(&header, 56), sectors) }, alternate))
 }
 
 #[cfg(test)]
@@ -270,7 +200,7 @@ mod tests {
     }
 
     fn table(disk: u8, sectors: u64) -> Table {
-        let mut table = Table::new(guid(disk), sectors);
+        let mut table = Table::new(Scheme::Gpt, guid(disk), sectors);
         let entry = |n: u8, first, last| Entry {
             type_guid: guid(n),
             guid: guid(n + 100),

@@ -1,4 +1,4 @@
-//! Bytes on media, over `Read + Write + Seek`: the GPT, the records at the ends of Bakelite's partitions, what a disk holds.
+//! Bytes on media, over `Read + Write + Seek`: partition tables, the records at the ends of Bakelite's partitions, what a disk holds.
 //!
 //! Nothing here knows whether it works on a card, a file or memory; whoever writes says how to make it durable
 //! ([`Medium`]). Every reader takes foreign bytes: it refuses, it never panics and never allocates what they ask for.
@@ -11,11 +11,13 @@ pub mod born;
 pub mod data;
 pub mod ext4;
 pub mod footer;
-pub mod gpt;
+mod gpt;
 mod guid;
+mod mbr;
 #[cfg(feature = "press")]
 pub mod press;
 pub mod signature;
+pub mod table;
 
 pub use guid::Guid;
 

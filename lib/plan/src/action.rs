@@ -272,7 +272,7 @@ pub enum Action {
         /// The links' names.
         links: Vec<String>,
     },
-    /// Adds an entry to the boot loader's, whole or not at all; durably.
+    /// Adds an entry to the boot loader's, whole or not at all, such that it is what the next start takes; durably.
     AddEntry {
         /// The file's name.
         name: String,
@@ -290,6 +290,11 @@ pub enum Action {
         seconds: u64,
         /// Whether a carrier is enough.
         or_carrier: bool,
+    },
+    /// Waits until the clock has been compared with the network's.
+    AwaitTime {
+        /// For at most so many seconds.
+        seconds: u64,
     },
     /// Makes a stand-in for a network: a link that leads nowhere, with a default route.
     MakeDummy {
@@ -312,6 +317,7 @@ impl Action {
             Self::Tell { .. }
             | Self::Refit
             | Self::AwaitAddress { .. }
+            | Self::AwaitTime { .. }
             | Self::MakeDummy { .. }
             | Self::RemoveDummy => false,
             Self::Place(file) => !file.to.starts_with("/run/"),

@@ -2,7 +2,8 @@
 //!
 //! Law 3: an entry is never changed. Other arguments make a new generation, which is added whole and counts by sorting
 //! before the old one; the old one stays, and the loader falls back to it when the new one doesn't come up three times.
-//! Law 10: the machine restarts once for it. A boot that comes up without them all the same is told, never tried again.
+//! Where nothing counts tries (a Raspberry Pi), the new generation is committed when it is added, the old one stays beside it,
+//! and a person can commit that again. Law 10: the machine restarts once for it. A boot that comes up without them all the same is told, never tried again.
 
 use crate::Settings;
 use crate::action::Action;
@@ -71,7 +72,8 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         }
         None => {
             let highest = entries.iter().map(|other| other.name.generation).max().unwrap_or(1);
-            let name = EntryName { generation: highest + 1, tries: Some((TRIES, 0)), ..own.name.clone() };
+            let tries = settings.manifest.board.boot.flow.counts_tries().then_some((TRIES, 0));
+            let name = EntryName { generation: highest + 1, tries, ..own.name.clone() };
             let text = target.generation(name.generation).render();
             let why = format!("the kernel gets other arguments with a new entry of the loader: {change}");
             Decision::Run(why, vec![Action::AddEntry { name: name.text(), text }])

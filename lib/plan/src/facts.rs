@@ -55,6 +55,8 @@ pub struct Facts {
     pub slow_medium: bool,
     /// How long this pass has waited for an address, in seconds.
     pub waited: u64,
+    /// How long this pass has waited for the network's time, in seconds.
+    pub waited_for_time: u64,
     /// All disks with a medium, the boot medium included.
     pub disks: Vec<Disk>,
     /// Whether the disk behind the data disk's mount isn't there any more.

@@ -36,6 +36,7 @@ pub mod step;
 pub mod table;
 #[cfg(test)]
 mod testing;
+pub mod time;
 pub mod trim;
 
 use bakelite_spec::appliance::Appliance;

@@ -5,7 +5,7 @@ use crate::facts::Facts;
 use crate::restore::{blank, leftovers, trial};
 use crate::{
     Settings, address, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
-    k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, trim,
+    k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, time, trim,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -108,6 +108,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
     Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
     Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },
+    Step { name: "time", ends_the_pass: true, fails_as: None, decide: time::decide },
     Step { name: "proxy", ends_the_pass: true, fails_as: None, decide: proxy::decide },
     Step { name: "k3s-config", ends_the_pass: true, fails_as: None, decide: k3s_config::decide },
     Step { name: "backup", ends_the_pass: false, fails_as: None, decide: backup::decide },

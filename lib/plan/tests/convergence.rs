@@ -44,6 +44,7 @@ struct Machine {
     wired: Vec<Link>,
     address: Option<(String, std::net::IpAddr)>,
     waited: u64,
+    waited_for_time: u64,
     secrets: usize,
     payload_checked: Option<String>,
     has_database: bool,
@@ -78,6 +79,7 @@ impl Machine {
             placed: self.placed.keys().map(|path| (path.clone(), PlacedState::Same)).collect(),
             hollow: self.hollow.clone(),
             waited: self.waited,
+            waited_for_time: self.waited_for_time,
             payload_checked: self.payload_checked.clone(),
             database: self.has_database.then(|| Database { checked: self.database_checked, ..Database::default() }),
             unclean: self.unclean,
@@ -107,6 +109,7 @@ impl Machine {
             Action::Place(file) => drop(self.placed.insert(file.to, file.from)),
             Action::Remove { path } => drop(self.placed.remove(&path)),
             Action::AwaitAddress { seconds, .. } => self.waited += seconds,
+            Action::AwaitTime { seconds } => self.waited_for_time += seconds,
             Action::MakeDummy { addresses } => {
                 self.dummy = Some(Dummy { addresses: addresses.into_iter().chain([DUMMY]).collect() });
             }
@@ -129,7 +132,7 @@ impl Machine {
         self.run.clear();
         self.placed.retain(|path, _| !path.starts_with("/run/"));
         self.dummy = None;
-        self.waited = 0;
+        (self.waited, self.waited_for_time) = (0, 0);
         self.actions = 0;
         self.fuse = None;
     }

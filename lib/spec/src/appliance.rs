@@ -57,12 +57,14 @@ pub struct Appliance {
 
 /// The board, and what is attached to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct BoardChoice {
     pub name: String,
     #[serde(default)]
     pub with: Vec<String>,
+    #[serde(default)]
+    pub config_txt: Vec<String>,
 }
 
 /// What the kernel is started with.
@@ -94,6 +96,8 @@ pub struct Ssh {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Time {
     pub servers: Vec<String>,
+    pub wait: Seconds,
+    pub required: bool,
 }
 
 /// How the machine's memory is used.

@@ -2,6 +2,7 @@
 //!
 //! Code asks a board for its properties, never for its name.
 
+use crate::layout::Scheme;
 use crate::quantity::Seconds;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,7 +26,7 @@ pub struct Board {
 }
 
 /// A processor architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arch {
     /// 64-bit x86.
@@ -63,6 +64,10 @@ impl Arch {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Boot {
     pub flow: Flow,
+    #[serde(default)]
+    pub models: Vec<String>,
+    #[serde(default)]
+    pub config: Vec<String>,
 }
 
 /// A way of starting.
@@ -71,14 +76,39 @@ pub struct Boot {
 pub enum Flow {
     /// shim and signed systemd-boot with counted entries on a GPT disk.
     Uefi,
+    /// The Raspberry Pi's own firmware, which reads config.txt from the first partition of an MBR disk.
+    RaspberryPi,
+    /// QEMU takes the kernel and the initramfs of slot A's entry out of the image and starts them itself.
+    Direct,
+}
+
+impl Flow {
+    /// How the boot medium's partition table is written.
+    pub fn scheme(self) -> Scheme {
+        match self {
+            Self::Uefi | Self::Direct => Scheme::Gpt,
+            Self::RaspberryPi => Scheme::Mbr,
+        }
+    }
+
+    /// Whether what starts the kernel counts its tries, so that a good boot has to be marked and a bad one falls back. A
+    /// Pi's firmware starts what is committed, as often as it takes.
+    pub fn counts_tries(self) -> bool {
+        match self {
+            Self::Uefi => true,
+            Self::RaspberryPi | Self::Direct => false,
+        }
+    }
 }
 
 /// The kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Kernel {
     pub package: String,
+    #[serde(default)]
+    pub device_trees: Vec<String>,
 }
 
 /// Sets of kernel modules.
@@ -109,6 +139,8 @@ pub struct Qemu {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
     pub cpu: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 impl Board {

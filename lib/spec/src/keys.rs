@@ -66,6 +66,12 @@ pub const APPLIANCE: &[Key] = &[
         "What is attached to the board besides disks and network cables: kernel modules with their firmware.",
     ),
     key(
+        "board.config-txt",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Lines behind a Raspberry Pi's config.txt, such as `dtparam=…`. What would change which kernel, device tree or arguments are started is refused.",
+    ),
+    key(
         "hostname",
         Kind::Text(Form::HostnamePattern),
         "\"bakelite-{serial}\"",
@@ -435,6 +441,18 @@ pub const APPLIANCE: &[Key] = &[
         Kind::List(&Kind::Text(Form::Host)),
         "[\"2.debian.pool.ntp.org\"]",
         "NTP servers; an empty list turns time synchronisation off.",
+    ),
+    key(
+        "time.wait",
+        Kind::Duration(Seconds(0), Seconds(600)),
+        "60",
+        "How long the very first start of k3s waits for the network's time on a machine without a clock of its own, while a link has a carrier.",
+    ),
+    key(
+        "time.required",
+        Kind::Flag,
+        "false",
+        "Whether that start waits until somebody tells the time, however long, on any machine.",
     ),
     key("memory", Kind::Section, "", "How the machine's memory is used."),
     key(

@@ -1,7 +1,7 @@
 //! The layout of a boot medium: partitions, their fixed type GUIDs and labels, their places. Pure arithmetic.
 //!
 //! Type GUIDs and labels never change; disk and partition GUIDs are restamped by whoever first boots a medium, so
-//! that two media of one image differ. A medium that nobody has restamped yet carries [`UNSTAMPED_DISK`].
+//! that two media of one image differ. A medium that nobody has restamped yet carries [`UNSTAMPED_DISK`], an MBR as well.
 
 use crate::quantity::Size;
 
@@ -14,6 +14,33 @@ pub const RECORD: u64 = 4096;
 
 /// The disk GUID of an image that nobody has booted yet.
 pub const UNSTAMPED_DISK: &str = "6b1a6c1e-ba4e-4111-8000-000000000000";
+
+/// How a medium's partition table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// With GUIDs and a backup at the medium's end (UEFI).
+    Gpt,
+    /// With four primary partitions, for firmware that reads nothing else.
+    Mbr,
+}
+
+impl Scheme {
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt => "GPT",
+            Self::Mbr => "MBR",
+        }
+    }
+
+    /// The roles on a boot medium, in the order of their partitions.
+    pub fn roles(self) -> &'static [Role] {
+        match self {
+            Self::Gpt => &Role::ALL,
+            Self::Mbr => &[Role::Boot, Role::SystemA, Role::SystemB, Role::State],
+        }
+    }
+}
 
 /// What a partition is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,18 +60,12 @@ pub enum Role {
 }
 
 impl Role {
-    /// The roles on a boot medium, in the order of their partitions.
+    /// All roles that a boot medium can have, in the order of their partitions.
     pub const ALL: [Self; 5] = [Self::BiosBoot, Self::Boot, Self::SystemA, Self::SystemB, Self::State];
 
-    /// The partition's number, from 1.
-    pub fn number(self) -> u32 {
-        match self {
-            Self::BiosBoot | Self::Data => 1,
-            Self::Boot => 2,
-            Self::SystemA => 3,
-            Self::SystemB => 4,
-            Self::State => 5,
-        }
+    /// The partition's number, from 1. A data disk has just one.
+    pub fn number(self, scheme: Scheme) -> u32 {
+        (1..).zip(scheme.roles()).find(|(_, role)| **role == self).map_or(1, |(number, _)| number)
     }
 
     /// The fixed type GUID. The first two are those of the UEFI specification and of GRUB; the others are ours.
@@ -73,7 +94,7 @@ impl Role {
 
     /// The partition GUID in an image that nobody has booted yet.
     pub fn unstamped_guid(self) -> String {
-        format!("{}{:04}", &UNSTAMPED_DISK[..UNSTAMPED_DISK.len() - 4], self.number())
+        format!("{}{:04}", &UNSTAMPED_DISK[..UNSTAMPED_DISK.len() - 4], self.number(Scheme::Gpt))
     }
 
     /// The system partition of a slot by its letter.
@@ -100,9 +121,11 @@ pub struct Partition {
 /// The partitions of an image, and the image's length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
+    /// How the partition table is written.
+    pub scheme: Scheme,
     /// All partitions but state, in the order of their places.
     pub partitions: Vec<Partition>,
-    /// The image's length in bytes, the backup partition table included.
+    /// The image's length in bytes, a backup partition table included.
     pub length: u64,
 }
 
@@ -114,23 +137,22 @@ pub const BOOT_CLUSTER: u32 = 4096;
 pub const STATE_MINIMUM: Size = Size(256 << 20);
 
 /// Lays out an image with two system partitions of the given size.
-pub fn layout(slot: Size) -> Layout {
-    let sizes = [
-        (Role::BiosBoot, ALIGNMENT),
-        (Role::Boot, BOOT_SIZE.0),
-        (Role::SystemA, round_up(slot.0)),
-        (Role::SystemB, round_up(slot.0)),
-    ];
+pub fn layout(scheme: Scheme, slot: Size) -> Layout {
     let mut start = ALIGNMENT;
-    let partitions = sizes
-        .into_iter()
-        .map(|(role, length)| {
-            let partition = Partition { role, start, length };
-            start += length;
-            partition
-        })
-        .collect();
-    Layout { partitions, length: start + ALIGNMENT }
+    let mut partitions = Vec::new();
+    for role in scheme.roles() {
+        let length = match role {
+            Role::BiosBoot => ALIGNMENT,
+            Role::Boot => BOOT_SIZE.0,
+            Role::SystemA | Role::SystemB => round_up(slot.0),
+            // The device makes them.
+            Role::State | Role::Data => continue,
+        };
+        partitions.push(Partition { role: *role, start, length });
+        start += length;
+    }
+    let backup = if scheme == Scheme::Gpt { ALIGNMENT } else { 0 };
+    Layout { scheme, partitions, length: start + backup }
 }
 
 impl Layout {
@@ -158,15 +180,17 @@ mod tests {
     proptest! {
         #[test]
         fn partitions_are_aligned_and_never_overlap(slot in (1u64 << 20)..(1 << 42)) {
-            let layout = layout(Size(slot));
-            let mut end = ALIGNMENT;
-            for partition in &layout.partitions {
-                prop_assert_eq!(partition.start % ALIGNMENT, 0);
-                prop_assert!(partition.start >= end);
-                end = partition.start + partition.length;
+            for (scheme, behind) in [(Scheme::Gpt, 34 * SECTOR), (Scheme::Mbr, 0)] {
+                let layout = layout(scheme, Size(slot));
+                let mut end = ALIGNMENT;
+                for partition in &layout.partitions {
+                    prop_assert_eq!(partition.start % ALIGNMENT, 0);
+                    prop_assert!(partition.start >= end);
+                    end = partition.start + partition.length;
+                }
+                prop_assert!(layout.length >= end + behind);
+                prop_assert!(layout.partition(Role::SystemB).is_some_and(|b| b.length >= slot));
             }
-            prop_assert!(layout.length >= end + 34 * SECTOR);
-            prop_assert!(layout.partition(Role::SystemB).is_some_and(|b| b.length >= slot));
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod layout;
 pub mod loader_entry;
 pub mod manifest;
 pub mod pattern;
+pub mod pi;
 pub mod places;
 pub mod quantity;
 pub mod records;

@@ -22,6 +22,8 @@ pub mod paths {
     pub const LAST_START: &str = "/run/bakelite/last-start.json";
     /// There, if the boot before this one was not ended in order; by init.
     pub const UNCLEAN: &str = "/run/bakelite/unclean";
+    /// There, if the machine's own clock was behind what is known at least; by init.
+    pub const CLOCK_LIFTED: &str = "/run/bakelite/clock-lifted";
     /// There, and not empty, once this boot counts as good; by init.
     pub const GOOD: &str = "/run/bakelite/good";
     /// What firstboot's last pass decided, for the screen and for init.

@@ -29,6 +29,23 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SysError>
     write_new(path, bytes, mode, true).map_err(|source| SysError::Write { path: path.into(), source })
 }
 
+/// Overwrites a file in place with as many bytes as it has, and makes them durable. For what is one sector on the medium,
+/// where a cut leaves the old bytes or the new ones and a rename isn't safe (FAT).
+///
+/// # Errors
+/// When it isn't there, has another length, or can't be written.
+pub fn overwrite(path: &Path, bytes: &[u8]) -> Result<(), SysError> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        if file.metadata()?.len() != bytes.len() as u64 {
+            return Err(std::io::Error::other("it has another length than what is to be written"));
+        }
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| SysError::Write { path: path.into(), source })
+}
+
 /// Replaces a file's content so that a power cut leaves the old content or the new one.
 ///
 /// # Errors

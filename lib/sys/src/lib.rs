@@ -4,6 +4,7 @@
 //! what rustix lacks: ioctls with macros, netlink sockets, the list of interface addresses.
 
 pub mod block;
+pub mod device_tree;
 pub mod durable;
 pub mod efivar;
 pub mod ext4;

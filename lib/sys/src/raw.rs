@@ -119,6 +119,7 @@ mod request {
     nix::ioctl_readwrite!(fithaw, b'X', 120, c_int);
     nix::ioctl_readwrite!(fitrim, b'X', 121, [u64; 3]);
     nix::ioctl_readwrite!(watchdog_set_timeout, b'W', 6, c_int);
+    nix::ioctl_read!(watchdog_get_timeout, b'W', 7, c_int);
     nix::ioctl_write_ptr!(fs_set_label, 0x94, 50, [u8; 256]);
 }
 
@@ -209,6 +210,17 @@ pub fn set_watchdog(device: &File, seconds: u32) -> io::Result<u32> {
     let mut value = c_int::try_from(seconds).unwrap_or(c_int::MAX);
     // SAFETY: the request reads and writes one int, which outlives the call.
     unsafe { request::watchdog_set_timeout(device.as_raw_fd(), &raw mut value) }?;
+    Ok(value.unsigned_abs())
+}
+
+/// A watchdog's time-out in seconds.
+///
+/// # Errors
+/// Where the driver doesn't tell.
+pub fn watchdog(device: &File) -> io::Result<u32> {
+    let mut value: c_int = 0;
+    // SAFETY: the request writes one int, which outlives the call.
+    unsafe { request::watchdog_get_timeout(device.as_raw_fd(), &raw mut value) }?;
     Ok(value.unsigned_abs())
 }
 

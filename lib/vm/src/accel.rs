@@ -5,6 +5,7 @@
 //! kept for this boot of the host. `BAKELITE_ACCEL=kvm|tcg` decides without a probe.
 
 use crate::door;
+use bakelite_spec::board::Arch;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -37,8 +38,11 @@ const PROBE_TIME: Duration = Duration::from_secs(10);
 /// What the kernel says when it has come through its start and finds nothing to run.
 const CAME_THROUGH: &str = "Unable to mount root fs";
 
-/// The accelerator for a kernel on this host.
-pub(crate) fn choose(qemu: &Path, kernel: &[u8]) -> Accelerator {
+/// The accelerator for a kernel of an architecture on this host.
+pub(crate) fn choose(qemu: &Path, arch: Arch, kernel: &[u8]) -> Accelerator {
+    if arch.name() != std::env::consts::ARCH {
+        return Accelerator::Tcg;
+    }
     if let Some(said) = std::env::var("BAKELITE_ACCEL").ok().and_then(|word| Accelerator::parse(&word)) {
         return said;
     }
@@ -50,7 +54,7 @@ pub(crate) fn choose(qemu: &Path, kernel: &[u8]) -> Accelerator {
         return known;
     }
     let found =
-        if probe(qemu, kernel, "kvm", PROBE_TIME).unwrap_or(false) { Accelerator::Kvm } else { Accelerator::Tcg };
+        if probe(qemu, arch, kernel, "kvm", PROBE_TIME).unwrap_or(false) { Accelerator::Kvm } else { Accelerator::Tcg };
     if let Some(path) = note {
         // Without the note the next machine probes again: slower, not wrong.
         let _ = std::fs::File::create(path).and_then(|mut file| file.write_all(found.name().as_bytes()));
@@ -66,13 +70,23 @@ fn note() -> Option<PathBuf> {
 }
 
 /// Boots a kernel with nothing to run; whether it came through.
-fn probe(qemu: &Path, kernel: &[u8], accelerator: &str, time: Duration) -> std::io::Result<bool> {
+fn probe(qemu: &Path, arch: Arch, kernel: &[u8], accelerator: &str, time: Duration) -> std::io::Result<bool> {
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(kernel)?;
     let cpu = if accelerator == "kvm" { "host" } else { "max" };
+    let (machine, line) = if arch == Arch::X86_64 { ("q35", "ttyS0") } else { ("virt", "ttyAMA0") };
     let mut child = door::command(qemu)
-        .args(["-machine", "q35", "-accel", accelerator, "-cpu", cpu, "-m", "256", "-nodefaults", "-no-user-config"])
-        .args(["-display", "none", "-serial", "stdio", "-no-reboot", "-append", "console=ttyS0 panic=-1", "-kernel"])
+        .args(["-machine", machine, "-accel", accelerator, "-cpu", cpu, "-m", "256", "-nodefaults", "-no-user-config"])
+        .args([
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+            "-append",
+            &format!("console={line} panic=-1"),
+            "-kernel",
+        ])
         .arg(file.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -105,13 +119,13 @@ mod tests {
             eprintln!("SKIPPED: needs qemu-system-x86_64 and a kernel in /boot or BAKELITE_TEST_KERNEL");
             return;
         };
-        assert!(probe(&qemu, &kernel, "tcg", Duration::from_secs(60)).unwrap());
+        assert!(probe(&qemu, Arch::X86_64, &kernel, "tcg", Duration::from_secs(60)).unwrap());
         let before = Instant::now();
         assert!(
-            !probe(&qemu, &kernel, "tcg", Duration::from_millis(300)).unwrap(),
+            !probe(&qemu, Arch::X86_64, &kernel, "tcg", Duration::from_millis(300)).unwrap(),
             "there was no time to come through"
         );
-        assert!(!probe(&qemu, b"no kernel", "tcg", Duration::from_secs(60)).unwrap());
+        assert!(!probe(&qemu, Arch::X86_64, b"no kernel", "tcg", Duration::from_secs(60)).unwrap());
         assert!(before.elapsed() < Duration::from_secs(20));
         assert_eq!(Accelerator::parse("kvm\n"), Some(Accelerator::Kvm));
         assert_eq!(Accelerator::parse("hvf"), None);

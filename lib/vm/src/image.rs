@@ -1,14 +1,15 @@
-//! What an image says of itself: its manifest, and the kernel, initramfs and options of slot A's loader entry.
+//! What an image says of itself: its manifest, and the kernel, initramfs and options that its firmware would start: of slot A's
+//! loader entry, or what the model of a Raspberry Pi's firmware names.
 //!
 //! Everything is read from the finished image, as firmware would read it, so that a machine is booted as what it was
 //! baked for and not as what some file beside it says. The image is opened for reading only.
 
 use crate::error::{VmError, at_file};
 use crate::newc;
-use bakelite_disk::Guid;
-use bakelite_disk::gpt::{Entry, Table};
-use bakelite_spec::layout::{Role, SECTOR};
+use bakelite_disk::table::{Entry, Table};
+use bakelite_spec::layout::{Role, SECTOR, Scheme};
 use bakelite_spec::manifest::Manifest;
+use bakelite_spec::pi::{self, COMMIT, Commit, INITRAMFS, config_txt::Files, firmware, models};
 use fatfs::{FileSystem, FsOptions};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,8 +27,10 @@ pub struct Contents {
     pub kernel: Vec<u8>,
     /// The initramfs.
     pub initramfs: Vec<u8>,
-    /// The kernel's options in the loader entry.
+    /// The kernel's options.
     pub options: String,
+    /// The device tree, where firmware takes one from the medium.
+    pub device_tree: Option<Vec<u8>>,
 }
 
 /// The partition of a role on a medium.
@@ -35,13 +38,14 @@ pub struct Contents {
 /// # Errors
 /// When the medium can't be read, or there is no such partition.
 pub fn partition(path: &Path, role: Role) -> Result<Entry, VmError> {
+    let found = table(path)?.role(role).map(|(_, entry)| entry.clone());
+    found.ok_or_else(|| VmError::NotAnImage { path: path.into(), problem: format!("no partition {}", role.label()) })
+}
+
+fn table(path: &Path) -> Result<Table, VmError> {
     let mut file = File::open(path).map_err(at_file("opening", path))?;
     let length = file.metadata().map_err(at_file("looking at", path))?.len();
-    let table =
-        Table::read(&mut file, length / SECTOR).map_err(|source| VmError::Table { path: path.into(), source })?;
-    let wanted: Guid = role.type_guid().parse().unwrap_or_default();
-    let found = table.find(wanted).map(|(_, entry)| entry.clone());
-    found.ok_or_else(|| VmError::NotAnImage { path: path.into(), problem: format!("no partition {}", role.label()) })
+    Table::read(&mut file, length / SECTOR).map_err(|source| VmError::Table { path: path.into(), source })
 }
 
 /// A loader entry as firmware finds it on a boot partition.
@@ -90,23 +94,78 @@ pub fn loader_entries(path: &Path, start: u64, length: u64) -> Result<Vec<Loader
 pub fn read(path: &Path) -> Result<Contents, VmError> {
     let problem = |problem: String| VmError::NotAnImage { path: path.into(), problem };
     let boot = partition(path, Role::Boot)?;
-    let volume = volume(path, boot.start(), boot.length())?;
-    let root = volume.root_dir();
-    let get = |name: &str| {
-        let mut bytes = Vec::new();
-        let read =
-            root.open_file(name.trim_start_matches('/')).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes));
-        read.map(|_| bytes).map_err(|error| problem(format!("{name} on its boot partition: {error}")))
-    };
+    let volume = Volume(volume(path, boot.start(), boot.length())?);
+    let get = |name: &str| volume.get(name).map_err(|error| problem(format!("{name} on its boot partition: {error}")));
+    if table(path)?.scheme == Scheme::Mbr {
+        return read_pi(&volume, &get, &problem);
+    }
+    let root = volume.0.root_dir();
     let name = entry_of_slot_a(&root).ok_or_else(|| problem("it has no loader entry of slot a".into()))?;
     let entry = String::from_utf8_lossy(&get(&format!("loader/entries/{name}"))?).into_owned();
     let field = |key: &str| loader_field(&entry, key).ok_or_else(|| problem(format!("{name} has no `{key}`")));
     let (kernel, initramfs) = (get(field("linux")?)?, get(field("initrd")?)?);
-    let baked = newc::last_member(&initramfs, "bakelite/manifest.json")
-        .ok_or_else(|| problem("its initramfs has no bakelite/manifest.json".into()))?;
-    let manifest = serde_json::from_slice(baked).map_err(|error| problem(format!("its manifest: {error}")))?;
+    let manifest = manifest(&initramfs).map_err(problem)?;
     let options = field("options")?.to_string();
-    Ok(Contents { manifest, kernel, initramfs, options })
+    Ok(Contents { manifest, kernel, initramfs, options, device_tree: None })
+}
+
+fn manifest(initramfs: &[u8]) -> Result<Manifest, String> {
+    let baked =
+        newc::last_member(initramfs, "bakelite/manifest.json").ok_or("its initramfs has no bakelite/manifest.json")?;
+    serde_json::from_slice(baked).map_err(|error| format!("its manifest: {error}"))
+}
+
+/// What the firmware of the model that QEMU shows would start.
+fn read_pi(
+    volume: &Volume,
+    get: &dyn Fn(&str) -> Result<Vec<u8>, VmError>,
+    problem: &dyn Fn(String) -> VmError,
+) -> Result<Contents, VmError> {
+    let commit = volume.text(COMMIT).and_then(|text| Commit::parse(&text));
+    let commit = commit.ok_or_else(|| problem(format!("its {COMMIT} names nothing that could be started")))?;
+    let manifest = manifest(&get(&format!("{}{INITRAMFS}", pi::folder(&commit.slot)))?).map_err(problem)?;
+    let model = manifest.board.qemu.model.as_deref().and_then(models::find);
+    let model = model.ok_or_else(|| VmError::Unsupported("its board has no `qemu.model`".into()))?;
+    let start = firmware::start(model, volume, false);
+    if !start.problems.is_empty() {
+        return Err(problem(format!("on a {}: {}", model.title, start.problems.join("; "))));
+    }
+    let loads = start.loads;
+    let optional = |path: &Option<String>| path.as_deref().map(get).transpose();
+    let mut initramfs = Vec::new();
+    for path in &loads.initramfs {
+        initramfs.extend(get(path)?);
+    }
+    let options = optional(&loads.cmdline)?.unwrap_or_default();
+    Ok(Contents {
+        manifest,
+        kernel: get(&loads.kernel)?,
+        initramfs,
+        options: String::from_utf8_lossy(&options).trim().into(),
+        device_tree: optional(&loads.device_tree)?,
+    })
+}
+
+/// A boot partition's files.
+struct Volume(FileSystem<Window>);
+
+impl Volume {
+    fn get(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = self.0.root_dir().open_file(name.trim_start_matches('/'))?;
+        file.take(FILE_LIMIT).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Files for Volume {
+    fn has(&self, path: &str) -> bool {
+        self.0.root_dir().open_file(path).is_ok()
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.get(path).ok()?).into_owned())
+    }
 }
 
 /// The boot partition's file system.
@@ -209,23 +268,12 @@ pub(crate) mod tests {
             initramfs.extend(archive(&[("bakelite/manifest.json", MANIFEST.as_bytes())]));
             put("bakelite/a/initrd", &initramfs);
         }
-        let layout = layout::layout(Size(1 << 20));
+        let layout = layout::layout(layout::Scheme::Gpt, Size(1 << 20));
         let mut file = File::create(path).unwrap();
         file.set_len(layout.length).unwrap();
         file.seek(SeekFrom::Start(layout.partition(Role::Boot).unwrap().start)).unwrap();
         file.write_all(&volume.into_inner()).unwrap();
-        let mut table = Table::new(Guid::from_random([1; 16]), layout.length / SECTOR);
-        for partition in &layout.partitions {
-            let entry = Entry {
-                type_guid: partition.role.type_guid().parse().unwrap(),
-                guid: partition.role.unstamped_guid().parse().unwrap(),
-                first: partition.start / SECTOR,
-                last: (partition.start + partition.length) / SECTOR - 1,
-                attributes: 0,
-                name: partition.role.label().into(),
-            };
-            table.entries.insert(partition.role.number(), entry);
-        }
+        let table = Table::of_layout(&layout);
         drop(file);
         table.write(&mut File::options().read(true).write(true).open(path).unwrap()).unwrap();
     }

@@ -144,14 +144,44 @@ impl Machine {
         }
     }
 
+    /// What this host lacks to start the image's machine by any of these ways, if it lacks something.
+    pub fn missing(&self, firmwares: &[Firmware]) -> Option<VmError> {
+        let look = || {
+            let arch = image::read(&self.image)?.manifest.board.arch;
+            find_emulator(arch)?;
+            for firmware in firmwares {
+                if let Firmware::Uefi { secure_boot } = firmware {
+                    firmware::find(arch, *secure_boot)?;
+                }
+            }
+            Ok(())
+        };
+        look().err()
+    }
+
     /// Makes the machine's files and finds its programs.
     ///
     /// # Errors
     /// When the image isn't one, something isn't installed, or a file can't be made.
     pub(crate) fn set_up(&self) -> Result<Setup, VmError> {
         let contents = image::read(&self.image)?;
-        let (program, packages) = emulator(contents.manifest.board.arch);
-        let program = door::find(program).ok_or(VmError::NoQemu { program, packages })?;
+        if contents.manifest.board.qemu.model.is_none() {
+            return self.set_up_with(contents);
+        }
+        // A Raspberry Pi has one place for a card, and starts by what is on it; QEMU plays its firmware.
+        if let Some(disk) = self.disks.iter().find(|disk| disk.bus != Bus::Usb) {
+            return Err(VmError::Unsupported(format!("a Raspberry Pi has USB for disks, and no {:?}", disk.bus)));
+        }
+        let machine = Self { bus: Bus::Sd, firmware: Firmware::Direct, ..self.clone() };
+        match &self.medium {
+            Medium::File(path) => machine.set_up_with(image::read(path)?),
+            Medium::Copy | Medium::Image | Medium::Absent => machine.set_up_with(contents),
+        }
+    }
+
+    fn set_up_with(&self, contents: Contents) -> Result<Setup, VmError> {
+        let board = &contents.manifest.board;
+        let program = find_emulator(board.arch)?;
         if self.bus == Bus::Sd && self.firmware != Firmware::Direct {
             return Err(VmError::Unsupported(
                 "UEFI firmware doesn't boot from an SD card here; start it directly".into(),
@@ -163,7 +193,7 @@ impl Machine {
         let medium = self.make_medium(folder.path())?;
         let accelerator = match self.accelerator {
             Some(accelerator) => accelerator,
-            None => crate::accel::choose(&program, &contents.kernel),
+            None => crate::accel::choose(&program, board.arch, &contents.kernel),
         };
         let start = self.make_start(&contents, medium.as_deref(), folder.path())?;
         let mut drives = Vec::new();
@@ -183,14 +213,14 @@ impl Machine {
             recording,
             program,
             name: contents.manifest.image.clone(),
-            machine: contents
-                .manifest
-                .board
+            machine: board
                 .qemu
                 .machine
                 .clone()
                 .ok_or_else(|| VmError::Unsupported("its board has no `qemu` section".into()))?,
-            cpu: contents.manifest.board.qemu.cpu.clone(),
+            cpu: board.qemu.cpu.clone(),
+            arch: board.arch,
+            fixed: board.qemu.model.is_some(),
             accelerator,
             memory: self.memory,
             cpus: self.cpus,
@@ -255,6 +285,7 @@ impl Machine {
                 Ok(Start::Kernel {
                     kernel: put("vmlinuz", &contents.kernel)?,
                     initramfs: put("initrd", &contents.initramfs)?,
+                    device_tree: contents.device_tree.as_ref().map(|tree| put("tree.dtb", tree)).transpose()?,
                     options: options.render(),
                 })
             }
@@ -273,13 +304,14 @@ impl Record {
     }
 }
 
-/// The emulator of an architecture, and the packages that bring it with its firmware.
-pub(crate) fn emulator(arch: Arch) -> (&'static str, &'static str) {
-    match arch {
+/// The emulator of an architecture; where it is missing, the error names the packages that bring it with its firmware.
+fn find_emulator(arch: Arch) -> Result<PathBuf, VmError> {
+    let (program, packages) = match arch {
         Arch::X86_64 => ("qemu-system-x86_64", "qemu-system-x86 ovmf"),
         Arch::Aarch64 => ("qemu-system-aarch64", "qemu-system-arm qemu-efi-aarch64"),
         Arch::Armv7 => ("qemu-system-arm", "qemu-system-arm"),
-    }
+    };
+    door::find(program).ok_or(VmError::NoQemu { program, packages })
 }
 
 fn beside(image: &Path, ending: &str) -> PathBuf {

@@ -4,6 +4,7 @@ use crate::accel::Accelerator;
 use crate::firmware::Flash;
 use crate::machine::Network;
 use crate::media::Bus;
+use bakelite_spec::board::Arch;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -24,20 +25,22 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// What `-drive` gets.
-    fn backend(&self) -> String {
+    /// What `-drive` gets. A fixed machine has a place for a card, and QEMU puts it there.
+    fn backend(&self, fixed: bool) -> String {
+        let place = if fixed && self.bus == Bus::Sd { "sd" } else { "none" };
         let snapshot = if self.snapshot { ",snapshot=on" } else { "" };
         // A killed QEMU loses nothing that the host's page cache has; flushing that to the host's disk proves nothing.
         format!(
-            "if=none,id={},format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap{snapshot},file={}",
+            "if={place},id={},format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap{snapshot},file={}",
             self.id,
             escaped(&self.path)
         )
     }
 
     /// What `-device` gets; the boot medium comes before everything but a kernel that QEMU starts itself.
-    fn device(&self, port: usize, shared: bool) -> Vec<String> {
+    fn device(&self, port: usize, shared: bool, fixed: bool) -> Vec<String> {
         let Self { id, bus, .. } = self;
+        let usb = if fixed { "usb-bus.0" } else { "xhci.0" };
         let index = if id == "boot" { ",bootindex=1" } else { "" };
         let share = if shared { ",share-rw=on" } else { "" };
         let common = format!("drive={id},id={id}-device{share}");
@@ -45,7 +48,8 @@ impl Drive {
             Bus::Virtio => vec![format!("virtio-blk-pci,{common},serial={id}{index}")],
             Bus::Nvme => vec![format!("nvme,{common},serial={id}{index}")],
             Bus::Ahci => vec![format!("ide-hd,{common},bus=ide.{port},serial={id}{index}")],
-            Bus::Usb => vec![format!("usb-storage,{common},bus=xhci.0,serial={id}{index}")],
+            Bus::Usb => vec![format!("usb-storage,{common},bus={usb},serial={id}{index}")],
+            Bus::Sd if fixed => Vec::new(),
             Bus::Sd => vec![format!("sdhci-pci,id={id}-host"), format!("sd-card,{common}")],
         }
     }
@@ -84,7 +88,7 @@ pub enum Start {
     /// By firmware in flash; the loader is handed more kernel arguments.
     Flash(Flash, String),
     /// By itself.
-    Kernel { kernel: PathBuf, initramfs: PathBuf, options: String },
+    Kernel { kernel: PathBuf, initramfs: PathBuf, options: String, device_tree: Option<PathBuf> },
 }
 
 /// Where the machine's lines go.
@@ -103,6 +107,9 @@ pub struct Setup {
     pub name: String,
     pub machine: String,
     pub cpu: String,
+    pub arch: Arch,
+    /// Whether it has nothing but what is built in: no PCI bus, and memory and processors as they are (Raspberry Pi).
+    pub fixed: bool,
     pub accelerator: Accelerator,
     pub memory: u32,
     pub cpus: u32,
@@ -129,13 +136,14 @@ impl Setup {
         };
         add("-accel", accelerator.into());
         add("-cpu", cpu.into());
-        add("-smp", self.cpus.to_string());
-        add("-m", self.memory.to_string());
-        // Firmware of real machines knows a serial number, which names are made of.
-        add("-smbios", format!("type=1,serial={SERIAL}"));
+        if !self.fixed {
+            add("-smp", self.cpus.to_string());
+            add("-m", self.memory.to_string());
+            // Firmware of real machines knows a serial number, which names are made of.
+            add("-smbios", format!("type=1,serial={SERIAL}"));
+        }
         add("-display", "none".into());
-        add("-device", "VGA".into());
-        add("-device", "qemu-xhci,id=xhci".into());
+        self.built_in().into_iter().for_each(|device| add("-device", device.into()));
         self.add_start(&mut add);
         let recorded = self.recording.as_ref().map_or(0, |recording| recording.parts.len());
         for node in self.recording.iter().flat_map(|recording| recording.nodes(&self.drives)) {
@@ -144,9 +152,9 @@ impl Setup {
         for (port, drive) in self.drives.iter().enumerate() {
             let shared = port < recorded;
             if !shared {
-                add("-drive", drive.backend());
+                add("-drive", drive.backend(self.fixed));
             }
-            drive.device(port, shared).into_iter().for_each(|device| add("-device", device));
+            drive.device(port, shared, self.fixed).into_iter().for_each(|device| add("-device", device));
         }
         self.add_network(&mut add);
         match lines {
@@ -155,17 +163,42 @@ impl Setup {
                     add("-chardev", format!("socket,id={name},path={}", escaped(&folder.join(name))));
                 }
                 add("-serial", "chardev:console".into());
-                add("-serial", "chardev:events".into());
+                if self.has_two_lines() {
+                    add("-serial", "chardev:events".into());
+                } else {
+                    add("-device", "pci-serial,chardev=events".into());
+                }
                 add("-mon", "chardev=qmp,mode=control".into());
                 all.push("-S".into());
             }
             Lines::Terminal => {
                 add("-serial", "mon:stdio".into());
-                add("-serial", "null".into());
+                if self.has_two_lines() {
+                    add("-serial", "null".into());
+                }
             }
         }
         all.extend(["-nodefaults".into(), "-no-user-config".into()]);
         all
+    }
+
+    /// What a machine of this architecture has that its type leaves out: on ARM a keyboard, and a SATA controller where
+    /// there is something for it.
+    fn built_in(&self) -> Vec<&'static str> {
+        if self.fixed {
+            return Vec::new();
+        }
+        let sata = self.drives.iter().any(|drive| drive.bus == Bus::Ahci).then_some("ahci,id=ide");
+        let own = match self.arch {
+            Arch::X86_64 => vec!["VGA"],
+            Arch::Aarch64 | Arch::Armv7 => ["virtio-keyboard-pci"].into_iter().chain(sata).collect(),
+        };
+        own.into_iter().chain(["qemu-xhci,id=xhci"]).collect()
+    }
+
+    /// Whether its type has two serial lines.
+    fn has_two_lines(&self) -> bool {
+        self.fixed || self.arch == Arch::X86_64
     }
 
     fn add_start(&self, add: &mut impl FnMut(&str, String)) {
@@ -182,7 +215,8 @@ impl Setup {
                     add("-smbios", format!("type=11,value={}", value.replace(',', ",,")));
                 }
             }
-            Start::Kernel { kernel, initramfs, options } => {
+            Start::Kernel { kernel, initramfs, options, device_tree } => {
+                device_tree.iter().for_each(|path| add("-dtb", path.display().to_string()));
                 add("-kernel", kernel.display().to_string());
                 add("-initrd", initramfs.display().to_string());
                 add("-append", options.clone());
@@ -203,10 +237,8 @@ impl Setup {
             }
             add("-netdev", backend);
             // romfile= : without it firmware spends minutes in PXE.
-            add(
-                "-device",
-                format!("virtio-net-pci,netdev=net{link},id=link{link},mac=52:54:00:ba:4e:{link:02x},romfile="),
-            );
+            let (card, more) = if self.fixed { ("usb-net", "") } else { ("virtio-net-pci", ",romfile=") };
+            add("-device", format!("{card},netdev=net{link},id=link{link},mac=52:54:00:ba:4e:{link:02x}{more}"));
         }
     }
 }
@@ -228,6 +260,8 @@ mod tests {
             name: "0123".into(),
             machine: "q35".into(),
             cpu: "max".into(),
+            arch: Arch::X86_64,
+            fixed: false,
             accelerator: Accelerator::Tcg,
             memory: 512,
             cpus: 2,
@@ -246,7 +280,12 @@ mod tests {
 
     #[test]
     fn a_direct_start_with_three_disks_and_no_network() {
-        let start = Start::Kernel { kernel: "/k".into(), initramfs: "/i".into(), options: "quiet a=b".into() };
+        let start = Start::Kernel {
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+            options: "quiet a=b".into(),
+            device_tree: None,
+        };
         let expected = "-name bakelite-0123\n-machine q35\n-accel tcg,thread=multi\n-cpu max\n-smp 2\n-m 512
 -smbios type=1,serial=qemu-0001
 -display none\n-device VGA\n-device qemu-xhci,id=xhci\n-kernel /k\n-initrd /i\n-append quiet a=b
@@ -263,8 +302,46 @@ mod tests {
     }
 
     #[test]
+    fn an_arm_machine_has_its_second_line_on_its_bus() {
+        let start =
+            Start::Kernel { kernel: "/k".into(), initramfs: "/i".into(), options: String::new(), device_tree: None };
+        let mut setup = Setup { arch: Arch::Armv7, machine: "virt,highmem=off".into(), ..setup(start) };
+        setup.drives.truncate(1);
+        let text = text(&setup, Lines::Sockets(Path::new("/s")));
+        for part in [
+            "\n-machine virt,highmem=off\n-accel tcg,thread=multi\n",
+            "\n-device virtio-keyboard-pci\n-device ahci,id=ide\n-device qemu-xhci,id=xhci\n-kernel /k\n",
+            "\n-serial chardev:console\n-device pci-serial,chardev=events\n",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("VGA") && !super::tests::text(&setup, Lines::Terminal).contains("-serial null"));
+    }
+
+    #[test]
+    fn a_fixed_machine_has_its_card_in_its_slot_and_takes_a_device_tree() {
+        let start = Start::Kernel {
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+            options: "a".into(),
+            device_tree: Some("/t".into()),
+        };
+        let mut setup = Setup { fixed: true, arch: Arch::Aarch64, machine: "raspi3b".into(), ..setup(start) };
+        setup.drives.truncate(2);
+        (setup.drives[0].bus, setup.drives[1].bus) = (Bus::Sd, Bus::Usb);
+        let expected = "-name bakelite-0123\n-machine raspi3b\n-accel tcg,thread=multi\n-cpu max\n-display none
+-dtb /t\n-kernel /k\n-initrd /i\n-append a
+-drive if=sd,id=boot,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/boot,,x
+-drive if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,snapshot=on,file=/m/disk0,,x
+-device usb-storage,drive=disk0,id=disk0-device,bus=usb-bus.0,serial=disk0
+-nic none\n-serial mon:stdio\n-serial null\n-nodefaults\n-no-user-config";
+        assert_eq!(text(&setup, Lines::Terminal), expected);
+    }
+
+    #[test]
     fn recorded_media_are_parts_of_one_file() {
-        let start = Start::Kernel { kernel: "/k".into(), initramfs: "/i".into(), options: String::new() };
+        let start =
+            Start::Kernel { kernel: "/k".into(), initramfs: "/i".into(), options: String::new(), device_tree: None };
         let parts = vec![(0, 1024), (1024, 512)];
         let recording = Some(Recording { whole: "/w".into(), log: "/l".into(), parts });
         let text = text(&Setup { recording, ..setup(start) }, Lines::Terminal);

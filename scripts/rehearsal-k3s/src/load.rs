@@ -139,7 +139,7 @@ pub fn seed(datastore: &Datastore) -> Result<(), rusqlite::Error> {
 /// A built-in's value: k3s's prefix, then bytes that differ from write to write.
 fn filler(turn: usize, bytes: usize) -> Vec<u8> {
     let mut value = b"k8s\0".to_vec();
-    let mut block = turn;
+    let mut block = turn as u64;
     while value.len() < bytes {
         value.extend_from_slice(sha256_hex(&block.to_le_bytes()).as_bytes());
         block = block.wrapping_add(1 << 32);

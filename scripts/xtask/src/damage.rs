@@ -5,7 +5,7 @@
 use crate::look::{debugfs, entry, table};
 use crate::steps::{Damage, DamageDatabase};
 use anyhow::{Context, Result, bail, ensure};
-use bakelite_disk::gpt::Entry;
+use bakelite_disk::table::Entry;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use rusqlite::Connection;
 use std::fs::File;
@@ -40,7 +40,8 @@ pub fn damage(medium: &Path, damage: &Damage) -> Result<()> {
         }
         Damage::StateEntry => {
             let mut table = table(&mut file)?;
-            table.entries.remove(&Role::State.number()).context("there is no state partition")?;
+            let (number, _) = table.role(Role::State).context("there is no state partition")?;
+            table.entries.remove(&number);
             table.write(&mut file).context("writing the partition table")
         }
         Damage::Table { backup } => {
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
     use crate::door;
     use crate::look::Volume;
-    use bakelite_disk::gpt::Table;
+    use bakelite_disk::table::Table;
     use bakelite_spec::layout;
     use bakelite_spec::quantity::Size;
     use std::path::PathBuf;
@@ -158,22 +159,13 @@ mod tests {
             return None;
         };
         let path = folder.join("medium.img");
-        let layout = layout::layout(Size(1 << 20));
+        let layout = layout::layout(layout::Scheme::Gpt, Size(1 << 20));
         let length = layout.length + (400 << 20);
         let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         file.set_len(length).unwrap();
-        let mut table = Table::new("6b1a6c1e-ba4e-4111-8000-000000000000".parse().unwrap(), length / SECTOR);
-        for (role, first, last) in layout
-            .partitions
-            .iter()
-            .map(|part| (part.role, part.start / SECTOR, (part.start + part.length) / SECTOR - 1))
-            .chain([(Role::State, (layout.length - (1 << 20)) / SECTOR, length / SECTOR - 2049)])
-        {
-            let guid = role.unstamped_guid().parse().unwrap();
-            let type_guid = role.type_guid().parse().unwrap();
-            let name = role.label().into();
-            table.entries.insert(role.number(), Entry { type_guid, guid, first, last, attributes: 0, name });
-        }
+        let mut table = Table { sectors: length / SECTOR, ..Table::of_layout(&layout) };
+        let guid = Role::State.unstamped_guid().parse().unwrap();
+        table.add(Role::State, table.first_free(), length / SECTOR - 2049, &mut || guid);
         table.write(&mut file).unwrap();
         let state = entry(&mut file, Role::State).unwrap();
         let (offset, size) = (format!("offset={}", state.start()), format!("{}k", (state.length() - RECORD) / 1024));

@@ -7,7 +7,7 @@ use crate::damage;
 use crate::door;
 use crate::steps::DamageDatabase;
 use anyhow::{Context, Result, bail, ensure};
-use bakelite_disk::gpt::{Entry, Table};
+use bakelite_disk::table::{Entry, Table};
 use bakelite_disk::{born::Born, data};
 use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_vm::media::copy_part;
@@ -34,9 +34,8 @@ pub fn table(file: &mut File) -> Result<Table> {
 
 /// The partition of a role.
 pub fn entry(file: &mut File, role: Role) -> Result<Entry> {
-    let wanted = role.type_guid().parse().context("a type GUID")?;
     table(file)?
-        .find(wanted)
+        .role(role)
         .map(|(_, entry)| entry.clone())
         .with_context(|| format!("there is no partition {}", role.label()))
 }

@@ -7,6 +7,7 @@ use crate::list::{self, Choice};
 use crate::player::Player;
 use crate::scenario::Scenario;
 use anyhow::{Context, Result};
+use bakelite_vm::Machine;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -115,6 +116,10 @@ pub fn run(choice: &Choice, places: &Places, seed: u64, jobs: usize) -> Result<b
     Ok(failed == 0)
 }
 
+fn image_of(scenario: &Scenario, places: &Places) -> PathBuf {
+    places.image_dir.join(format!("{}.img", scenario.appliance))
+}
+
 /// Why a scenario can't be run on this host, if it can't.
 fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
     let missing = |program: &str, package: &str| {
@@ -123,7 +128,13 @@ fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
     if scenario.appliance == OFFICIAL && std::env::var_os(FILES_VARIABLE).is_none() {
         return Some(format!("k3s itself is not here; {FILES_VARIABLE}=DIR names a folder with its release files"));
     }
-    missing("qemu-system-x86_64", "qemu-system-x86")
+    let image = image_of(scenario, places);
+    if !image.is_file() {
+        return Some(format!("there is no {}", image.display()));
+    }
+    let missing_here = Machine::new(&image).missing(scenario.firmwares().collect::<Vec<_>>().as_slice());
+    missing_here
+        .map(|error| error.to_string())
         .or_else(|| scenario.needs_debugfs().then(|| missing("debugfs", "e2fsprogs")).flatten())
         .or_else(|| scenario.needs_ssh().then(|| missing("ssh", "openssh-client")).flatten())
         .or_else(|| {
@@ -134,7 +145,7 @@ fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
 
 /// Plays a scenario once; the error is all that is to be said of it, with the end of its log.
 fn play(scenario: &Scenario, name: &str, places: &Places, seed: u64) -> Result<(), String> {
-    let image = places.image_dir.join(format!("{}.img", scenario.appliance));
+    let image = image_of(scenario, places);
     let key = places.image_dir.join(KEY);
     let played = std::path::absolute(key).map_err(anyhow::Error::from).and_then(|key| {
         let mut player = Player::new(scenario, &image, &key, seed)?;

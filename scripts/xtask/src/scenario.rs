@@ -65,6 +65,15 @@ impl Scenario {
         }
     }
 
+    /// What starts the kernel in its boots.
+    pub fn firmwares(&self) -> impl Iterator<Item = Firmware> {
+        let changes = self.steps.iter().filter_map(|step| match step {
+            Step::Boot(change) => change.firmware,
+            _ => None,
+        });
+        [self.machine.firmware.unwrap_or(Firmware::Direct)].into_iter().chain(changes)
+    }
+
     /// Whether it needs ssh.
     pub fn needs_ssh(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Ssh(_)))

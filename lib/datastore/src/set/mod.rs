@@ -1,12 +1,13 @@
 //! Sets: one archive with everything that brings a cluster back, made while k3s runs, and opened with nothing but a key.
 //!
-//! A set counts only once it was opened again: decrypted, each member compared with its hash, the database checked, and
-//! the token proved to open it. It appears under its name when all of it is durable.
+//! A set counts only once it was opened again: read from the medium, decrypted, and each member compared with the hash that
+//! was taken of what had just been checked and what the token had been proved to open. It appears under its name when all
+//! of it is durable. Whoever takes a set from elsewhere, and the drill, check and prove what comes out of it anew.
 
 mod open;
 mod write;
 
-pub use open::{Opened, manifest, members, unpack, verify};
+pub use open::{Opened, manifest, members, reread, unpack, verify};
 pub use write::{Request, Written, room, write};
 
 use crate::DatastoreError;

@@ -153,25 +153,53 @@ fn next_entry<'a, R: Read>(
 /// When no key opens it or anything in it isn't as it has to be. What was unpacked by then stays in the folder, and is
 /// the caller's to remove.
 pub fn unpack(path: &Path, keys: &[&dyn age::Identity], into: &Path) -> Result<Opened, SetError> {
+    let room = |manifest: &Manifest| {
+        let needed = manifest.members.iter().fold(0u64, |sum, member| sum.saturating_add(member.size));
+        let free = mount::free(into);
+        if needed > free { Err(SetError::NoRoom { path: into.into(), free, needed }) } else { Ok(()) }
+    };
+    let manifest = each_member(path, keys, room, |entry, member| store(entry, member, into))?;
+    durable::sync_file_system(into)?;
+    prove(manifest, into)
+}
+
+/// Reads a set to its end, each member compared with its hash: whether what is on the medium is what a manifest that is at
+/// hand says. Nothing is unpacked, and nothing in it is proved that those hashes don't prove.
+///
+/// # Errors
+/// When no key opens it, or it has another manifest or other members.
+pub fn reread(path: &Path, keys: &[&dyn age::Identity], expected: &Manifest) -> Result<(), SetError> {
+    let same = |manifest: &Manifest| {
+        let differs = || SetError::Member { path: MANIFEST.into(), what: "another manifest is in its place" };
+        if manifest == expected { Ok(()) } else { Err(differs()) }
+    };
+    let sum = |entry: tar::Entry<'_, _>, member: &Member| {
+        pour(entry.take(member.size), std::io::sink()).map(|(_, sha256)| sha256).map_err(on("unpacking", path))
+    };
+    each_member(path, keys, same, sum).map(drop)
+}
+
+/// Goes through a set: its manifest has to be accepted, and what comes of each member has to have its hash.
+fn each_member<'a>(
+    path: &Path,
+    keys: &'a [&'a dyn age::Identity],
+    accept: impl FnOnce(&Manifest) -> Result<(), SetError>,
+    mut take: impl FnMut(tar::Entry<'_, Box<dyn Read + 'a>>, &Member) -> Result<String, SetError>,
+) -> Result<Manifest, SetError> {
     let mut archive = tar::Archive::new(stream(path, keys)?);
     let mut entries = archive.entries().map_err(on("unpacking", path))?;
     let manifest = read_manifest(entries.next(), path)?;
-    let needed = manifest.members.iter().fold(0u64, |sum, member| sum.saturating_add(member.size));
-    let free = mount::free(into);
-    if needed > free {
-        return Err(SetError::NoRoom { path: into.into(), free, needed });
-    }
+    accept(&manifest)?;
     for member in &manifest.members {
         let entry = next_entry(&mut entries, member, path)?;
-        if store(entry, member, into)? != member.sha256 {
+        if take(entry, member)? != member.sha256 {
             return Err(SetError::Member { path: member.path.clone(), what: "its hash" });
         }
     }
     if entries.next().is_some() {
         return Err(SetError::NotASet("there is more in it than its manifest says".into()));
     }
-    durable::sync_file_system(into)?;
-    prove(manifest, into)
+    Ok(manifest)
 }
 
 /// Unpacks one member; its hash.

@@ -255,16 +255,28 @@ fn a_set_that_was_torn_anywhere_is_refused() {
     let whole = node.write(1, 0, true).unwrap();
     let bytes = std::fs::read(&whole.path).unwrap();
     let torn = node.at("torn.tar.zst.age");
+    let is_refused = |bytes: &[u8]| {
+        durable::replace(&torn, bytes, 0o600).unwrap();
+        node.unpack(&torn).is_err() && reread(&torn, &[&node.identity], &whole.manifest).is_err()
+    };
+    assert!(!is_refused(&bytes));
     for cut in (0..bytes.len()).step_by(97).chain([bytes.len() - 1]) {
-        durable::replace(&torn, &bytes[..cut], 0o600).unwrap();
-        assert!(node.unpack(&torn).is_err(), "cut at {cut} of {}", bytes.len());
+        assert!(is_refused(&bytes[..cut]), "cut at {cut} of {}", bytes.len());
     }
     for at in (0..bytes.len()).step_by(61) {
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x40;
-        durable::replace(&torn, &flipped, 0o600).unwrap();
-        assert!(node.unpack(&torn).is_err(), "a bit of byte {at}");
+        assert!(is_refused(&flipped), "a bit of byte {at}");
     }
+}
+
+#[test]
+fn another_set_in_its_place_is_not_the_one_that_was_written() {
+    let node = Node::new();
+    let (first, second) = (node.write(1, 0, true).unwrap(), node.write(2, 0, true).unwrap());
+    assert!(reread(&second.path, &[&node.identity], &second.manifest).is_ok());
+    let other = Manifest { revision: first.manifest.revision + 1, ..first.manifest };
+    assert!(matches!(reread(&first.path, &[&node.identity], &other), Err(SetError::Member { .. })));
 }
 
 /// The control: what people do by hand passes SQLite's check, and is caught here.

@@ -1,8 +1,11 @@
-//! Making a set: the database by one read transaction, checked and proved; then the archive, opened again before it counts.
+//! Making a set: the database by one read transaction, checked and proved; then the archive, read again before it counts.
+//!
+//! The hashes in its manifest are taken of files that were checked before, and the set is compared with them as it comes
+//! from the medium: that it can be restored needs no second copy and no second check.
 
 use super::{SetError, on};
-use crate::check::{self, Depth};
-use crate::{copy, token};
+use crate::check::{self, Contents, Depth};
+use crate::{snapshot, token};
 use bakelite_spec::set::{self, DATABASE, Manifest, Member, TOKEN};
 use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount};
@@ -18,7 +21,7 @@ const SPARE: u64 = 16 << 20;
 const SPARE_PART: u64 = 16;
 
 /// Bytes that have to be free in a folder for a set of so many bytes of members. Twice: what can't be packed stays as long
-/// as it is, and beside it lies what it is made from, then what comes of opening it again.
+/// as it is, and beside it lies what it is made from.
 pub fn room(folder: &Path, members: u64) -> u64 {
     members.saturating_mul(2).saturating_add((mount::size(folder) / SPARE_PART).max(SPARE))
 }
@@ -80,17 +83,19 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
         .tempdir_in(request.scratch)
         .map_err(on("making a folder in", request.scratch))?;
     let copied = scratch.path().join("state.db");
-    copy(request.database, &copied)?;
-    let contents = check::copy(&copied, Depth::Contents, request.known)??;
-    crate::prove(&copied, request.token)??;
+    snapshot(request.database, &copied)?;
+    // The copy doesn't change any more: it is hashed while it is looked at.
+    let (contents, database) = std::thread::scope(|scope| {
+        let sum = scope.spawn(|| described(DATABASE, &copied));
+        (proved(request, &copied), sum.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (contents, database) = (contents?, database?);
 
     let mut members = Vec::new();
     let token = scratch.path().join("token");
     durable::write_durable(&token, token::password(request.token).as_bytes(), 0o600)?;
     members.push((TOKEN.into(), token));
     members.extend(request.files.iter().filter(|(_, from)| from.is_file()).cloned());
-    // The small ones first: who a set is of can be told, and taken over, without reading all of it.
-    members.push((DATABASE.into(), copied));
     let mut manifest = Manifest {
         format: set::FORMAT,
         revision: contents.revision,
@@ -103,17 +108,19 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
     for (path, from) in &members {
         manifest.members.push(described(path, from)?);
     }
+    // The small ones first: who a set is of can be told, and taken over, without reading all of it.
+    members.push((DATABASE.into(), copied));
+    manifest.members.push(database);
 
     let ending = if request.recipients.is_empty() { set::PLAIN } else { set::ENCRYPTED };
     let name = set::name(request.number, manifest.made) + ending;
     let path = request.folder.join(&name);
     let half = request.folder.join(format!(".{name}.half"));
     let written = archive(request, &half, &manifest, &members).and_then(|()| {
-        // Its room is needed for opening the set again, which is read from the medium.
-        durable::remove_file(scratch.path().join("state.db"))?;
+        // From the medium, and not from memory.
         durable::forget_cached(&half)?;
         let keys: Vec<&dyn age::Identity> = request.identity.iter().map(|identity| *identity as _).collect();
-        super::verify(&half, &keys, scratch.path())?;
+        super::reread(&half, &keys, &manifest)?;
         Ok(std::fs::metadata(&half).map_err(on("reading", &half))?.len())
     });
     match written {
@@ -126,6 +133,13 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
             Err(error)
         }
     }
+}
+
+/// What the copy holds, once the token is proved to open it.
+fn proved(request: &Request<'_>, copied: &Path) -> Result<Contents, SetError> {
+    let contents = check::copy(copied, Depth::Contents, request.known)??;
+    crate::prove(copied, request.token)??;
+    Ok(contents)
 }
 
 fn described(path: &str, from: &Path) -> Result<Member, SetError> {

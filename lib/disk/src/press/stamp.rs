@@ -4,9 +4,9 @@
 //! here. Where the state partition is going to be, an earlier life of the medium may have left one; init leaves that alone on
 //! a medium that carries a GUID of its own, so whoever stamps has to take it away.
 
-use crate::gpt::Table;
+use crate::table::Table;
 use crate::{DiskError, Guid, Medium};
-use bakelite_spec::layout::{Role, SECTOR, STATE_MINIMUM, UNSTAMPED_DISK};
+use bakelite_spec::layout::{Role, SECTOR, STATE_MINIMUM};
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
 /// What a stamped medium needs besides its first MiB.
@@ -33,19 +33,18 @@ pub fn stamp(
     fresh: &mut dyn FnMut() -> Guid,
 ) -> Result<Option<Stamped>, DiskError> {
     let Ok(found) = Table::read(&mut Cursor::new(&*head), image / SECTOR) else { return Ok(None) };
-    if UNSTAMPED_DISK.parse() != Ok(found.disk) {
+    if !found.is_unstamped() {
         return Ok(None);
     }
-    let mut table = Table { disk: fresh(), sectors: medium / SECTOR, needs_repair: false, ..found };
-    table.entries.values_mut().for_each(|entry| entry.guid = fresh());
+    let mut table = Table { sectors: medium / SECTOR, needs_repair: false, ..found };
+    table.restamp(&mut || fresh());
     let mut written = Written { head, at: 0, elsewhere: Vec::new() };
     table.write(&mut written)?;
     let elsewhere = written.elsewhere;
     let end = table.entries.values().map(|entry| entry.last + 1).max().unwrap_or(image / SECTOR);
     let first = table.first_free();
     let length = (table.last_usable() + 1).saturating_sub(first) * SECTOR;
-    let has_state = Role::State.type_guid().parse().is_ok_and(|state| table.find(state).is_some());
-    let state = (!has_state && length >= STATE_MINIMUM.0).then_some((first * SECTOR, length));
+    let state = (table.role(Role::State).is_none() && length >= STATE_MINIMUM.0).then_some((first * SECTOR, length));
     Ok(Some(Stamped { disk: table.disk, elsewhere, end: end * SECTOR, state }))
 }
 

@@ -5,8 +5,8 @@ use super::*;
 use crate::Guid;
 use crate::bmap::Map;
 use crate::born::Born;
-use crate::gpt::{Entry, Table};
-use bakelite_spec::layout::{Role, SECTOR, UNSTAMPED_DISK};
+use crate::table::{Entry, Table};
+use bakelite_spec::layout::{Role, SECTOR, Scheme, UNSTAMPED_DISK};
 use proptest::prelude::*;
 use std::io::Cursor;
 
@@ -110,7 +110,7 @@ fn fresh() -> impl FnMut() -> Guid {
 
 fn ours(sectors: u64) -> Vec<u8> {
     let mut medium = Cursor::new(vec![0; (sectors * SECTOR) as usize]);
-    let mut table = Table::new(UNSTAMPED_DISK.parse().unwrap(), sectors);
+    let mut table = Table::new(Scheme::Gpt, UNSTAMPED_DISK.parse().unwrap(), sectors);
     let entry = |role: Role, first, last| Entry {
         type_guid: role.type_guid().parse().unwrap(),
         guid: role.unstamped_guid().parse().unwrap(),

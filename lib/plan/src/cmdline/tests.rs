@@ -1,6 +1,8 @@
 //! A machine with a loader that counts tries, as systemd-boot does: arguments that work, that panic, that are changed
 //! again, with the plug pulled at each effect.
 
+mod raspberry_pi;
+
 use super::*;
 use crate::testing;
 use serde_json::json;

@@ -1,24 +1,49 @@
 //! The keys of a board: what its file in board-configs/ may say.
 
 use super::{Form, Key, Kind, key, required};
+use crate::pi::models::NAMES;
 use crate::quantity::Seconds;
 
 /// The keys of a board.
 pub const BOARD: &[Key] = &[
     required("description", Kind::Text(Form::Any), "What the board is, in a few words."),
     required("arch", Kind::Choice(&["x86_64", "aarch64", "armv7"]), "The processor architecture."),
+    key(
+        "extends",
+        Kind::Text(Form::BoardName),
+        "",
+        "The board whose keys count where this one has none; that one extends no other.",
+    ),
     key("boot", Kind::Section, "", "How the board starts."),
     key(
         "boot.flow",
-        Kind::Choice(&["uefi"]),
+        Kind::Choice(&["uefi", "raspberry-pi", "direct"]),
         "\"uefi\"",
-        "`uefi`: shim and signed systemd-boot with counted entries on a GPT disk.",
+        "`uefi`: shim and signed systemd-boot with counted entries on a GPT disk. `raspberry-pi`: the Pi's own firmware and config.txt on an MBR disk. `direct`: QEMU starts the image's kernel itself.",
+    ),
+    key(
+        "boot.models",
+        Kind::List(&Kind::Choice(NAMES)),
+        "[]",
+        "The models of the Raspberry Pi that one image starts: firmware and device trees of each are in it.",
+    ),
+    key(
+        "boot.config",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "Lines of config.txt besides those that say what is started, such as `[cm4]` and what only that model needs.",
     ),
     key("kernel", Kind::Section, "", "The kernel."),
     required(
         "kernel.package",
         Kind::Text(Form::Package),
         "The Debian package that stands for the kernel; a metapackage is followed to the real one.",
+    ),
+    key(
+        "kernel.device-trees",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[\"usr/lib/linux-image-{release}\", \"usr/lib/modules/{release}/dtb\"]",
+        "Where the kernel's packages have device trees, `{release}` being the kernel's; by default both places that Debian has used.",
     ),
     key(
         "packages",
@@ -57,5 +82,11 @@ pub const BOARD: &[Key] = &[
     key("qemu", Kind::Section, "", "How QEMU shows this board; a board without it can't be run in QEMU."),
     key("qemu.machine", Kind::Text(Form::Any), "", "QEMU's -machine."),
     key("qemu.cpu", Kind::Text(Form::Any), "\"max\"", "QEMU's -cpu."),
+    key(
+        "qemu.model",
+        Kind::Choice(NAMES),
+        "",
+        "The model of the Raspberry Pi that QEMU shows: it has only what is built in, and starts what that model's firmware would.",
+    ),
     key("defaults", Kind::Free, "{}", "Keys of an appliance whose defaults this board changes."),
 ];

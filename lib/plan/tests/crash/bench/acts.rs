@@ -104,6 +104,7 @@ impl Bench {
             | Action::RemoveFolder { .. }
             | Action::RemoveEmpty { .. }
             | Action::AwaitAddress { .. }
+            | Action::AwaitTime { .. }
             | Action::MakeDummy { .. }
             | Action::RemoveDummy
             | Action::AddEntry { .. }

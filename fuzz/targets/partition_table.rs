@@ -1,8 +1,8 @@
-//! A partition table.
+//! A partition table, GPT or MBR.
 
 #![no_main]
 
-use bakelite_disk::gpt::Table;
+use bakelite_disk::table::Table;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let sectors = data.len() as u64 / 512;

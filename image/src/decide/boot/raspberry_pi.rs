@@ -1,0 +1,177 @@
+//! The Raspberry Pi: its makers' firmware, config.txt, and in the slot's folder kernel, initramfs, Debian's device trees and
+//! the kernel's arguments. No other boot loader.
+//!
+//! What is started is said by the one file that config.txt includes ([`bakelite_spec::pi`]). tryboot.txt is laid out from
+//! the start; until there are updates it says the same. A person's own lines stand last, and must not change what is started.
+
+use super::{MissingFile, entry};
+use crate::config::Config;
+use crate::tree::Tree;
+use bakelite_spec::appliance::{Appliance, BoardChoice};
+use bakelite_spec::board::{Arch, Board, Flow};
+use bakelite_spec::finding::Finding;
+use bakelite_spec::pi::config_txt::Files;
+use bakelite_spec::pi::firmware::start;
+use bakelite_spec::pi::models::{Model, find};
+use bakelite_spec::pi::{self, COMMIT, CONFIG, Commit, INITRAMFS, KERNEL, LINE, TRY_COMMIT, TRYBOOT};
+
+/// Where Debian's package has the makers' firmware.
+const FIRMWARE: &str = "usr/lib/raspi-firmware";
+
+impl Files for Tree {
+    fn has(&self, path: &str) -> bool {
+        self.entries().any(|(other, _)| other.eq_ignore_ascii_case(path))
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        let (own, _) = self.entries().find(|(other, _)| other.eq_ignore_ascii_case(path))?;
+        Some(String::from_utf8_lossy(&self.blob(own)?.read().ok()?).into_owned())
+    }
+}
+
+fn models(board: &Board) -> impl Iterator<Item = &'static Model> {
+    board.boot.models.iter().filter_map(|name| find(name))
+}
+
+/// Firmware's own files for a board's models, each once.
+fn firmware(board: &Board) -> Vec<String> {
+    let of_model = |model: &'static Model| {
+        let start = model.start("").into_iter().flat_map(|(start, fixup)| [start, fixup]);
+        model.loader().iter().map(ToString::to_string).chain(start)
+    };
+    let mut names: Vec<String> = models(board).flat_map(of_model).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// config.txt, or what is read instead for a try.
+fn config_txt(board: &Board, appliance: &Appliance, commit: &str) -> String {
+    let sixty_four = u8::from(board.arch != Arch::Armv7);
+    let mut text = format!(
+        "# Bakelite's. A line of your own belongs into `board.config-txt` of the appliance.\n\
+         [all]\narm_64bit={sixty_four}\nenable_uart=1\nupstream_kernel=1\nkernel={KERNEL}\n\
+         initramfs {INITRAMFS} followkernel\ninclude {commit}\n"
+    );
+    for line in board.boot.config.iter().chain(&appliance.board.config_txt) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+/// The files that stay as they are.
+pub(super) fn loader(config: &Config, packages: &Tree, release: &str, slot: &str) -> Result<Tree, MissingFile> {
+    let board = &config.board;
+    let mut tree = Tree::default();
+    for name in firmware(board) {
+        let path = format!("{FIRMWARE}/{name}");
+        let missing =
+            || MissingFile { path: path.clone(), needed_for: "the Raspberry Pi's firmware starts with".into() };
+        tree.file(&name, 0o644, packages.blob(&path).ok_or_else(missing)?.clone());
+    }
+    for model in models(board) {
+        let missing = || MissingFile {
+            path: model.upstream.into(),
+            needed_for: format!(
+                "is the device tree of the {}; the kernel of `kernel.package` ({}, {release}) doesn't know this model",
+                model.title, board.kernel.package
+            ),
+        };
+        let found = device_tree(board, packages, release, model.upstream).ok_or_else(missing)?;
+        if let Some(blob) = packages.blob(&found) {
+            tree.file(&format!("{}{}", pi::folder(slot), model.upstream), 0o644, blob.clone());
+        }
+    }
+    add_texts(&mut tree, board, &config.appliance);
+    Ok(tree)
+}
+
+fn add_texts(tree: &mut Tree, board: &Board, appliance: &Appliance) {
+    tree.file(CONFIG, 0o644, config_txt(board, appliance, COMMIT));
+    tree.file(TRYBOOT, 0o644, config_txt(board, appliance, TRY_COMMIT));
+}
+
+/// Where the packages have a device tree: below one of the board's folders, in whatever folder there.
+fn device_tree(board: &Board, packages: &Tree, release: &str, name: &str) -> Option<String> {
+    board.kernel.device_trees.iter().find_map(|place| {
+        let place = place.replace("{release}", release);
+        let is_it = |path: &str| {
+            path.starts_with(place.trim_matches('/')) && path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'))
+        };
+        packages.entries().map(|(path, _)| path).find(|path| is_it(path)).map(String::from)
+    })
+}
+
+/// Adds the kernel's arguments, and says that they are what is started, also when it is tried.
+pub(super) fn add_generation(tree: &mut Tree, config: &Config, slot: &str) {
+    let (line, set) = pi::files(&entry(config, slot, ""));
+    let commit = Commit { slot: slot.into(), generation: 1 };
+    tree.file(&format!("{}{}", pi::folder(slot), pi::arguments(1)), 0o644, line);
+    if let Some(set) = set {
+        tree.file(&format!("{}{}", pi::folder(slot), pi::set(1)), 0o644, set);
+    }
+    for name in [COMMIT, TRY_COMMIT] {
+        tree.file(name, 0o644, commit.render());
+    }
+}
+
+/// What is wrong with a person's own lines of config.txt: the firmware's model is played with them and without.
+pub fn contradictions(appliance: &Appliance, board: &Board) -> Vec<Finding> {
+    let lines = &appliance.board.config_txt;
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    if board.boot.flow != Flow::RaspberryPi {
+        let hint = "taking the lines out, or a Raspberry Pi's board";
+        return vec![Finding::error("board.config-txt", "means nothing to this board, which has no config.txt", hint)];
+    }
+    let mut findings = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let problem = match line {
+            _ if line.contains('\n') => "holds a line end; each line is an entry of its own".into(),
+            _ if line.chars().count() > LINE => format!("is longer than the {LINE} letters that firmware reads"),
+            _ => continue,
+        };
+        findings.push(Finding::error(format!("board.config-txt[{number}]"), problem, "a shorter line"));
+    }
+    let bare = BoardChoice { config_txt: Vec::new(), ..appliance.board.clone() };
+    let without = Appliance { board: bare, ..appliance.clone() };
+    let (before, after) = (sketch(board, &without), sketch(board, appliance));
+    for model in models(board) {
+        let (was, is) = (start(model, &before, false), start(model, &after, false));
+        let text = |tree: &Option<String>| tree.clone().unwrap_or_else(|| "none".into());
+        let loaded = [
+            ("kernel", was.loads.kernel.clone(), is.loads.kernel.clone()),
+            ("device tree", text(&was.loads.device_tree), text(&is.loads.device_tree)),
+            ("arguments", text(&was.loads.cmdline), text(&is.loads.cmdline)),
+            ("initramfs", was.loads.initramfs.join(","), is.loads.initramfs.join(",")),
+            ("64 bits", was.loads.sixty_four.to_string(), is.loads.sixty_four.to_string()),
+        ];
+        let changed = loaded.into_iter().filter(|(_, was, is)| was != is);
+        let changed = changed.map(|(what, was, is)| format!("{what} {is} instead of {was}"));
+        let news = is.problems.iter().filter(|problem| !was.problems.contains(problem)).cloned();
+        for problem in changed.chain(news) {
+            let problem = format!("contradicts what is started: on a {}, {problem}", model.title);
+            let hint = "taking the line out; kernel arguments belong into `kernel.cmdline`";
+            findings.push(Finding::error("board.config-txt", problem, hint));
+        }
+    }
+    findings
+}
+
+/// The boot partition by its names alone, before there are packages.
+fn sketch(board: &Board, appliance: &Appliance) -> Tree {
+    let mut tree = Tree::default();
+    let folder = pi::folder(super::SLOT);
+    let trees = models(board).map(|model| model.upstream.to_string());
+    let of_slot = trees.chain([KERNEL.into(), INITRAMFS.into(), pi::arguments(1)]);
+    for name in of_slot.map(|name| format!("{folder}{name}")).chain(firmware(board)) {
+        tree.file(&name, 0o644, "");
+    }
+    add_texts(&mut tree, board, appliance);
+    for name in [COMMIT, TRY_COMMIT] {
+        tree.file(name, 0o644, Commit { slot: super::SLOT.into(), generation: 1 }.render());
+    }
+    tree
+}
