@@ -35,7 +35,7 @@ fn plan(name: &str) -> Value {
     let config = on(name);
     let board = &config.board;
     let modules = |sets: &[String]| boards::modules_of(sets, board.arch).unwrap();
-    let layout = layout(slot_size(config.appliance.image.slot_size, 0));
+    let layout = layout(board.boot.flow.scheme(), slot_size(config.appliance.image.slot_size, 0));
     let partition = |one: &bakelite_spec::layout::Partition| json!([one.role.label(), one.start, one.length]);
     json!({
         "arch": board.arch, "boot": board.boot, "console": board.console, "watchdog": board.watchdog, "qemu": board.qemu,
