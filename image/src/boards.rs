@@ -24,6 +24,10 @@ pub const BOARDS: &[(&str, &str)] = &[
     ("rpi5", include_str!("../../board-configs/rpi5.yaml")),
 ];
 
+/// What people call the Raspberry Pis that nothing here can run on.
+const ARMV6: &[&str] =
+    &["rpi", "rpi0", "rpi0w", "rpi1", "rpi-zero", "rpi-zero-w", "rpi-cm1", "cm1", "pi0", "pi1", "pi-zero", "pi-zero-w"];
+
 const MODULE_SETS: &str = include_str!("../../board-configs/module-sets.yaml");
 
 /// Reads a board by its name.
@@ -52,6 +56,11 @@ const EXTENDS: &str = "extends";
 /// What a board's own file says, checked.
 fn document(name: &str) -> Result<Value, Vec<Finding>> {
     let Some((_, text)) = BOARDS.iter().find(|(known, _)| *known == name) else {
+        if ARMV6.contains(&name) {
+            let problem =
+                format!("`{name}` has an ARMv6 processor, for which there is no k3s and no Debian of this kind");
+            return Err(vec![Finding::error("board.name", problem, "a Pi 2 or later; a Zero 2 W is an `rpi3`")]);
+        }
         let names: Vec<&str> = BOARDS.iter().map(|(name, _)| *name).collect();
         let hint = nearest(name, names.iter().copied()).map_or_else(|| names.join(", "), |near| format!("`{near}`"));
         return Err(vec![Finding::error("board.name", format!("`{name}` is not a known board"), hint)]);
@@ -186,6 +195,14 @@ mod tests {
         let has = |arch, name: &str| on(arch).contains(&name.to_string());
         assert!(has(Arch::X86_64, "i915") && !has(Arch::Aarch64, "i915") && !has(Arch::Armv7, "amdgpu"));
         assert!([Arch::X86_64, Arch::Aarch64, Arch::Armv7].into_iter().all(|arch| has(arch, "virtio_gpu")));
+    }
+
+    #[test]
+    fn boards_that_nothing_here_can_run_on_are_refused_with_the_reason() {
+        let findings = board("rpi-zero").unwrap_err();
+        let text = findings[0].to_string();
+        assert!(text.starts_with("board.name: `rpi-zero` has an ARMv6 processor") && text.contains("rpi3"), "{text}");
+        assert!(ARMV6.iter().all(|name| BOARDS.iter().all(|(known, _)| known != name)));
     }
 
     #[test]

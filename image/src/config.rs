@@ -149,6 +149,36 @@ mod tests {
     }
 
     #[test]
+    fn own_lines_of_config_txt_must_not_change_what_a_pi_starts() {
+        let check = |board: &str, lines: &str| {
+            let text = format!("board:\n  name: {board}\n  config-txt: [{lines}]\n");
+            read("a.yaml", &text, PathBuf::new()).map(drop).map_err(|findings| findings[0].to_string())
+        };
+        assert_eq!(check("rpi4", "dtparam=audio=off, '[pi4]', over_voltage=2"), Ok(()));
+        for (lines, words) in [
+            ("kernel=kernel8.img", "on a Pi 4 B, kernel kernel8.img instead of bakelite/a/vmlinuz"),
+            ("'[pi400]', arm_64bit=0", "on a Pi 400, 64 bits false instead of true"),
+            ("os_prefix=", "kernel vmlinuz instead of bakelite/a/vmlinuz"),
+            ("cmdline=my.txt", "arguments bakelite/a/my.txt instead of bakelite/a/cmdline-1.txt"),
+            ("device_tree=", "device tree none instead of"),
+            ("initramfs x followkernel", "initramfs bakelite/a/x instead of"),
+            ("include mine.txt", "/mine.txt is not there"),
+            ("dtoverlay=disable-bt", "/overlays/disable-bt.dtbo is to be loaded"),
+            ("gpu_mem=16", "/start4cd.elf is to be loaded"),
+        ] {
+            let found = check("rpi4", lines).unwrap_err();
+            assert!(
+                found.starts_with("a.yaml:3:3: board.config-txt: ") || found.starts_with("a.yaml:3:15: "),
+                "{found}"
+            );
+            assert!(found.contains(words), "{lines}: {found}");
+        }
+        let long = check("rpi3", &format!("dtparam={}", "x".repeat(100))).unwrap_err();
+        assert!(long.contains("board.config-txt[0]: is longer than the 98 letters"), "{long}");
+        assert!(check("qemu-x86_64", "a=b").unwrap_err().contains("which has no config.txt"));
+    }
+
+    #[test]
     fn rules_of_a_users_own_things_point_at_their_line() {
         let text = "board: qemu-x86_64\nfiles:\n  - {text: a, to: /etc/a}\n  - text: b\n    to: /run/b\n";
         let findings = read("a.yaml", text, PathBuf::new()).unwrap_err();

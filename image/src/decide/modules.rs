@@ -24,6 +24,19 @@ pub enum ModuleError {
         /// The names.
         names: Vec<String>,
     },
+    /// The board's own sets name modules that the kernel package hasn't.
+    #[error(
+        "the kernel {release} of the package {package} can't drive this board: it has no module {}; the board needs \
+         another one as its `kernel.package`", names.join(", ")
+    )]
+    CantDrive {
+        /// The kernel's package.
+        package: String,
+        /// The kernel's release.
+        release: String,
+        /// The names.
+        names: Vec<String>,
+    },
     /// A module can't be read.
     #[error("reading kernel module {path}: {problem}")]
     Read {

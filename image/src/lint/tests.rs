@@ -1,5 +1,7 @@
 //! One whole small image, and for each rule one that breaks it and nothing else.
 
+mod raspberry_pi;
+
 use super::*;
 use crate::parallel;
 use crate::tree::{Blob, Entry, Node, Tree};

@@ -79,8 +79,10 @@ pub(super) fn loader(config: &Config, packages: &Tree, release: &str, slot: &str
             ),
         };
         let found = device_tree(board, packages, release, model.upstream).ok_or_else(missing)?;
-        if let Some(blob) = packages.blob(&found) {
-            tree.file(&format!("{}{}", pi::folder(slot), model.upstream), 0o644, blob.clone());
+        for name in model.device_trees() {
+            if let Some(blob) = packages.blob(&found) {
+                tree.file(&format!("{}{name}", pi::folder(slot)), 0o644, blob.clone());
+            }
         }
     }
     add_texts(&mut tree, board, &config.appliance);
@@ -174,4 +176,77 @@ fn sketch(board: &Board, appliance: &Appliance) -> Tree {
         tree.file(name, 0o644, Commit { slot: super::SLOT.into(), generation: 1 }.render());
     }
     tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::boot;
+
+    const RELEASE: &str = "6.6-other";
+
+    fn config(text: &str) -> Config {
+        crate::config::read("a.yaml", text, "".into()).unwrap()
+    }
+
+    fn packages(places: &[&str]) -> Tree {
+        let mut tree = Tree::default();
+        for name in ["start4.elf", "fixup4.dat"] {
+            tree.file(&format!("{FIRMWARE}/{name}"), 0o644, name);
+        }
+        places.iter().for_each(|place| tree.file(place, 0o644, "tree"));
+        tree
+    }
+
+    #[test]
+    fn another_archives_kernel_is_a_matter_of_properties() {
+        let mut config = config("board: rpi4\n");
+        config.board.boot.models = vec!["4b".into()];
+        config.board.kernel.package = "linux-image-rpi".into();
+        config.board.kernel.device_trees = vec!["usr/lib/rpi-trees/{release}".into()];
+        config.board.cmdline.extend(["cgroup_enable=memory".into(), "cgroup_memory=1".into()]);
+        let packages = packages(&["usr/lib/rpi-trees/6.6-other/bcm2711-rpi-4-b.dtb"]);
+        let loader = boot::loader(&config, &packages, RELEASE).unwrap();
+        let tree = boot::partition(&loader, &config, "0", "0", "kernel".into(), "initramfs".into());
+        let started = start(find("4b").unwrap(), &tree, false);
+        assert!(started.problems.is_empty(), "{:?}", started.problems);
+        let line = tree.text(&started.loads.cmdline.unwrap()).unwrap();
+        assert!(line.contains(" cgroup_enable=memory cgroup_memory=1"), "{line}");
+        assert!(crate::decide::packages::wanted(&config.board, &config.appliance).contains(&"linux-image-rpi".into()));
+    }
+
+    #[test]
+    fn both_places_of_debians_are_looked_into_and_a_missing_tree_is_told() {
+        let mut config = config("board: rpi4\n");
+        config.board.boot.models = vec!["4b".into()];
+        for place in ["linux-image-6.6-other/broadcom", "modules/6.6-other/dtb/broadcom"] {
+            let packages = packages(&[&format!("usr/lib/{place}/bcm2711-rpi-4-b.dtb")]);
+            assert!(boot::loader(&config, &packages, RELEASE).is_ok(), "{place}");
+        }
+        let others = packages(&[
+            "usr/lib/linux-image-6.5/broadcom/bcm2711-rpi-4-b.dtb",
+            "usr/lib/linux-image-6.6-other/x-bcm2711-rpi-4-b.dtb",
+        ]);
+        let error = boot::loader(&config, &others, RELEASE).unwrap_err().to_string();
+        assert!(
+            error.contains("device tree of the Pi 4 B") && error.contains("(linux-image-arm64, 6.6-other)"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_cards_texts_and_what_a_person_adds_to_them() {
+        let config =
+            config("board: {name: rpi4, config-txt: [dtparam=audio=off]}\nkernel: {cmdline: [nosmt, loglevel=6]}\n");
+        let trees = ["4-b", "400", "cm4-io"]
+            .map(|name| format!("usr/lib/linux-image-{RELEASE}/broadcom/bcm2711-rpi-{name}.dtb"));
+        let packages = packages(&trees.each_ref().map(String::as_str));
+        let loader = boot::loader(&config, &packages, RELEASE).unwrap();
+        let tree = boot::partition(&loader, &config, "0", "0", "kernel".into(), "initramfs".into());
+        let text = tree.text("config.txt").unwrap();
+        assert!(text.ends_with("include commit.txt\n[cm4]\notg_mode=1\n[all]\ndtparam=audio=off\n"), "{text}");
+        assert_eq!(tree.text("tryboot.txt").unwrap(), text.replace("commit.txt", "trycommit.txt"));
+        assert!(tree.text("bakelite/a/cmdline-1.txt").unwrap().ends_with(" quiet panic=30 nosmt loglevel=6\n"));
+        assert_eq!(tree.text("bakelite/a/cmdline-1.set").unwrap(), "#set nosmt loglevel=6\n#was loglevel=4\n");
+    }
 }

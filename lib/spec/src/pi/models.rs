@@ -103,6 +103,16 @@ impl Model {
         }
     }
 
+    /// The names under which the kernel's device tree is to be there. Of the later chips firmware has no second kind of
+    /// tree, so whichever name it asks for gets the same; for the earlier ones it would apply an overlay to the makers' kind.
+    pub fn device_trees(&self) -> Vec<&'static str> {
+        match self.chip {
+            Chip::Bcm2836 | Chip::Bcm2837 => vec![self.upstream],
+            Chip::Bcm2711 | Chip::Bcm2712 if self.upstream == self.downstream => vec![self.upstream],
+            Chip::Bcm2711 | Chip::Bcm2712 => vec![self.upstream, self.downstream],
+        }
+    }
+
     /// Whether it starts with 64 bits without a word.
     pub fn prefers_64_bits(&self) -> bool {
         matches!(self.chip, Chip::Bcm2711 | Chip::Bcm2712)
