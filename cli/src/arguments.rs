@@ -105,6 +105,10 @@ pub enum Command {
     },
     /// Put sets onto a mounted stick, with a grant that lets machines restore them
     Stick(Stick),
+    /// Write an image onto cards, sticks or files, read it back, and give each its own seed
+    Flash(Flash),
+    /// Flash media all day from a table of machines, remember which is which, and judge what comes back
+    Factory(Factory),
     /// Boot an image in QEMU; the image itself isn't changed
     Run(Run),
 }
@@ -182,6 +186,78 @@ pub struct Stick {
     /// For how many days the grant counts
     #[arg(long, default_value_t = 30)]
     pub days: u32,
+}
+
+#[derive(Debug, Args)]
+pub struct Flash {
+    /// The image, raw or .zst; its block map is taken from beside it
+    pub image: PathBuf,
+    /// What to write it onto: /dev/sdX, serial:NUMBER, port:NAME (as in /dev/disk/by-path), or a file [default: asks]
+    pub devices: Vec<String>,
+    /// The block map, where it isn't beside the image
+    #[arg(long)]
+    pub bmap: Option<PathBuf>,
+    /// Settings of this one machine, a YAML (docs/settings.md)
+    #[arg(long)]
+    pub seed: Option<PathBuf>,
+    /// One of them, on top: hostname=shop-017, seed.secrets.wifi=...; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// A table of machines: CSV, a column a key
+    #[arg(long, requires = "rows")]
+    pub table: Option<PathBuf>,
+    /// The table's row for a device, by its name, MAC or serial number; once for each device, in their order
+    #[arg(long = "row", value_name = "ROW", requires = "table")]
+    pub rows: Vec<String>,
+    /// Don't find out whether media hold as much as they say
+    #[arg(long)]
+    pub no_probe: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Factory {
+    /// The line's YAML (docs/factory.md)
+    #[arg(required = true)]
+    pub line: Option<PathBuf>,
+    /// Who works here
+    #[arg(long)]
+    pub operator: Option<String>,
+    /// Only what is plugged in now
+    #[arg(long)]
+    pub once: bool,
+    /// The row for the next medium: its name, or its board's MAC or serial number; implies --once
+    #[arg(long, value_name = "ROW")]
+    pub board: Option<String>,
+    #[command(subcommand)]
+    pub act: Option<FactoryAct>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FactoryAct {
+    /// Judge what came back from its machine: a card, a stick, or its report.json; exit status 1: not good
+    Pass {
+        /// The line's YAML
+        line: PathBuf,
+        /// Media and reports
+        #[arg(required = true)]
+        media: Vec<PathBuf>,
+    },
+    /// What the record has: which row, which medium, what became of it
+    Record {
+        /// The line's YAML
+        line: PathBuf,
+        /// In which form
+        #[arg(long, value_enum, default_value = "table")]
+        form: RecordForm,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordForm {
+    Table,
+    Csv,
+    Json,
 }
 
 #[derive(Debug, Args)]

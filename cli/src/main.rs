@@ -5,8 +5,11 @@
 
 mod arguments;
 mod explain;
+mod factory;
+mod flash;
 mod inspect;
 mod lint;
+mod media;
 mod plan;
 mod progress;
 mod remote;
@@ -136,6 +139,8 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
             }
             screen.line("Whoever holds this stick can open these sets. Unmount it before you pull it out.");
         }
+        Command::Flash(arguments) => return Ok(flash::flash(arguments, screen)),
+        Command::Factory(arguments) => return Ok(factory::factory(arguments, screen)),
         Command::Run(arguments) => {
             let happened = run::run(&arguments, screen)?;
             return Ok(if happened { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -10,7 +10,7 @@ use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::{layers, probe};
 use bakelite_plan::facts::Facts;
-use bakelite_plan::{cluster, home, identity};
+use bakelite_plan::{cluster, home, identity, seed};
 use bakelite_spec::account::{Account, FORMAT, FaultReport, GOOD, NAME};
 use bakelite_spec::event::Outcome;
 use bakelite_spec::records::Place;
@@ -90,6 +90,7 @@ pub fn account(root: &Path) -> Result<Account, FirstbootError> {
         faults: status.faults.iter().map(FaultReport::from).collect(),
         warnings: reports.iter().flat_map(|report| report.warnings.clone()).collect(),
         steps: reports.into_iter().flat_map(|report| report.steps).collect(),
+        seed: seed::acknowledged(&facts),
         last_good: json(&at(GOOD)),
     })
 }

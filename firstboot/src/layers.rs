@@ -13,11 +13,11 @@ use bakelite_plan::{Local, Overlay, Settings};
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::check::{check, expand, is_known};
 use bakelite_spec::cmdline::Cmdline;
-use bakelite_spec::finding::{Finding, Severity};
+use bakelite_spec::finding::Finding;
 use bakelite_spec::keys::APPLIANCE;
+use bakelite_spec::laid;
 use bakelite_spec::layers::{Effective, Layer, fixed};
 use bakelite_spec::manifest::Manifest;
-use bakelite_spec::rules;
 use bakelite_spec::status::paths;
 use bakelite_spec::yaml::Document;
 use bakelite_sys::read_text;
@@ -55,7 +55,7 @@ pub fn read(root: &Path) -> Result<Layers, FirstbootError> {
                 below.effective = with;
                 break;
             }
-            Err(findings) => below.local.refused.push(lines(&findings)),
+            Err(findings) => below.local.refused.push(laid::line(&findings)),
         }
     }
     below.finish(&at(root, paths::BAKED).join("appliance.json"))
@@ -80,9 +80,9 @@ pub fn below(root: &Path) -> Result<Below, FirstbootError> {
     let mut local = Local::default();
     match seed(root) {
         Some(Ok(document)) => {
-            effective = lay_document(&effective, &manifest, Layer::Seed, &document).unwrap_or(effective)
+            effective = laid::lay(&effective, &manifest.board, Layer::Seed, &document).unwrap_or(effective)
         }
-        Some(Err(findings)) => local.refused.push(lines(&findings)),
+        Some(Err(findings)) => local.refused.push(laid::line(&findings)),
         None => {}
     }
     let seen = overlay::seen(root);
@@ -96,7 +96,7 @@ pub fn below(root: &Path) -> Result<Below, FirstbootError> {
                 effective = with;
                 local.overlay = Overlay::Accepted(text.clone());
             }
-            Err(findings) => local.refused.push(lines(&findings)),
+            Err(findings) => local.refused.push(laid::line(&findings)),
         }
     }
     if seen == Some(Seen::Absent) {
@@ -108,7 +108,7 @@ pub fn below(root: &Path) -> Result<Below, FirstbootError> {
     if let Some(kept) = kept.filter(|_| is_open) {
         match lay(&effective, &manifest, Layer::Overlay, paths::OVERLAY, &kept) {
             Ok(with) => effective = with,
-            Err(findings) => local.refused.push(lines(&findings)),
+            Err(findings) => local.refused.push(laid::line(&findings)),
         }
     }
     let cmdline = Cmdline::parse(&read_text(root.join("proc/cmdline")).unwrap_or_default());
@@ -123,7 +123,7 @@ fn seed(root: &Path) -> Option<Result<Document, Vec<Finding>>> {
         _ => true,
     };
     match seed::text(root).filter(|seed| is_ours(&seed.new.node)) {
-        Some(seed) => Some(Ok(seed.document)),
+        Some(seed) => Some(Ok(seed.whole.document)),
         None => {
             let kept = std::fs::read_to_string(at(root, paths::SEED)).ok()?;
             Some(Document::read_seed(paths::SEED, &kept, APPLIANCE))
@@ -136,7 +136,7 @@ pub fn refused_seed(root: &Path, document: &Document) -> Option<String> {
     let baked = |name: &str| at(root, paths::BAKED).join(name);
     let manifest: Manifest = baked_file(&baked("manifest.json")).ok()?;
     let effective: Effective = baked_file(&baked("appliance.json")).ok()?;
-    lay_document(&effective, &manifest, Layer::Seed, document).err().map(|findings| lines(&findings))
+    laid::lay(&effective, &manifest.board, Layer::Seed, document).err().map(|findings| laid::line(&findings))
 }
 
 impl Below {
@@ -175,15 +175,6 @@ fn baked_file<T: DeserializeOwned>(path: &Path) -> Result<T, FirstbootError> {
     serde_json::from_str(&text).map_err(|source| FirstbootError::ReadBaked { path: path.display().to_string(), source })
 }
 
-/// One line for a fault: the first finding, and how many there are besides.
-fn lines(findings: &[Finding]) -> String {
-    let first = findings.first().map(ToString::to_string).unwrap_or_default();
-    match findings.len() {
-        0 | 1 => first,
-        count => format!("{first} (and {} more)", count - 1),
-    }
-}
-
 /// Checks a layer like a build does, and lays it on top.
 fn lay(
     below: &Effective,
@@ -192,40 +183,7 @@ fn lay(
     file: &str,
     text: &str,
 ) -> Result<Effective, Vec<Finding>> {
-    lay_document(below, manifest, layer, &Document::read_layer(file, text, APPLIANCE)?)
-}
-
-fn lay_document(
-    below: &Effective,
-    manifest: &Manifest,
-    layer: Layer,
-    document: &Document,
-) -> Result<Effective, Vec<Finding>> {
-    let mut values = document.value.clone();
-    if layer == Layer::Seed {
-        values.as_object_mut().and_then(|all| all.remove("seed"));
-    }
-    let with = below.clone().with(layer, &values);
-    // What was wrong before isn't this file's fault.
-    let before = errors(below, manifest);
-    let mut findings = fixed(layer, &values);
-    findings.extend(errors(&with, manifest).into_iter().filter(|finding| !before.contains(finding)));
-    let placed = |finding: Finding| {
-        let place = document.place_of(&finding.key);
-        Finding { file: document.file().into(), place, ..finding }
-    };
-    if findings.is_empty() { Ok(with) } else { Err(findings.into_iter().map(placed).collect()) }
-}
-
-/// What the rules across keys say of an appliance.
-fn errors(effective: &Effective, manifest: &Manifest) -> Vec<Finding> {
-    let appliance = match Appliance::from_values(&effective.values) {
-        Ok(appliance) => appliance,
-        Err(error) => return vec![Finding::error("", error.to_string(), "")],
-    };
-    let across = rules::findings(&appliance, &manifest.board).into_iter().map(|(_, finding)| finding);
-    let all = across.chain(rules::user::findings(&appliance)).chain(rules::k3s::findings(&appliance));
-    all.filter(|finding| finding.severity == Severity::Error).collect()
+    laid::lay(below, &manifest.board, layer, &Document::read_layer(file, text, APPLIANCE)?)
 }
 
 /// `bakelite.network.wait=5` as a tree; only keys that are known, allowed and well-formed.

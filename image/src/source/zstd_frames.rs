@@ -8,30 +8,46 @@ use std::io::{self, Read, Seek, SeekFrom};
 const FRAME: u32 = 0xFD2F_B528;
 const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184D_2A50..=0x184D_2A5F;
 
+/// What a file says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// The largest window of any frame, in bytes.
+    pub window: u64,
+    /// The bytes that it unpacks to; `None` where a frame doesn't tell.
+    pub content: Option<u64>,
+}
+
 /// The largest window of any frame, in bytes. A file that is no zstd or ends early is an error of kind `InvalidData`.
-pub fn largest_window(mut file: impl Read + Seek) -> io::Result<u64> {
+pub fn largest_window(file: impl Read + Seek) -> io::Result<u64> {
+    walk(file).map(|frames| frames.window)
+}
+
+/// Walks all frames. A file that is no zstd or ends early is an error of kind `InvalidData`.
+pub fn walk(mut file: impl Read + Seek) -> io::Result<Frames> {
     let length = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
-    let mut largest = None;
+    let mut found: Option<Frames> = None;
     while file.stream_position()? < length {
         let magic = number(&mut file, 4)?;
         if SKIPPABLE.contains(&u32::try_from(magic).unwrap_or(0)) {
             let size = number(&mut file, 4)?;
             skip(&mut file, size, length)?;
         } else if magic == u64::from(FRAME) {
-            let (window, checksum) = read_frame_header(&mut file)?;
-            largest = largest.max(Some(window));
+            let (window, checksum, content) = read_frame_header(&mut file)?;
+            let before = found.unwrap_or(Frames { window: 0, content: Some(0) });
+            let content = before.content.zip(content).and_then(|(before, more)| before.checked_add(more));
+            found = Some(Frames { window: before.window.max(window), content });
             skip_blocks(&mut file, length)?;
             skip(&mut file, checksum, length)?;
         } else {
             return Err(bad("it is not compressed with zstd"));
         }
     }
-    largest.ok_or_else(|| bad("it is empty"))
+    found.ok_or_else(|| bad("it is empty"))
 }
 
-/// The window in bytes, and how many bytes of checksum follow the blocks.
-fn read_frame_header(file: &mut impl Read) -> io::Result<(u64, u64)> {
+/// The window in bytes, how many bytes of checksum follow the blocks, and what the frame unpacks to if it tells.
+fn read_frame_header(file: &mut impl Read) -> io::Result<(u64, u64, Option<u64>)> {
     let descriptor = number(file, 1)?;
     let single_segment = descriptor & 0x20 != 0;
     let mut window = 0;
@@ -48,11 +64,12 @@ fn read_frame_header(file: &mut impl Read) -> io::Result<(u64, u64)> {
         _ => 8,
     };
     let size = number(file, size_bytes)?;
+    // A content size of two bytes starts counting at 256.
+    let size = if size_bytes == 2 { size + 256 } else { size };
     if single_segment {
-        // A content size of two bytes starts counting at 256.
-        window = if size_bytes == 2 { size + 256 } else { size };
+        window = size;
     }
-    Ok((window, if descriptor & 0x04 != 0 { 4 } else { 0 }))
+    Ok((window, if descriptor & 0x04 != 0 { 4 } else { 0 }, (size_bytes > 0).then_some(size)))
 }
 
 fn skip_blocks(file: &mut (impl Read + Seek), length: u64) -> io::Result<()> {

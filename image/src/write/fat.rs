@@ -15,19 +15,32 @@ use time::OffsetDateTime;
 ///
 /// # Errors
 /// When it doesn't fit, a name is not fit for FAT, or reading or writing fails.
-pub fn write(tree: &Tree, time: i64, volume_id: u32, length: u64, mut partition: impl ReadWriteSeek) -> io::Result<()> {
+pub fn write(tree: &Tree, time: i64, volume_id: u32, length: u64, partition: impl ReadWriteSeek) -> io::Result<()> {
+    write_with(tree, time, volume_id, length, BOOT_CLUSTER, partition)
+}
+
+/// The same with clusters of another size in bytes.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(
+    tree: &Tree,
+    time: i64,
+    volume_id: u32,
+    length: u64,
+    cluster: u32,
+    mut partition: impl ReadWriteSeek,
+) -> io::Result<()> {
     let sectors =
         u32::try_from(length / 512).map_err(|_| io::Error::other("the boot partition is too large for FAT32"))?;
     let format = FormatVolumeOptions::new()
-        .bytes_per_cluster(BOOT_CLUSTER)
+        .bytes_per_cluster(cluster)
         .fat_type(FatType::Fat32)
         .total_sectors(sectors)
         .volume_id(volume_id)
         .volume_label(*b"BAKELITE   ");
     fatfs::format_volume(&mut partition, format)?;
-    // fatfs asks for a clock that lives for ever; one of these small ones is left behind for each image that is built.
-    let clock: &'static FixedClock = Box::leak(Box::new(FixedClock(date_time(time))));
-    let volume = FileSystem::new(&mut partition, FsOptions::new().time_provider(clock))?;
+    let volume = FileSystem::new(&mut partition, FsOptions::new().time_provider(clock(time)))?;
     for (path, entry) in tree.entries() {
         match &entry.node {
             Node::Folder => drop(volume.root_dir().create_dir(path)?),
@@ -41,6 +54,21 @@ pub fn write(tree: &Tree, time: i64, volume_id: u32, length: u64, mut partition:
     }
     volume.unmount()?;
     mend_dots(&mut partition)
+}
+
+/// Puts a file into the root folder of a partition that was formatted before; one of that name is replaced.
+///
+/// # Errors
+/// When it doesn't fit, the partition holds no FAT, or reading or writing fails.
+pub fn add(mut partition: impl ReadWriteSeek, name: &str, content: &[u8], time: i64) -> io::Result<()> {
+    let volume = FileSystem::new(&mut partition, FsOptions::new().time_provider(clock(time)))?;
+    let mut file = volume.root_dir().create_file(name)?;
+    file.truncate()?;
+    file.write_all(content)?;
+    file.flush()?;
+    drop(file);
+    volume.unmount()?;
+    partition.flush()
 }
 
 /// Bytes of an entry of a folder.
@@ -104,6 +132,11 @@ impl TimeProvider for FixedClock {
     fn get_current_date_time(&self) -> DateTime {
         self.0
     }
+}
+
+/// fatfs asks for a clock that lives for ever; one of these small ones is left behind for each volume that is written.
+fn clock(time: i64) -> &'static FixedClock {
+    Box::leak(Box::new(FixedClock(date_time(time))))
 }
 
 /// Seconds since 1970 as FAT's date and time (UTC), within the years that FAT knows.

@@ -4,6 +4,9 @@
 //! ([`Medium`]). Every reader takes foreign bytes: it refuses, it never panics and never allocates what they ask for.
 
 pub mod blank;
+#[cfg(feature = "press")]
+pub mod bmap;
+pub mod boot;
 pub mod born;
 pub mod data;
 pub mod ext4;
@@ -11,6 +14,8 @@ pub mod footer;
 mod gpt;
 mod guid;
 mod mbr;
+#[cfg(feature = "press")]
+pub mod press;
 pub mod signature;
 pub mod table;
 
@@ -59,6 +64,44 @@ pub enum DiskError {
         /// The last sector that may be used.
         usable: u64,
     },
+    /// A block map makes no sense.
+    #[cfg(feature = "press")]
+    #[error("the block map is of no use: {problem}")]
+    Map {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A medium has less room than an image needs.
+    #[cfg(feature = "press")]
+    #[error("the medium has {medium} bytes, and the image needs {image}; nothing was written")]
+    MediumTooSmall {
+        /// The image's length.
+        image: u64,
+        /// The medium's.
+        medium: u64,
+    },
+    /// A medium says that it holds more than it does.
+    #[cfg(feature = "press")]
+    #[error(
+        "the medium says that it holds {says} bytes, and keeps nothing behind some {holds}: it is counterfeit or broken, throw it away"
+    )]
+    Counterfeit {
+        /// What it says, in bytes.
+        says: u64,
+        /// What certainly came back, in bytes.
+        holds: u64,
+    },
+    /// Something else came back than was written.
+    #[cfg(feature = "press")]
+    #[error(
+        "what was read back of {length} bytes at byte {at} is not what was written: the medium or its reader is broken"
+    )]
+    ReadBack {
+        /// Where.
+        at: u64,
+        /// How much was compared.
+        length: u64,
+    },
     /// A record isn't there or isn't whole.
     #[error("no {record}: {problem}")]
     NoRecord {
@@ -81,6 +124,18 @@ pub trait Medium: Read + Write + Seek {
 impl Medium for std::fs::File {
     fn make_durable(&mut self) -> io::Result<()> {
         self.sync_all()
+    }
+}
+
+impl<T: Medium + ?Sized> Medium for &mut T {
+    fn make_durable(&mut self) -> io::Result<()> {
+        (**self).make_durable()
+    }
+}
+
+impl<T: Medium + ?Sized> Medium for Box<T> {
+    fn make_durable(&mut self) -> io::Result<()> {
+        (**self).make_durable()
     }
 }
 

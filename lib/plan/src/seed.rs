@@ -11,6 +11,7 @@ use crate::facts::Facts;
 use crate::reset::{self, Level, WISH};
 use crate::step::{Decision, publish};
 use crate::{data_disk, identity};
+use bakelite_spec::account::Acknowledged;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::status::paths;
 use serde::{Deserialize, Serialize};
@@ -38,12 +39,16 @@ pub enum Seed {
 pub struct NewSeed {
     /// The node that it is for, if it says so.
     pub node: Option<String>,
+    /// By which the flasher knows again what it wrote.
+    pub ticket: Option<String>,
     /// What `{seed.NAME}` in a pattern stands for.
     pub values: BTreeMap<String, String>,
     /// Names of its secrets that state doesn't have yet with these values.
     pub secrets: Vec<String>,
     /// The appliance's keys that it sets.
     pub settings: Value,
+    /// All that it sets by dotted names, of secrets too.
+    pub keys: Vec<String>,
     /// Its length on the boot partition, in bytes.
     pub length: u64,
     /// Whether the machine is to forget all it was, and hasn't yet.
@@ -57,6 +62,12 @@ pub struct Kept {
     /// The node that it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// By which the flasher knows again what it wrote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// The keys that were taken from it, secrets by their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub took: Vec<String>,
     /// What `{seed.NAME}` stands for.
     #[serde(flatten)]
     pub values: BTreeMap<String, String>,
@@ -65,12 +76,34 @@ pub struct Kept {
 /// The seed that counts: the new one, else the one that was taken.
 pub fn of(facts: &Facts) -> Kept {
     match &facts.seed {
-        Some(Seed::New(new)) => Kept { node: new.node.clone(), values: new.values.clone() },
-        _ => {
-            let kept = facts.file(paths::SEED).and_then(|text| serde_json::from_str::<Value>(text).ok());
-            kept.and_then(|kept| serde_json::from_value(kept.get("seed")?.clone()).ok()).unwrap_or_default()
-        }
+        Some(Seed::New(new)) => keep(new),
+        _ => taken(facts).unwrap_or_default(),
     }
+}
+
+/// What is kept of the seed that was taken.
+fn taken(facts: &Facts) -> Option<Kept> {
+    let kept: Value = serde_json::from_str(facts.file(paths::SEED)?).ok()?;
+    serde_json::from_value(kept.get("seed")?.clone()).ok()
+}
+
+fn keep(new: &NewSeed) -> Kept {
+    let NewSeed { node, ticket, values, keys, .. } = new.clone();
+    Kept { node, ticket, took: keys, values }
+}
+
+/// What the account of this machine says of its seed: whoever wrote it learns what came of it.
+pub fn acknowledged(facts: &Facts) -> Option<Acknowledged> {
+    let kept = taken(facts);
+    let refused = match &facts.seed {
+        Some(Seed::Refused(why)) => why.clone(),
+        _ => conflict(facts).map(|fault| fault.text).unwrap_or_default(),
+    };
+    if kept.is_none() && refused.is_empty() {
+        return None;
+    }
+    let kept = kept.unwrap_or_default();
+    Some(Acknowledged { ticket: kept.ticket.unwrap_or_default(), took: kept.took, refused })
 }
 
 /// The node that this machine is by now, whoever says so.
@@ -154,8 +187,7 @@ fn kept(new: &NewSeed) -> String {
     if !kept.is_object() {
         kept = Value::Object(serde_json::Map::new());
     }
-    let seed = Kept { node: new.node.clone(), values: new.values.clone() };
-    kept["seed"] = serde_json::to_value(seed).unwrap_or_default();
+    kept["seed"] = serde_json::to_value(keep(new)).unwrap_or_default();
     serde_json::to_string(&kept).map_or_else(|_| String::new(), |text| text + "\n")
 }
 

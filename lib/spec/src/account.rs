@@ -44,9 +44,24 @@ pub struct Account {
     pub warnings: Vec<String>,
     /// What was done, and why.
     pub steps: Vec<StepReport>,
+    /// What became of the seed that the medium was flashed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Acknowledged>,
     /// The last good boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good: Option<GoodBoot>,
+}
+
+/// What became of a seed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Acknowledged {
+    /// The ticket of the seed that was taken; empty where it had none.
+    pub ticket: String,
+    /// The keys that were taken, secrets by their names.
+    pub took: Vec<String>,
+    /// Why the seed on the boot partition is refused; empty where it isn't.
+    pub refused: String,
 }
 
 /// A fault, for a person.

@@ -23,6 +23,8 @@ pub mod hexadecimal;
 pub mod k3s;
 pub mod k3s_flags;
 pub mod keys;
+#[cfg(feature = "yaml")]
+pub mod laid;
 pub mod layers;
 pub mod layout;
 pub mod loader_entry;
@@ -36,6 +38,8 @@ pub mod rules;
 #[cfg(feature = "schema")]
 pub mod schema;
 pub mod secret;
+#[cfg(feature = "yaml")]
+pub mod seed;
 pub mod serial;
 pub mod set;
 pub mod status;

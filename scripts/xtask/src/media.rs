@@ -2,6 +2,7 @@
 //!
 //! Here is all that is done and checked while the machine is off, but for damage.
 
+use crate::door;
 use crate::look::{self, Volume};
 use crate::steps::{Check, DamageDatabase, MakeDisk, MakeStick, StateFile};
 use crate::stick;
@@ -55,6 +56,17 @@ impl Media {
         copy_sparse(from, &target, size.unwrap_or(0))?;
         self.boot = target;
         Ok(())
+    }
+
+    /// Flashes the image onto the boot medium, whatever is on that by now.
+    pub fn flash(&self, sets: &BTreeMap<String, String>) -> Result<()> {
+        let built = || door::root().join("target/bakelite/bin/bakelite").into_os_string();
+        let program = std::env::var_os("BAKELITE_BIN").unwrap_or_else(built);
+        let (image, medium) = (self.image.display().to_string(), self.boot.display().to_string());
+        let sets: Vec<String> =
+            sets.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}")]).collect();
+        let words = ["flash", &image, &medium].into_iter().chain(sets.iter().map(String::as_str));
+        door::run(&program.to_string_lossy(), &words.collect::<Vec<_>>(), &self.folder).map(drop)
     }
 
     /// Where all of them are.

@@ -221,6 +221,7 @@ impl Scenario {
                 | Step::Damage(_)
                 | Step::CopyMedium(_)
                 | Step::NewMedium(_)
+                | Step::Flash(_)
                 | Step::MakeDisk(_)
                 | Step::MakeStick(_)
                 | Step::SameDisk(_)

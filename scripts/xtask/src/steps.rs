@@ -42,6 +42,8 @@ pub enum Step {
     CopyMedium(CopyMedium),
     /// Puts a fresh medium of the image in place of the boot medium.
     NewMedium(Nothing),
+    /// Flashes the image onto the boot medium with the command, as a person does, while the machine is off.
+    Flash(Flash),
     /// Makes a disk while the machine is off.
     MakeDisk(MakeDisk),
     /// While the machine is off: a stick with a set of the cluster that lives on the card.
@@ -206,6 +208,15 @@ pub struct Plug {
     /// The size of one that isn't there yet.
     #[serde(default)]
     pub size: Size,
+}
+
+/// A flash of the boot medium.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flash {
+    /// The keys of its seed, with their values.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
 }
 
 /// A step with nothing to say.

@@ -83,6 +83,8 @@ impl Machine {
 fn new() -> NewSeed {
     NewSeed {
         node: Some("shop-017".into()),
+        ticket: Some("line-1".into()),
+        keys: vec!["network.wait".into(), "seed.secrets.wifi".into()],
         values: [("number".to_string(), "017".to_string())].into(),
         secrets: vec!["join".into(), "wifi".into()],
         settings: json!({ "network": { "wait": 3 } }),
@@ -97,7 +99,11 @@ fn a_pulled_plug_leads_to_the_same_seed_taken_once() {
     assert!(matches!(whole.boot(), Some(Decision::Done(_))));
     assert_eq!(whole.facts.files.keys().collect::<Vec<_>>(), [paths::SEED]);
     assert!(whole.facts.files[paths::SEED].contains("\"wait\":3"));
-    assert_eq!(of(&whole.facts), Kept { node: Some("shop-017".into()), values: whole.new.values.clone() });
+    let (ticket, took) = (whole.new.ticket.clone(), whole.new.keys.clone());
+    let node = Some("shop-017".to_string());
+    assert_eq!(of(&whole.facts), Kept { node, ticket, took, values: whole.new.values.clone() });
+    let told = acknowledged(&whole.facts).unwrap();
+    assert_eq!((told.ticket.as_str(), told.took.len(), told.refused.as_str()), ("line-1", 2, ""));
     for first in 0..7 {
         for second in 0..7 {
             let mut machine = Machine::new(new());

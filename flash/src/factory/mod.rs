@@ -1,0 +1,198 @@
+//! A line that flashes media all day: an image that is pinned, a table of machines, ports that are watched, and a record.
+//!
+//! The record is the truth of who got which row: what it says is durable before a medium becomes one that boots, and a medium is
+//! wiped before its row is given to another. So no kill, crash or power cut gives one identity to two machines. A device is
+//! good when its own report says so, not when its card was written.
+
+pub mod export;
+mod judge;
+pub mod line;
+pub mod ports;
+pub mod record;
+mod run;
+#[cfg(test)]
+mod tests;
+
+pub use judge::Verdict;
+pub use run::Mode;
+
+use crate::baked::Baked;
+use crate::error::{FlashError, io_error};
+use crate::flash::{FlashEvent, Listen};
+use crate::image::Image;
+use crate::table::Table;
+use line::Line;
+use ports::Ports;
+use record::{Device, Record, State};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What happens on a line.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum FactoryEvent {
+    /// A medium is being flashed for a row.
+    Began {
+        /// The row.
+        row: String,
+        /// Where.
+        port: String,
+        /// The medium.
+        medium: String,
+    },
+    /// It is over.
+    Ended {
+        /// The row.
+        row: String,
+        /// Where.
+        port: String,
+        /// Whether the medium is good.
+        good: bool,
+        /// What was done, or what was wrong.
+        text: String,
+    },
+    /// A device's own report was looked at.
+    Judged {
+        /// The row.
+        row: String,
+        /// What came of it.
+        verdict: Verdict,
+    },
+    /// Something that a person should know.
+    Note {
+        /// In words.
+        text: String,
+    },
+}
+
+/// Who is told.
+pub trait Told: Listen {
+    /// Takes an event, from any thread.
+    fn line(&self, event: &FactoryEvent);
+}
+
+/// A line, ready to work.
+pub struct Factory {
+    line: Line,
+    table: Table,
+    image: Image,
+    baked: Baked,
+    record: Mutex<Record>,
+}
+
+impl Factory {
+    /// Opens a line: image, table and record, all checked.
+    ///
+    /// # Errors
+    /// What is wrong; or that another one works on this line.
+    pub fn open(path: &Path, operator: Option<String>) -> Result<Self, FlashError> {
+        let mut line = Line::read(path)?;
+        line.operator = operator.or(line.operator).or_else(|| std::env::var("USER").ok());
+        let image = Image::open(&line.image, line.bmap.as_deref())?;
+        let sum = sha256(&line.image)?;
+        if sum != line.sha256 {
+            let problem = format!("sha256: {} has {sum}, so it is not the image that was pinned", line.image.display());
+            return Err(FlashError::Line { path: path.into(), problem });
+        }
+        let table = Table::read(&line.rows)?;
+        let baked = Baked::read(&image)?;
+        for row in &table.rows {
+            let wrong =
+                |error| FlashError::Table { path: line.rows.clone(), problem: format!("row {}: {error}", row.name) };
+            line.seed(row, "check")?.check(&baked).map_err(wrong)?;
+        }
+        let record = Mutex::new(Record::open(&line.record)?);
+        Ok(Self { line, table, image, baked, record })
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works: flashes what comes to the ports, judges what comes back, until all rows are used or `mode` says so.
+    ///
+    /// # Errors
+    /// When the record can't be read or written. A bad medium is none.
+    pub fn run(&self, ports: &dyn Ports, mode: &Mode, told: &dyn Told) -> Result<(), FlashError> {
+        run::run(self, ports, mode, told)
+    }
+
+    /// Judges a medium that came back from its machine, or a report that was brought by other means.
+    ///
+    /// # Errors
+    /// When there is no report of a machine of this line on it.
+    pub fn pass(&self, path: &Path) -> Result<(Device, Verdict), FlashError> {
+        let account = judge::report(path)?;
+        self.judge(&account)
+    }
+
+    fn judge(&self, account: &bakelite_spec::account::Account) -> Result<(Device, Verdict), FlashError> {
+        let ticket = account.seed.as_ref().map(|seed| seed.ticket.as_str()).unwrap_or_default();
+        let record = self.record();
+        let device = record.by_ticket(ticket)?.ok_or_else(|| FlashError::Line {
+            path: self.line.path.clone(),
+            problem: format!("{} reports with a ticket that this line didn't give out", account.node),
+        })?;
+        let verdict = judge::judge(account, &device, &self.baked.manifest.image);
+        let text = serde_json::to_string(account).unwrap_or_default();
+        match &verdict {
+            Verdict::Good => record.report(device.id, State::Passed, "", &text)?,
+            Verdict::Bad(why) => record.report(device.id, State::Rejected, why, &text)?,
+            Verdict::NotYet(_) => {}
+        }
+        Ok((device, verdict))
+    }
+
+    /// All that the record has, the oldest first.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn devices(&self) -> Result<Vec<Device>, FlashError> {
+        self.record().all()
+    }
+
+    /// The line's own words.
+    pub fn configuration(&self) -> &Line {
+        &self.line
+    }
+
+    /// How many rows there are, and how many are free.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn rows(&self) -> Result<(usize, usize), FlashError> {
+        let used = self.record().used()?;
+        let free = self.table.rows.iter().filter(|row| !used.contains(&row.name)).count();
+        Ok((self.table.rows.len(), free))
+    }
+}
+
+/// The sum of a file, as `sha256sum` writes it.
+///
+/// # Errors
+/// When it can't be read.
+pub fn sha256(path: &Path) -> Result<String, FlashError> {
+    let mut file = File::open(path).map_err(io_error("reading", path))?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(io_error("reading", path))? {
+            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+/// Tells nobody.
+pub struct Quiet;
+
+impl Listen for Quiet {
+    fn event(&self, _: &FlashEvent) {}
+}
+
+impl Told for Quiet {
+    fn line(&self, _: &FactoryEvent) {}
+}

@@ -1,0 +1,383 @@
+//! The record of a line: a local SQLite, one row for each attempt at a medium, and one medium for each row of the table.
+//!
+//! A unique index holds that, whatever the program does. Every change is durable when it returns. One program at a time.
+
+use crate::error::{FlashError, io_error};
+use crate::flash::Done;
+use crate::table::Row as Machine;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The tables.
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS device(
+        id INTEGER PRIMARY KEY,
+        row TEXT NOT NULL,
+        row_sum TEXT NOT NULL,
+        node TEXT NOT NULL,
+        ticket TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL
+            CHECK (state IN ('reserved', 'finishing', 'written', 'failed', 'lost', 'passed', 'rejected')),
+        port TEXT NOT NULL,
+        attachment TEXT NOT NULL,
+        medium TEXT NOT NULL,
+        image TEXT NOT NULL,
+        operator TEXT NOT NULL,
+        began INTEGER NOT NULL,
+        ended INTEGER,
+        written INTEGER,
+        write_seconds REAL,
+        verified INTEGER,
+        verify_seconds REAL,
+        disk TEXT,
+        why TEXT NOT NULL DEFAULT '',
+        label TEXT,
+        report TEXT,
+        reported INTEGER
+    ) STRICT;
+    CREATE UNIQUE INDEX IF NOT EXISTS one_medium_a_row ON device(row) WHERE state <> 'failed';
+    CREATE INDEX IF NOT EXISTS by_place ON device(port, attachment);";
+const COLUMNS: &str =
+    "id, row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began, ended, written,
+    write_seconds, verified, verify_seconds, disk, why, label, reported";
+
+/// How far a device has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It is being written, and doesn't boot.
+    Reserved,
+    /// Its first MiB is being written: it may boot.
+    Finishing,
+    /// It was written and read back; its machine hasn't reported yet.
+    Written,
+    /// It doesn't boot; its row is free again.
+    Failed,
+    /// Nobody knows whether it boots: a cut came while its first MiB was written. Its row is not given out again.
+    Lost,
+    /// Its own report says that it is good.
+    Passed,
+    /// Its own report says that it isn't.
+    Rejected,
+}
+
+impl State {
+    const ALL: [Self; 7] =
+        [Self::Reserved, Self::Finishing, Self::Written, Self::Failed, Self::Lost, Self::Passed, Self::Rejected];
+
+    /// Its name in the record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Finishing => "finishing",
+            Self::Written => "written",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+            Self::Passed => "passed",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// One attempt at a medium, and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Device {
+    /// Its number in the record.
+    pub id: i64,
+    /// The row of the table.
+    pub row: String,
+    /// The row's sum.
+    pub row_sum: String,
+    /// The node's name, where the row says it.
+    pub node: String,
+    /// By which it is known when it reports.
+    pub ticket: String,
+    /// How far it has come.
+    pub state: State,
+    /// Where it was plugged in.
+    pub port: String,
+    /// Which plugging in that was.
+    pub attachment: String,
+    /// The medium in words.
+    pub medium: String,
+    /// The sum of the image's file.
+    pub image: String,
+    /// Who worked.
+    pub operator: String,
+    /// When it began, in seconds since 1970.
+    pub began: i64,
+    /// When its writing ended.
+    pub ended: Option<i64>,
+    /// Bytes that were written.
+    pub written: Option<i64>,
+    /// In so many seconds.
+    pub write_seconds: Option<f64>,
+    /// Bytes that were read back.
+    pub verified: Option<i64>,
+    /// In so many seconds.
+    pub verify_seconds: Option<f64>,
+    /// The disk's GUID.
+    pub disk: Option<String>,
+    /// What was wrong.
+    pub why: String,
+    /// Its label, once that was printed.
+    pub label: Option<String>,
+    /// When its machine reported.
+    pub reported: Option<i64>,
+}
+
+/// Where a medium is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The port.
+    pub port: String,
+    /// Which plugging in.
+    pub attachment: String,
+    /// The medium in words.
+    pub medium: String,
+}
+
+/// The record.
+#[derive(Debug)]
+pub struct Record {
+    path: PathBuf,
+    connection: Connection,
+    /// Held as long as this program works on the line.
+    _lock: File,
+}
+
+impl Record {
+    /// Opens the record. What a killed program left half done is settled: what doesn't boot gives its row back, and what
+    /// may boot doesn't.
+    ///
+    /// # Errors
+    /// When it can't be opened, or another program works on this line.
+    pub fn open(path: &Path) -> Result<Self, FlashError> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let beside = PathBuf::from(beside);
+        let lock = File::options().create(true).truncate(false).write(true).open(&beside);
+        let lock = lock.map_err(io_error("opening", &beside))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| FlashError::Line {
+            path: path.into(),
+            problem: "another program works on this line".into(),
+        })?;
+        let failed = |source| FlashError::Record { path: path.into(), source };
+        let connection = Connection::open(path).map_err(failed)?;
+        connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+            .and_then(|()| connection.execute_batch(TABLES))
+            .map_err(failed)?;
+        let record = Self { path: path.into(), connection, _lock: lock };
+        record.execute(
+            "UPDATE device SET state = 'failed', ended = ?1, why = 'cut while it was written; it does not boot'
+             WHERE state = 'reserved'",
+            params![now()],
+        )?;
+        record.execute(
+            "UPDATE device SET state = 'lost', ended = ?1,
+                 why = 'cut while its first MiB was written: it may boot. Plug it in again, or destroy it'
+             WHERE state = 'finishing'",
+            params![now()],
+        )?;
+        Ok(record)
+    }
+
+    fn failed(&self) -> impl Fn(rusqlite::Error) -> FlashError {
+        let path = self.path.clone();
+        move |source| FlashError::Record { path: path.clone(), source }
+    }
+
+    fn execute(&self, sql: &str, values: &[&dyn ToSql]) -> Result<usize, FlashError> {
+        self.connection.execute(sql, values).map_err(self.failed())
+    }
+
+    /// Gives a row to a medium, unless another has it.
+    ///
+    /// # Errors
+    /// When the record can't be written, or another medium has the row.
+    pub fn reserve(
+        &self,
+        machine: &Machine,
+        node: &str,
+        place: &Place,
+        image: &str,
+        operator: &str,
+    ) -> Result<(i64, String), FlashError> {
+        let ticket = format!("t-{:016x}", fastrand::u64(..));
+        self.execute(
+            "INSERT INTO device(row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began)
+             VALUES (?1, ?2, ?3, ?4, 'reserved', ?5, ?6, ?7, ?8, ?9, ?10)",
+            params![
+                machine.name,
+                machine.sum,
+                node,
+                ticket,
+                place.port,
+                place.attachment,
+                place.medium,
+                image,
+                operator,
+                now()
+            ],
+        )?;
+        Ok((self.connection.last_insert_rowid(), ticket))
+    }
+
+    /// Its first MiB is about to be written.
+    ///
+    /// # Errors
+    /// When the record can't be written: then it mustn't be.
+    pub fn finishing(&self, id: i64) -> Result<(), FlashError> {
+        self.execute("UPDATE device SET state = 'finishing' WHERE id = ?1 AND state = 'reserved'", params![id])
+            .map(drop)
+    }
+
+    /// It was written and read back.
+    ///
+    /// # Errors
+    /// When the record can't be written.
+    pub fn written(&self, id: i64, done: &Done) -> Result<(), FlashError> {
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.execute(
+            "UPDATE device SET state = 'written', ended = ?2, written = ?3, write_seconds = ?4, verified = ?5,
+                 verify_seconds = ?6, disk = ?7 WHERE id = ?1",
+            params![
+                id,
+                now(),
+                number(done.written),
+                done.write_seconds,
+                number(done.verified),
+                done.verify_seconds,
+                done.disk
+            ],
+        )
+        .map(drop)
+    }
+
+    /// It doesn't boot, or (`state` lost) may.
+    ///
+    /// # Errors
+    /// When the record can't be written.
+    pub fn ended(&self, id: i64, state: State, why: &str) -> Result<(), FlashError> {
+        let sql = "UPDATE device SET state = ?2, ended = ?3, why = ?4 WHERE id = ?1";
+        self.execute(sql, params![id, state.name(), now(), why]).map(drop)
+    }
+
+    /// What its machine has reported.
+    ///
+    /// # Errors
+    /// When the record can't be written.
+    pub fn report(&self, id: i64, state: State, why: &str, report: &str) -> Result<(), FlashError> {
+        let sql = "UPDATE device SET state = ?2, why = ?3, report = ?4, reported = ?5 WHERE id = ?1";
+        self.execute(sql, params![id, state.name(), why, report, now()]).map(drop)
+    }
+
+    /// Its label was printed.
+    ///
+    /// # Errors
+    /// When the record can't be written.
+    pub fn labelled(&self, id: i64, label: &str) -> Result<(), FlashError> {
+        self.execute("UPDATE device SET label = ?2 WHERE id = ?1", params![id, label]).map(drop)
+    }
+
+    fn query(&self, condition: &str, values: &[&dyn ToSql]) -> Result<Vec<Device>, FlashError> {
+        let read = || {
+            let mut statement = self.connection.prepare(&format!("SELECT {COLUMNS} FROM device {condition}"))?;
+            let rows = statement.query_map(values, device)?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        read().map_err(self.failed())
+    }
+
+    /// The device with a ticket.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn by_ticket(&self, ticket: &str) -> Result<Option<Device>, FlashError> {
+        self.query("WHERE ticket = ?1", params![ticket]).map(|found| found.into_iter().next())
+    }
+
+    /// The last attempt at the medium that is at a place.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn at(&self, port: &str, attachment: &str) -> Result<Option<Device>, FlashError> {
+        let condition = "WHERE port = ?1 AND attachment = ?2 ORDER BY id DESC LIMIT 1";
+        self.query(condition, params![port, attachment]).map(|found| found.into_iter().next())
+    }
+
+    /// All attempts, the oldest first.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn all(&self) -> Result<Vec<Device>, FlashError> {
+        self.query("ORDER BY id", &[])
+    }
+
+    /// The rows that no other medium may get.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn used(&self) -> Result<BTreeSet<String>, FlashError> {
+        let found = self.query("WHERE state <> 'failed'", &[])?;
+        Ok(found.into_iter().map(|device| device.row).collect())
+    }
+
+    /// What is written whose label wasn't printed.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn unlabelled(&self) -> Result<Vec<Device>, FlashError> {
+        self.query("WHERE state IN ('written', 'passed', 'rejected') AND label IS NULL ORDER BY id", &[])
+    }
+
+    /// The report of a device.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn report_of(&self, id: i64) -> Result<Option<String>, FlashError> {
+        let sql = "SELECT report FROM device WHERE id = ?1";
+        let found = self.connection.query_row(sql, params![id], |row| row.get::<_, Option<String>>(0));
+        found.optional().map(Option::flatten).map_err(self.failed())
+    }
+}
+
+fn device(row: &Row<'_>) -> Result<Device, rusqlite::Error> {
+    let state: String = row.get(5)?;
+    Ok(Device {
+        id: row.get(0)?,
+        row: row.get(1)?,
+        row_sum: row.get(2)?,
+        node: row.get(3)?,
+        ticket: row.get(4)?,
+        // The table admits no other.
+        state: State::ALL.into_iter().find(|known| known.name() == state).unwrap_or(State::Lost),
+        port: row.get(6)?,
+        attachment: row.get(7)?,
+        medium: row.get(8)?,
+        image: row.get(9)?,
+        operator: row.get(10)?,
+        began: row.get(11)?,
+        ended: row.get(12)?,
+        written: row.get(13)?,
+        write_seconds: row.get(14)?,
+        verified: row.get(15)?,
+        verify_seconds: row.get(16)?,
+        disk: row.get(17)?,
+        why: row.get(18)?,
+        label: row.get(19)?,
+        reported: row.get(20)?,
+    })
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    i64::try_from(now).unwrap_or_default()
+}
