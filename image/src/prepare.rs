@@ -5,7 +5,7 @@
 use crate::binaries::Binaries;
 use crate::boards;
 use crate::config::Config;
-use crate::decide::modules::{Catalogue, Closure};
+use crate::decide::modules::{Catalogue, Closure, ModuleError};
 use crate::decide::{boot, microcode, root};
 use crate::depmod;
 use crate::derived::{Derived, Work};
@@ -100,7 +100,8 @@ impl Prepared {
         let (early, own) = (sets(&board.modules.initramfs)?, sets(&board.modules.root)?);
         let (own, added) = ([&early[..], &own].concat(), sets(&config.appliance.modules)?);
         let names = Names { own: &own, added: &added };
-        let Unpacked { tree: packages, modules, packed } = plain::unpack(&packages, names, derived, work)?;
+        let Unpacked { tree: packages, modules, packed } = plain::unpack(&packages, names, derived, work)
+            .map_err(|error| cant_drive(error, &own, &board.kernel.package))?;
         let catalogue = Catalogue::new(&packages)?;
         let early_closure = catalogue.closure(&early)?;
         let release = catalogue.release.clone();
@@ -173,6 +174,16 @@ impl Prepared {
             }
         }
         groups.into_values().collect()
+    }
+}
+
+/// A kernel without modules of the board's own sets is the wrong kernel; of a person's own modules, it's their slip.
+fn cant_drive(error: BuildError, own: &[String], package: &str) -> BuildError {
+    match error {
+        BuildError::Modules(ModuleError::Unknown { release, names }) if names.iter().all(|name| own.contains(name)) => {
+            BuildError::Modules(ModuleError::CantDrive { package: package.into(), release, names })
+        }
+        other => other,
     }
 }
 
