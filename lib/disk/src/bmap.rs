@@ -105,7 +105,7 @@ impl Map {
             let bounds = first.trim().parse::<u64>().ok().zip(last.trim().parse::<u64>().ok());
             let bounds = bounds.filter(|(first, last)| first <= last);
             let (first, last) = bounds.ok_or_else(|| wrong(format!("`{words}` is no range of blocks")))?;
-            let start = first.checked_mul(block).unwrap_or(u64::MAX);
+            let start = first.saturating_mul(block);
             let end = last.saturating_add(1).saturating_mul(block).min(length);
             if start >= end || ranges.last().is_some_and(|before| start < before.end()) {
                 return Err(wrong(format!("the blocks {words} are out of order or outside the image")));

@@ -7,9 +7,12 @@ use crate::look::{self, Volume};
 use crate::steps::{Check, DamageDatabase, MakeDisk, MakeStick, StateFile};
 use crate::stick;
 use anyhow::{Context, Result, ensure};
+use bakelite_spec::layout::Role;
 use bakelite_vm::media::{blank, copy_sparse};
 use bakelite_vm::{Disk, media::Source};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The media.
@@ -189,6 +192,16 @@ impl Media {
     pub fn remove_files(&self, paths: &[String]) -> Result<()> {
         let commands: Vec<String> = paths.iter().map(|path| format!("rm {path}")).collect();
         Volume::state(&self.boot)?.write(&commands.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Writes a person's settings onto the boot partition.
+    pub fn overlay(&self, text: &str) -> Result<()> {
+        let start = look::entry(&mut File::open(&self.boot)?, Role::Boot)?.start();
+        let written = self.folder.join("bakelite.yaml");
+        std::fs::File::create(&written).and_then(|mut file| file.write_all(text.as_bytes()))?;
+        let target = format!("{}@@{start}", self.boot.display());
+        let source = written.display().to_string();
+        door::run(&stick::tool("mcopy")?, &["-o", "-i", &target, &source, "::"], Path::new("/")).map(drop)
     }
 
     /// Makes k3s's database on the card as large as that of a cluster that has something to do.

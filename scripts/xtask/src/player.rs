@@ -118,6 +118,7 @@ impl<'a> Player<'a> {
             Step::CopyMedium(copy) => self.media.copy_boot(Some(copy.size.0)),
             Step::NewMedium(_) => self.media.new_card(),
             Step::Flash(flash) => self.media.flash(&flash.set),
+            Step::Overlay(overlay) => self.media.overlay(&overlay.text),
             Step::MakeDisk(wanted) => self.media.make_disk(wanted),
             Step::MakeStick(wanted) => self.media.make_stick(wanted),
             Step::SameDisk(name) => self.media.same_disk(name),

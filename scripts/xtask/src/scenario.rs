@@ -222,6 +222,7 @@ impl Scenario {
                 | Step::CopyMedium(_)
                 | Step::NewMedium(_)
                 | Step::Flash(_)
+                | Step::Overlay(_)
                 | Step::MakeDisk(_)
                 | Step::MakeStick(_)
                 | Step::SameDisk(_)

@@ -44,6 +44,8 @@ pub enum Step {
     NewMedium(Nothing),
     /// Flashes the image onto the boot medium with the command, as a person does, while the machine is off.
     Flash(Flash),
+    /// Writes a person's `bakelite.yaml` onto the boot partition while the machine is off.
+    Overlay(Overlay),
     /// Makes a disk while the machine is off.
     MakeDisk(MakeDisk),
     /// While the machine is off: a stick with a set of the cluster that lives on the card.
@@ -70,6 +72,13 @@ pub enum Step {
     Port(Port),
     /// Lets time pass.
     Wait(f64),
+}
+
+/// A `bakelite.yaml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlay {
+    pub text: String,
 }
 
 /// Events to look for: their name, fields that are equal, fields that contain words, and for how long to look.

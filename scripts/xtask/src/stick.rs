@@ -144,7 +144,8 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(File::create(path)?.write_all(bytes)?)
 }
 
-fn tool(name: &str) -> Result<String> {
+/// A program of dosfstools or mtools.
+pub fn tool(name: &str) -> Result<String> {
     let found =
         door::find(name).with_context(|| format!("there is no {name}; Debian has it in dosfstools or mtools"))?;
     Ok(found.display().to_string())
