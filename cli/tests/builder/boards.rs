@@ -31,7 +31,11 @@ fn each_boards_image_is_proved_by_lint() {
             built = end(build.args(["--without-suite", "security", "--without-suite", "updates"]));
         }
         if OTHER_KERNEL.contains(&board) {
-            assert!(built.code == Some(1) && built.said.contains("can't drive this board: it has no module"), "{board}: {}", built.said);
+            assert!(
+                built.code == Some(1) && built.said.contains("can't drive this board: it has no module"),
+                "{board}: {}",
+                built.said
+            );
             continue;
         }
         assert_eq!(built.code, Some(0), "{board}: {}", built.said);
