@@ -180,7 +180,12 @@ impl Prepared {
 /// A kernel without modules of the board's own sets is the wrong kernel; of a person's own modules, it's their slip.
 fn cant_drive(error: BuildError, own: &[String], package: &str) -> BuildError {
     match error {
-        BuildError::Modules(ModuleError::Unknown { release, names }) if names.iter().all(|name| own.contains(name)) => {
+        BuildError::Modules(ModuleError::Unknown { release, mut names })
+            if names.iter().all(|name| own.contains(name)) =>
+        {
+            // Sets of the initramfs are sets of the system, too.
+            names.sort();
+            names.dedup();
             BuildError::Modules(ModuleError::CantDrive { package: package.into(), release, names })
         }
         other => other,

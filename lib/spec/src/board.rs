@@ -64,9 +64,9 @@ impl Arch {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Boot {
     pub flow: Flow,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub models: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub config: Vec<String>,
 }
 
