@@ -356,7 +356,7 @@ mod tests {
             let mut media: Vec<Faulty> = faults.iter().map(|fault| Faulty::new(16 * MIB, 0xa5, *fault)).collect();
             let jobs = media
                 .iter_mut()
-                .map(|medium| Job { name: "card".into(), medium: medium, seed: None, probe: true, before_last: None })
+                .map(|medium| Job { name: "card".into(), medium, seed: None, probe: true, before_last: None })
                 .collect();
             let begun = Instant::now();
             let outcomes = flash_with(&image, jobs, &Quiet, Duration::from_millis(50));

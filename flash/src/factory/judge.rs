@@ -118,7 +118,8 @@ mod tests {
         assert!(matches!(judged(&|account| account.last_good = None), Verdict::NotYet(_)));
         let fault =
             FaultReport { code: "no-network".into(), who: "you".into(), what: "no cable".into(), hint: String::new() };
-        let cases: [(&dyn Fn(&mut Account), &str); 5] = [
+        type Change<'a> = &'a dyn Fn(&mut Account);
+        let cases: [(Change<'_>, &str); 5] = [
             (&|account| account.image = "i0".into(), "runs the image i0"),
             (&|account| account.node = "shop-2".into(), "calls itself shop-2"),
             (&|account| account.faults.push(fault.clone()), "no-network: no cable"),

@@ -95,7 +95,7 @@ fn take(
     told: &dyn Told,
 ) -> Result<Option<Work>, FlashError> {
     let last = factory.record().at(&present.port, &present.attachment)?;
-    if last.as_ref().is_some_and(|device| is_over(device)) {
+    if last.as_ref().is_some_and(is_over) {
         // This medium was seen to before this program was started.
         return Ok(None);
     }

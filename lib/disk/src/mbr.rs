@@ -173,7 +173,8 @@ mod tests {
             Table::read(&mut Cursor::new(bytes), table.sectors)
         };
         assert!(read(&|_| {}).is_ok());
-        let changes: [(&str, &dyn Fn(&mut Vec<u8>)); 7] = [
+        type Change<'a> = &'a dyn Fn(&mut Vec<u8>);
+        let changes: [(&str, Change<'_>); 7] = [
             ("no mark", &|bytes| bytes[MARK_AT] = 0),
             ("no signature", &|bytes| bytes[511] = 0),
             ("a protective MBR in front of a GPT", &|bytes| bytes[ENTRIES_AT + 4] = 0xee),
