@@ -1,6 +1,8 @@
 //! The factory as a program that is killed at random moments: no row twice, no identity twice, nothing lost. Fifty times with
 //! BAKELITE_TEST_FULL=1, else ten.
 
+#![expect(clippy::unwrap_used, reason = "a proof that can't go on has failed")]
+
 use bakelite_flash::testing::{image, seed_on};
 use std::collections::BTreeSet;
 use std::fs::File;
