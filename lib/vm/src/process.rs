@@ -202,6 +202,8 @@ impl Running {
     pub fn plug(&mut self, id: &str, path: &Path) -> Result<(), VmError> {
         let backend = json!({"driver": "raw", "node-name": id,
             "file": {"driver": "file", "filename": path.display().to_string()}});
+        // Of a disk that was pulled out QEMU keeps the backend; where there is none, or it is in use, the next call says so.
+        let _ = self.execute("blockdev-del", json!({"node-name": id}));
         self.execute("blockdev-add", backend)?;
         let device =
             json!({"driver": "usb-storage", "id": format!("{id}-device"), "drive": id, "bus": "xhci.0", "serial": id});
