@@ -10,6 +10,7 @@ use bakelite_flash::disks::{self, Disk};
 use bakelite_flash::flash::Done;
 use bakelite_flash::seed::word;
 use bakelite_flash::wanted::{self, Outcome, Wanted};
+use bakelite_spec::causes;
 use bakelite_spec::quantity::Size;
 use serde_json::json;
 use std::io::{IsTerminal, Write, stderr, stdin};
@@ -115,10 +116,10 @@ fn tell(outcome: &Outcome, screen: &Screen) {
             outcome.seed.iter().for_each(|(key, value)| screen.line(&format!("  {key} = {value}")));
         }
         Err(error) if screen.json => {
-            let text = bakelite_flash::flash::words(error);
+            let text = causes::words(error);
             screen.value(&json!({ "event": "failed", "target": outcome.name, "text": text }));
         }
-        Err(error) => screen.problem(&format!("{}: {}", outcome.name, bakelite_flash::flash::words(error))),
+        Err(error) => screen.problem(&format!("{}: {}", outcome.name, causes::words(error))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a build's events are shown: bars on a terminal, plain lines in a pipe, JSON lines with `--json`.
 
 use bakelite_image::progress::{BuildEvent, Listen};
+use bakelite_spec::causes::words;
 use bakelite_spec::finding::Finding;
 use bakelite_spec::quantity::Size;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -79,7 +80,7 @@ impl Screen {
 
     /// An error with its causes.
     pub fn error(&self, error: &dyn Error) {
-        self.problem(&chain(error));
+        self.problem(&words(error));
     }
 
     /// Takes the bar off the screen.
@@ -95,16 +96,6 @@ impl Screen {
             None => eprintln!("{text}"),
         }
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl Listen for Screen {

@@ -1,8 +1,8 @@
 //! The boot loader's entries on the boot partition: looked at once a boot, added whole, removed.
 //!
-//! Nothing live is replaced there (law 3). A Raspberry Pi's are in a file of their own. On UEFI a new entry is written under a name that the loader doesn't read, made durable,
-//! and gets its name: from then on it counts. A cut before leaves an entry that nobody reads; a cut between the two
-//! writes of a rename leaves both names, of which the loader reads one.
+//! Nothing live is replaced there (law 3). On UEFI a new entry is written under a name that the loader doesn't read, made
+//! durable, and gets its name: from then on it counts. A cut before leaves an entry that nobody reads; a cut between the two
+//! writes of a rename leaves both names, of which the loader reads one. A Raspberry Pi's entries are [`raspberry_pi`]'s.
 
 mod raspberry_pi;
 

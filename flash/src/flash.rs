@@ -9,6 +9,7 @@ use crate::image::Image;
 use crate::seed::SeedFile;
 use bakelite_disk::press::{Piece, Press, Stamped, Target, stamp, wipe};
 use bakelite_disk::{DiskError, Guid};
+use bakelite_spec::causes::words;
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -162,17 +163,6 @@ fn stream(image: &Image, hub: &Hub) -> End {
             Err(error) => return broken(error),
         }
     }
-}
-
-/// An error with its causes in one line.
-pub fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// The flashing of one medium.

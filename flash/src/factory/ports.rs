@@ -55,7 +55,7 @@ impl HostPorts {
 }
 
 /// The file that stands for a medium.
-fn file_of(port: &str) -> Option<PathBuf> {
+pub(super) fn file_of(port: &str) -> Option<PathBuf> {
     port.strip_prefix("file:").map(PathBuf::from)
 }
 

@@ -8,9 +8,10 @@ use super::ports::{Ports, Present};
 use super::record::{Device, Place, State};
 use super::{Factory, FactoryEvent, Told};
 use crate::error::FlashError;
-use crate::flash::{Done, Job, flash, words};
+use crate::flash::{Done, Job, flash};
 use crate::table::Row;
 use bakelite_disk::press::{Target, wipe};
+use bakelite_spec::causes::words;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -106,7 +107,7 @@ fn take(
         match device.state {
             // It may boot as a machine whose row nobody has been told of: it is wiped, then the row is free.
             State::Lost | State::Finishing => {
-                wipe(&mut medium)?;
+                wipe(&mut *medium)?;
                 let why = "cut while its first MiB was written; it came back and was wiped";
                 factory.record().ended(device.id, State::Failed, why)?;
             }
@@ -172,10 +173,11 @@ fn came_back(factory: &Factory, device: &Device, on_it: &judge::OnIt, told: &dyn
     Ok(())
 }
 
-fn flash_all(factory: &Factory, ports: &dyn Ports, batch: Vec<Work>, told: &dyn Told) -> Result<(), FlashError> {
+fn flash_all(factory: &Factory, ports: &dyn Ports, mut batch: Vec<Work>, told: &dyn Told) -> Result<(), FlashError> {
     let (mut jobs, mut begun) = (Vec::new(), Vec::new());
-    for Work { present, medium, id, row, ticket } in batch {
-        let seed = match factory.line.seed(&row, &ticket) {
+    for Work { present, medium, id, row, ticket } in &mut batch {
+        let id = *id;
+        let seed = match factory.line.seed(row, ticket) {
             Ok(seed) => seed,
             Err(error) => {
                 factory.record().ended(id, State::Failed, &error.to_string())?;
@@ -184,9 +186,9 @@ fn flash_all(factory: &Factory, ports: &dyn Ports, batch: Vec<Work>, told: &dyn 
         };
         jobs.push(Job {
             name: present.port.clone(),
-            medium,
+            medium: &mut **medium,
             seed: Some((seed, factory.baked.boot)),
-            probe: ports.is_doubted(&present),
+            probe: ports.is_doubted(present),
             before_last: Some(Box::new(move || factory.record().finishing(id))),
         });
         begun.push((present, id, row));
@@ -204,7 +206,7 @@ fn flash_all(factory: &Factory, ports: &dyn Ports, batch: Vec<Work>, told: &dyn 
                 (false, why)
             }
         };
-        told.line(&FactoryEvent::Ended { row: row.name, port: present.port, good, text });
+        told.line(&FactoryEvent::Ended { row: row.name.clone(), port: present.port.clone(), good, text });
     }
     label(factory, told)
 }

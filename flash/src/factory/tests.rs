@@ -2,8 +2,9 @@
 
 use super::export::{Form, export};
 use super::line::Line;
-use super::ports::{HostPorts, Present};
+use super::ports::{HostPorts, Present, file_of};
 use super::*;
+use crate::target::HostMedium;
 use crate::testing::{come_up, image, seed_on};
 use bakelite_disk::press::Target;
 use bakelite_disk::press::testing::{Fault, Faulty};
@@ -78,7 +79,8 @@ impl Ports for Bad {
 
     fn open(&self, present: &Present, image: u64) -> Result<Box<dyn Target + Send>, FlashError> {
         let fault = self.faults.get(&present.port).copied().unwrap_or_default();
-        Ok(Box::new(Faulty::of(self.host.open(present, image)?, fault)))
+        let path = file_of(&present.port).unwrap();
+        Ok(Box::new(Faulty::of(HostMedium::file(&path, image).unwrap(), fault)))
     }
 
     fn is_doubted(&self, _: &Present) -> bool {

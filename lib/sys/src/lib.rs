@@ -23,6 +23,7 @@ pub mod terminal;
 pub mod tool;
 pub mod tree;
 
+pub use bakelite_spec::causes::words;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -123,18 +124,6 @@ pub enum SysError {
         /// Why.
         source: io::Error,
     },
-}
-
-/// An error with all its causes, on one line.
-pub fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Reads a small text file, such as one of sysfs, without its last line end.

@@ -270,7 +270,7 @@ impl<'a, T: Target> Press<'a, T> {
 ///
 /// # Errors
 /// When it can't be written.
-pub fn wipe(target: &mut impl Target) -> Result<(), DiskError> {
+pub fn wipe(target: &mut (impl Target + ?Sized)) -> Result<(), DiskError> {
     let length = target.length().map_err(reading(0, 0))?;
     target.zero(0, HEAD.min(length)).map_err(writing(0, HEAD))?;
     let tail = length.saturating_sub(TAIL).max(HEAD.min(length));
@@ -292,28 +292,6 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 }
 
 impl<T: Target + ?Sized> Target for &mut T {
-    fn length(&mut self) -> io::Result<u64> {
-        (**self).length()
-    }
-
-    fn read_back(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
-        (**self).read_back(at, bytes)
-    }
-
-    fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        (**self).write_at(at, bytes)
-    }
-
-    fn zero(&mut self, at: u64, length: u64) -> io::Result<()> {
-        (**self).zero(at, length)
-    }
-
-    fn is_hole(&mut self, at: u64, length: u64) -> bool {
-        (**self).is_hole(at, length)
-    }
-}
-
-impl<T: Target + ?Sized> Target for Box<T> {
     fn length(&mut self) -> io::Result<u64> {
         (**self).length()
     }
