@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod fallback;
 mod machine;
+mod medic;
 mod medium;
 mod modules;
 mod mounts;
@@ -37,6 +38,7 @@ use crate::baked::Baked;
 use crate::console::Consoles;
 use crate::error::InitError;
 use crate::events::Journal;
+use crate::medic::Medic;
 use crate::medium::Found;
 use crate::modules::Modules;
 use bakelite_spec::cmdline::Cmdline;
@@ -60,6 +62,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         };
         kmsg::start();
+        if part == medic::PART {
+            return medic::become_medic(words);
+        }
         work(part, words);
         return ExitCode::SUCCESS;
     }
@@ -140,11 +145,15 @@ fn find_system() -> Result<(), InitError> {
     let mut modules = Modules::read(&modules::folder(), &cmdline);
     modules.load(&["squashfs".into(), "efivarfs".into()]);
     let slot = cmdline.value("bakelite.slot").unwrap_or("a").to_string();
-    let found = medium::find(&slot, &baked.manifest.system, &mut modules, &mut journal)
+    let mut medic = Medic::new(&cmdline, baked.appliance.owner.keys.is_empty());
+    let found = medium::find(&slot, &baked.manifest.system, &mut modules, &mut medic, &mut journal)
         .and_then(|found| switch::mount_system(&found).map(|()| found));
     let found = match found {
         Ok(found) => found,
-        Err(error) => medium::refuse(error.into_fault(Code::SlotUnreadable), &mut journal),
+        Err(error) => {
+            let fault = error.into_fault(Code::SlotUnreadable);
+            medium::refuse(fault, &mut modules, &mut medic, &mut journal)
+        }
     };
     keep_found(&found)?;
     journal.say(What::Slot { slot: found.slot, disk: found.disk });

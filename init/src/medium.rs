@@ -6,8 +6,9 @@
 use crate::console::Consoles;
 use crate::error::InitError;
 use crate::events::Journal;
+use crate::medic::Medic;
 use crate::modules::{Modules, cold_plug};
-use crate::rescue;
+use crate::{rescue, shutdown};
 use bakelite_disk::Guid;
 use bakelite_disk::footer::Footer;
 use bakelite_disk::table::{Entry, Table};
@@ -136,7 +137,13 @@ pub fn candidates() -> Vec<Candidate> {
 ///
 /// # Errors
 /// The faults that waiting can't cure: two media, or a slot that isn't whole.
-pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Journal) -> Result<Found, InitError> {
+pub fn find(
+    slot: &str,
+    system: &System,
+    modules: &mut Modules,
+    medic: &mut Medic,
+    journal: &mut Journal,
+) -> Result<Found, InitError> {
     let role = Role::of_slot(slot).ok_or_else(|| {
         InitError::fault(
             Code::SlotUnreadable,
@@ -154,7 +161,8 @@ pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Jo
             // The driver may be a module of the initramfs; mounted already is as good.
             let _ = crate::mounts::efi_variables();
         }
-        let told_medium = Told::read();
+        // What a recovery stick has started is to find the machine's own medium.
+        let told_medium = if medic.is_started_from_stick() { Told::Nothing } else { Told::read() };
         let now = machine::uptime();
         let candidates = candidates();
         let found: Vec<String> = candidates.iter().map(|candidate| candidate.disk.name.clone()).collect();
@@ -162,10 +170,19 @@ pub fn find(slot: &str, system: &System, modules: &mut Modules, journal: &mut Jo
             names = found;
             changed_at = now;
         }
-        match choose(&candidates, role, told_medium) {
-            Choice::One(number, quiet) if now - changed_at >= quiet => {
-                return check(&candidates[number], role, slot, system);
-            }
+        let choice = choose(&candidates, role, told_medium);
+        let (is_settled, own) = match &choice {
+            Choice::One(number, quiet) => (now - changed_at >= *quiet, Some(&candidates[*number].disk.name)),
+            Choice::Two(..) => (true, None),
+            Choice::None => (now - begun > PATIENCE, None),
+        };
+        // Before anything of the medium is mounted.
+        if (is_settled || medic.is_started_from_stick()) && medic.has_turn(own.map(String::as_str), journal) {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        }
+        match choice {
+            Choice::One(number, _) if is_settled => return check(&candidates[number], role, slot, system),
             Choice::Two(one, two) => {
                 let text = format!("{one} and {two} both carry this machine's system and can't be told apart");
                 return Err(InitError::fault(Code::TwoBootMedia, text));
@@ -226,10 +243,16 @@ pub fn twin(disk: &str) -> Option<String> {
         .map(|other| other.disk.name.clone())
 }
 
-/// Says on all consoles what stops the boot, and stays.
-pub fn refuse(fault: Fault, journal: &mut Journal) -> ! {
+/// Says on all consoles what stops the boot, and stays; a recovery stick that comes now has its turn, too.
+pub fn refuse(fault: Fault, modules: &mut Modules, medic: &mut Medic, journal: &mut Journal) -> ! {
     journal.say(What::Fault(fault.clone()));
-    rescue::stay(&fault, &mut Consoles::open())
+    let mut seen = BTreeSet::new();
+    rescue::stay_with(&fault, &mut Consoles::open(), || {
+        cold_plug(modules, &mut seen);
+        if medic.has_turn(None, journal) && medic.has_ended() {
+            shutdown::at_once();
+        }
+    })
 }
 
 #[cfg(test)]

@@ -26,6 +26,11 @@ pub fn page(fault: &Fault, more: &str) -> String {
 
 /// Shows a fault for ever: reaps orphans, pets the watchdog, restarts on Ctrl-Alt-Del.
 pub fn stay(fault: &Fault, consoles: &mut Consoles) -> ! {
+    stay_with(fault, consoles, || {})
+}
+
+/// The same, with something to be done each second.
+pub fn stay_with(fault: &Fault, consoles: &mut Consoles, mut each: impl FnMut()) -> ! {
     consoles.page(&page(fault, "Ctrl-Alt-Del, or switching it off and on, tries again."));
     for line in last_log_lines() {
         consoles.line(&line);
@@ -42,6 +47,7 @@ pub fn stay(fault: &Fault, consoles: &mut Consoles) -> ! {
         if let Some(Ok(Some(_))) = source.as_ref().map(SignalFd::read_signal) {
             shutdown::at_once();
         }
+        each();
         std::thread::sleep(Duration::from_secs(1));
     }
 }

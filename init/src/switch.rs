@@ -9,7 +9,8 @@ use rustix::fs::Dev;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-const NEW_ROOT: &str = "/newroot";
+/// Where the initramfs mounts what it moves to.
+pub const NEW_ROOT: &str = "/newroot";
 /// The same program in the system partition.
 const INIT: &str = "/usr/lib/bakelite/init";
 
@@ -28,19 +29,22 @@ pub fn mount_system(found: &Found) -> Result<(), InitError> {
 
 /// Moves to the mounted system; returns only when that fails.
 pub fn switch() -> InitError {
-    match enter() {
+    match enter(true) {
         Ok(()) => tool::become_program(INIT, &[]).into(),
         Err(error) => error.into(),
     }
 }
 
-fn enter() -> Result<(), SysError> {
+/// Moves to what is mounted at [`NEW_ROOT`]. `for_good`: nobody needs the initramfs any more.
+pub fn enter(for_good: bool) -> Result<(), SysError> {
     for place in ["/dev", "/proc", "/sys", "/run"] {
         move_to(Path::new(place), &Path::new(NEW_ROOT).join(&place[1..]))?;
     }
     let root = |source: std::io::Error| SysError::Change { path: "/".into(), source };
-    let device = std::fs::metadata("/").map_err(root)?.dev();
-    empty(Path::new("/"), device);
+    if for_good {
+        let device = std::fs::metadata("/").map_err(root)?.dev();
+        empty(Path::new("/"), device);
+    }
     std::env::set_current_dir(NEW_ROOT).map_err(root)?;
     move_to(Path::new("."), Path::new("/"))?;
     std::os::unix::fs::chroot(".").map_err(root)?;

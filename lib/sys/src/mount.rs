@@ -1,9 +1,10 @@
 //! Mounting and unmounting, with what was mounted in the error.
 
-use crate::SysError;
+use crate::{SysError, raw};
 use rustix::mount::UnmountFlags;
 pub use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -23,6 +24,31 @@ pub fn mount(
         |error: io::Error| SysError::Mount { what: format!("{source} ({kind})"), target: target.into(), source: error };
     let options = CString::new(options).map_err(|error| failed(error.into()))?;
     rustix::mount::mount(source, target, kind, flags, options.as_c_str()).map_err(|error| failed(error.into()))
+}
+
+/// Mounts what is in a file, such as a squashfs, read-only. The loop device goes with the mount.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn mount_file(file: &Path, target: &Path, kind: &str) -> Result<(), SysError> {
+    let failed = |source| SysError::Mount { what: file.display().to_string(), target: target.into(), source };
+    let content = File::open(file).map_err(failed)?;
+    let control = File::options().read(true).write(true).open("/dev/loop-control").map_err(failed)?;
+    let path = format!("/dev/loop{}", raw::free_loop(&control).map_err(failed)?);
+    // Open until it is mounted: what nobody uses is taken back at once.
+    let device = File::open(&path).map_err(failed)?;
+    raw::show_file(&device, &content).map_err(failed)?;
+    mount(&path, target, kind, MountFlags::RDONLY | MountFlags::NODEV, "")
+}
+
+/// Has this program and its children mount for themselves alone: what they leave mounted goes when they end.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn apart() -> Result<(), SysError> {
+    let failed = |source| SysError::Change { path: "/".into(), source };
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).map_err(|error| failed(error.into()))?;
+    propagate(Path::new("/"), MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
 /// Shows a folder at a second place, too.

@@ -121,7 +121,13 @@ mod request {
     nix::ioctl_readwrite!(watchdog_set_timeout, b'W', 6, c_int);
     nix::ioctl_read!(watchdog_get_timeout, b'W', 7, c_int);
     nix::ioctl_write_ptr!(fs_set_label, 0x94, 50, [u8; 256]);
+    // linux/loop.h
+    nix::ioctl_none_bad!(loop_get_free, 0x4c82);
+    nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, [u8; super::LOOP_CONFIG]);
 }
+
+/// Bytes of struct loop_config.
+const LOOP_CONFIG: usize = 304;
 
 /// What the kernel is told of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +240,33 @@ pub fn set_label(file: &File, label: &str) -> io::Result<()> {
     room.copy_from_slice(label.as_bytes());
     // SAFETY: the request reads 256 bytes (FSLABEL_MAX), which outlive the call, with a zero behind the label.
     unsafe { request::fs_set_label(file.as_raw_fd(), &raw const bytes) }.map(drop).map_err(Into::into)
+}
+
+/// The number of a loop device that nobody uses.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn free_loop(control: &File) -> io::Result<u32> {
+    // SAFETY: the request takes no argument; its answer is the number.
+    let number = unsafe { request::loop_get_free(control.as_raw_fd()) }?;
+    u32::try_from(number).map_err(io::Error::other)
+}
+
+/// Makes a loop device show a file, read-only, until nobody uses the device any more.
+///
+/// # Errors
+/// The kernel's answer, such as EBUSY where somebody else was faster.
+pub fn show_file(device: &File, file: &File) -> io::Result<()> {
+    const FLAGS_AT: usize = 60;
+    const READ_ONLY: u32 = 1;
+    const AUTO_CLEAR: u32 = 4;
+    // struct loop_config: the file's descriptor, the size of a block (0: the kernel's choice), struct loop_info64, of which
+    // only lo_flags is said, and room for later.
+    let mut config = [0u8; LOOP_CONFIG];
+    config[..4].copy_from_slice(&file.as_raw_fd().to_ne_bytes());
+    config[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&(READ_ONLY | AUTO_CLEAR).to_ne_bytes());
+    // SAFETY: the request reads a structure of this size, which outlives the call, and takes its own hold of the file.
+    unsafe { request::loop_configure(device.as_raw_fd(), &raw const config) }.map(drop).map_err(Into::into)
 }
 
 #[cfg(test)]

@@ -8,5 +8,6 @@
 pub mod file_key;
 pub mod grant;
 pub mod keys;
+pub mod recovery;
 pub mod signature;
 pub mod stick;
