@@ -168,6 +168,12 @@ pub struct Build {
     /// Replace an image that is there
     #[arg(long)]
     pub force: bool,
+    /// Build a recovery stick for the machines of this appliance instead of an image for one of them (docs/recovery.md)
+    #[arg(long, requires = "key")]
+    pub recovery: bool,
+    /// The owner's key file, which signs the stick: `bakelite new` made it
+    #[arg(long, requires = "recovery")]
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -173,12 +173,27 @@ fn some_of(names: &[String]) -> Option<String> {
 fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
     let started = Instant::now();
     let options = Options { lock: build.lock, force: build.force, ..options(build.inputs) };
-    let built = workshop::build(&options, &build.output, screen)?;
+    let built = match &build.key {
+        Some(key) => workshop::build_recovery(&options, key, &build.output, screen)?,
+        None => workshop::build(&options, &build.output, screen)?,
+    };
     screen.finish();
     if let Some(names) = some_of(&built.missing_firmware) {
         screen.detail(&format!("firmware that modules ask for and no package brings: {names}"));
     }
     let (manifest, layout) = (&built.manifest, &built.layout);
+    if build.recovery {
+        screen.line(&format!(
+            "{}: recovery stick of image {} for {}, payload {}, {} in all, {:.1} s",
+            build.output.display(),
+            manifest.image,
+            manifest.board_name,
+            manifest.payload.title(),
+            Size(layout.length).human(),
+            started.elapsed().as_secs_f64()
+        ));
+        return Ok(());
+    }
     screen.line(&format!(
         "{}: image {} for {}, payload {}, system {} of {}, {} in all, {:.1} s",
         build.output.display(),

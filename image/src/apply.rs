@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::decide::{boot, units};
 use crate::derived::{Derived, Work};
 use crate::error::{BuildError, io_error};
-use crate::lint::{self, Outcome, Verdict};
+use crate::lint::{self, Outcome};
 use crate::opened::Opened;
 use crate::outputs::{self, Outputs};
 use crate::parallel;
@@ -103,41 +103,57 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     Table::of_layout(&layout).write(image)?;
     listen.event(&BuildEvent::PhaseFinished { phase: "image", items: 1, bytes: layout.length });
 
-    let rules = lint::needed();
-    let items = rules.len() as u64;
-    listen.event(&BuildEvent::PhaseStarted { phase: "lint", items: Some(items), bytes: None });
     let opened = Opened::of(image.try_clone().map_err(writing())?).map_err(writing())?;
-    proved(&lint::prove(&opened, &rules))?;
-    listen.event(&BuildEvent::PhaseFinished { phase: "lint", items, bytes: layout.length });
-
-    listen.event(&BuildEvent::PhaseStarted { phase: "publish", items: None, bytes: Some(layout.length) });
-    let map = map(&opened, &layout, Footer { length, sha256 }).map_err(writing())?;
+    proved(&opened, listen)?;
     let parts = sbom::text(&request.inputs, &prepared, &manifest)?;
-    outputs.publish(layout.length, &map, &parts)?;
-    listen.event(&BuildEvent::PhaseFinished { phase: "publish", items: 3, bytes: layout.length });
+    publish(outputs, &opened, &layout, Some(Footer { length, sha256 }), &parts, listen)?;
     derived.trim();
     Ok(Built { manifest, layout, root_bytes, missing_firmware: prepared.missing_firmware })
 }
 
 /// An image with a rule that isn't proved isn't published, whatever the reason.
-fn proved(verdicts: &[Verdict]) -> Result<(), BuildError> {
+pub(crate) fn proved(opened: &Opened, listen: &dyn Listen) -> Result<(), BuildError> {
+    let rules = lint::needed(opened);
+    let items = rules.len() as u64;
+    listen.event(&BuildEvent::PhaseStarted { phase: "lint", items: Some(items), bytes: None });
+    let verdicts = lint::prove(opened, &rules);
     let broken = verdicts.iter().filter_map(|verdict| match &verdict.outcome {
         Outcome::Proved => None,
         Outcome::Failed(found) => Some(format!("{}: {}", verdict.rule, found.join(", "))),
         Outcome::Unknown(why) => Some(format!("{}: {why}", verdict.rule)),
     });
     let broken: Vec<String> = broken.collect();
-    if broken.is_empty() { Ok(()) } else { Err(BuildError::Unproved(broken)) }
+    if !broken.is_empty() {
+        return Err(BuildError::Unproved(broken));
+    }
+    listen.event(&BuildEvent::PhaseFinished { phase: "lint", items, bytes: opened.length });
+    Ok(())
+}
+
+/// Makes the block map and gives all files their names.
+pub(crate) fn publish(
+    outputs: Outputs<'_>,
+    opened: &Opened,
+    layout: &Layout,
+    system: Option<Footer>,
+    parts: &[u8],
+    listen: &dyn Listen,
+) -> Result<(), BuildError> {
+    listen.event(&BuildEvent::PhaseStarted { phase: "publish", items: None, bytes: Some(layout.length) });
+    let map = map(opened, layout, system).map_err(io_error("reading", "the finished image"))?;
+    outputs.publish(layout.length, &map, parts)?;
+    listen.event(&BuildEvent::PhaseFinished { phase: "publish", items: 3, bytes: layout.length });
+    Ok(())
 }
 
 /// The image's block map. The system's sum is known, and is most of the work.
-fn map(image: &Opened, layout: &Layout, system: Footer) -> io::Result<String> {
+fn map(image: &Opened, layout: &Layout, system: Option<Footer>) -> io::Result<String> {
     let used = image.boot.as_ref().map_or(layout::BOOT_SIZE.0, |volume| volume.used_to);
-    let ranges = bmap::ranges(layout, used, system.length);
+    let ranges = bmap::ranges(layout, used, system.map_or(0, |system| system.length));
     let start = layout.partition(Role::SystemA).map(|slot| slot.start);
     let sum = |_: &mut (), (at, length): &(u64, u64)| {
-        let known = Some(*at) == start && *length == system.length;
-        Ok::<_, io::Error>(if known { system.sha256 } else { hash(&image.file, *at, *length)? })
+        let known = system.filter(|system| Some(*at) == start && *length == system.length);
+        known.map_or_else(|| hash(&image.file, *at, *length), |system| Ok(system.sha256))
     };
     let mut sums = Vec::new();
     let take = |sum: [u8; 32]| {
@@ -149,7 +165,7 @@ fn map(image: &Opened, layout: &Layout, system: Footer) -> io::Result<String> {
 }
 
 /// Writes the system partition while depmod looks at the modules: its index is the last that is written.
-fn write_system(
+pub(crate) fn write_system(
     image: &mut File,
     start: u64,
     prepared: &mut Prepared,
@@ -173,7 +189,7 @@ fn write_system(
     writer.finish(&prepared.root, time)
 }
 
-fn manifest(inputs: &Inputs<'_>, boot: Vec<BootFile>, system: System) -> Result<Manifest, BuildError> {
+pub(crate) fn manifest(inputs: &Inputs<'_>, boot: Vec<BootFile>, system: System) -> Result<Manifest, BuildError> {
     let Inputs { config, lock, payload, user, .. } = *inputs;
     let mut manifest = Manifest {
         format: FORMAT,
@@ -197,7 +213,7 @@ fn manifest(inputs: &Inputs<'_>, boot: Vec<BootFile>, system: System) -> Result<
 }
 
 /// The first archive of the initramfs: init and modules.
-fn programs(prepared: &Prepared, time: u32, work: &Work) -> Result<Blob, BuildError> {
+pub(crate) fn programs(prepared: &Prepared, time: u32, work: &Work) -> Result<Blob, BuildError> {
     let path = work.path().join("initramfs.programs");
     let write = || -> io::Result<Blob> {
         let mut output = io::BufWriter::new(File::create(&path)?);
@@ -209,7 +225,7 @@ fn programs(prepared: &Prepared, time: u32, work: &Work) -> Result<Blob, BuildEr
 }
 
 /// The initramfs: its programs, then the baked settings as the last archive, so that a changed setting changes just that.
-fn initramfs(
+pub(crate) fn initramfs(
     config: &Config,
     manifest: &Manifest,
     programs: &Blob,
@@ -236,7 +252,7 @@ fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, BuildError> {
     serde_json::to_vec(value).map_err(|error| io_error("writing", "the baked settings")(error.into()))
 }
 
-fn write_boot(image: &mut File, layout: &Layout, boot: &Tree, time: u64, id: &str) -> io::Result<()> {
+pub(crate) fn write_boot(image: &mut File, layout: &Layout, boot: &Tree, time: u64, id: &str) -> io::Result<()> {
     let Some(partition) = layout.partition(Role::Boot) else { return Ok(()) };
     let volume_id = u32::from_str_radix(&id[..8], 16).unwrap_or_default();
     let time = i64::try_from(time).unwrap_or(i64::MAX);
@@ -250,7 +266,7 @@ fn write_footer(image: &mut File, layout: &Layout, footer: Footer) -> io::Result
     image.write_all(&footer.encode())
 }
 
-fn hash(image: &File, start: u64, length: u64) -> io::Result<[u8; 32]> {
+pub(crate) fn hash(image: &File, start: u64, length: u64) -> io::Result<[u8; 32]> {
     let mut hashing = Hashing::new(Span { file: image, at: start, left: length });
     let mut buffer = vec![0; 1 << 20];
     while hashing.read(&mut buffer)? > 0 {}

@@ -101,6 +101,22 @@ pub enum BuildError {
         /// What is in its way.
         blocked: String,
     },
+    /// The key file isn't one.
+    #[error("{} is no key file: {source}; `bakelite new` makes one", path.display())]
+    OwnerKey {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: bakelite_trust::keys::KeyError,
+    },
+    /// Machines wouldn't believe what this key signs.
+    #[error("{} isn't among the appliance's `owner.keys`, so its machines wouldn't believe the stick; add {public} there, build and flash again, or give another --key", path.display())]
+    NotOwner {
+        /// The key file.
+        path: PathBuf,
+        /// Its public half.
+        public: String,
+    },
     /// Getting the inputs.
     #[error(transparent)]
     Source(#[from] SourceError),

@@ -26,6 +26,7 @@ mod plain;
 pub mod plan;
 pub mod prepare;
 pub mod progress;
+pub mod recovery;
 pub mod repositories;
 pub mod sbom;
 pub mod source;

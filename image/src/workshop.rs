@@ -23,7 +23,7 @@ use crate::source::lock::{Lock, LockRequest, make_lock};
 use crate::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, choose};
 use crate::source::trust::TrustedKeys;
 use crate::user::User;
-use crate::{repositories, user};
+use crate::{recovery, repositories, user};
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::board::Arch;
 use bakelite_spec::finding::Finding;
@@ -291,6 +291,22 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
     outputs::check(output, options.force)?;
     let ready = Ready::new(options, Some(output), listen)?;
     apply::build(&apply::Request { inputs: ready.inputs(), output, force: options.force }, listen)
+}
+
+/// Builds a recovery stick that an owner's key file signs.
+///
+/// # Errors
+/// Whatever stopped it; then there is no stick, and an older one is as it was.
+pub fn build_recovery(
+    options: &Options,
+    key: &Path,
+    output: &Path,
+    listen: &dyn Listen,
+) -> Result<Built, BuildError> {
+    outputs::check(output, options.force)?;
+    let ready = Ready::new(options, Some(output), listen)?;
+    let keys = recovery::owner(key, &ready.workshop.config)?;
+    recovery::build(&apply::Request { inputs: ready.inputs(), output, force: options.force }, &keys, listen)
 }
 
 /// What a build would write, decided in the same way; only the cache is written.

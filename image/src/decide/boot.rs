@@ -39,7 +39,7 @@ pub fn cmdline(config: &Config, slot: &str) -> String {
 }
 
 /// What the boot partition holds besides kernel, initramfs and what is changed on the device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loader {
     tree: Tree,
 }

@@ -5,6 +5,7 @@
 //! rules from [`RULES`]. Must not change an image.
 
 mod raspberry_pi;
+mod recovery;
 mod rules;
 mod system;
 
@@ -49,28 +50,47 @@ pub struct Rule {
     pub proves: &'static str,
     /// How much it weighs.
     pub severity: Severity,
+    of: Of,
     look: fn(&Opened) -> Found,
 }
 
+/// What a rule is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Both,
+    /// A boot medium.
+    Medium,
+    /// A recovery stick, which has one partition.
+    Stick,
+}
+
 const fn rule(id: &'static str, proves: &'static str, look: fn(&Opened) -> Found) -> Rule {
-    Rule { id, proves, severity: Severity::Error, look }
+    Rule { id, proves, severity: Severity::Error, of: Of::Both, look }
+}
+
+const fn medium(id: &'static str, proves: &'static str, look: fn(&Opened) -> Found) -> Rule {
+    Rule { of: Of::Medium, ..rule(id, proves, look) }
+}
+
+const fn stick(id: &'static str, proves: &'static str, look: fn(&Opened) -> Found) -> Rule {
+    Rule { of: Of::Stick, ..rule(id, proves, look) }
 }
 
 /// All rules.
 pub const RULES: &[Rule] = &[
     rule("gpt-whole", "both copies of the partition table are whole, equal and in their places", rules::gpt_whole),
-    rule(
+    medium(
         "partition-table",
         "the partition table is of the kind that the board's firmware reads",
         rules::partition_table,
     ),
-    rule(
+    medium(
         "partition-types",
         "each partition of Bakelite's is there once, with its fixed type and label",
         rules::partition_types,
     ),
     rule("partition-places", "partitions are aligned, inside the medium, and don't overlap", rules::partition_places),
-    rule("guids", "no two GUIDs are the same, and either all are the unstamped ones or none is", rules::guids),
+    medium("guids", "no two GUIDs are the same, and either all are the unstamped ones or none is", rules::guids),
     rule(
         "fat-clean",
         "the boot partition's FAT is clean: equal tables, no lost or shared cluster, not marked dirty",
@@ -91,7 +111,7 @@ pub const RULES: &[Rule] = &[
         "kernel, initramfs and what firmware starts have the sizes and the hashes of the manifest",
         rules::boot_hashes,
     ),
-    rule("boot-counter", "slot A's entry counts its tries on a medium that nobody has booted", rules::boot_counter),
+    medium("boot-counter", "slot A's entry counts its tries on a medium that nobody has booted", rules::boot_counter),
     rule(
         "pi-firmware",
         "on each model of a Raspberry Pi, firmware loads kernel, device tree, initramfs and arguments of one slot, also when it tries",
@@ -108,14 +128,14 @@ pub const RULES: &[Rule] = &[
         "memory cgroups, without which k3s dies, aren't switched off, and are on where the board asks",
         rules::cgroups,
     ),
-    rule("slot-footer", "slot A ends with a whole footer", rules::slot_footer),
-    rule("slot-hash", "slot A's bytes have the hash that its footer and the manifest say", system::slot_hash),
-    rule(
+    medium("slot-footer", "slot A ends with a whole footer", rules::slot_footer),
+    medium("slot-hash", "slot A's bytes have the hash that its footer and the manifest say", system::slot_hash),
+    medium(
         "slot-b-empty",
         "slot B has no footer on a medium that nobody has booted, so it is never started",
         rules::slot_b_empty,
     ),
-    rule(
+    medium(
         "update-room",
         "slot B is as large as slot A, and the boot partition has room for a second kernel",
         rules::update_room,
@@ -139,10 +159,13 @@ pub const RULES: &[Rule] = &[
     ),
     rule("modules-indexed", "each module that the system's index names is there", system::modules_indexed),
     rule("settings", "the baked settings and units can be read, and are private", rules::settings),
+    stick("stick-signed", "one of the `owner.keys` in the initramfs has signed the stick's manifest", recovery::signed),
+    stick("stick-files", "each file that the stick's manifest names is there with its size and hash", recovery::files),
     Rule {
         id: "firmware",
         proves: "the firmware that the system's kernel modules ask for is there",
         severity: Severity::Warning,
+        of: Of::Both,
         look: system::firmware,
     },
 ];
@@ -164,12 +187,19 @@ pub struct Verdict {
 /// # Errors
 /// When the image itself can't be opened.
 pub fn lint(path: &Path) -> Result<Vec<Verdict>, BuildError> {
-    Ok(prove(&Opened::new(path)?, &RULES.iter().collect::<Vec<_>>()))
+    let opened = Opened::new(path)?;
+    Ok(prove(&opened, &of(&opened).collect::<Vec<_>>()))
 }
 
-/// The rules without which no image is published. What the others warn of, a build knows before it writes.
-pub fn needed() -> Vec<&'static Rule> {
-    RULES.iter().filter(|rule| rule.severity == Severity::Error).collect()
+/// The rules about such an image.
+fn of(opened: &Opened) -> impl Iterator<Item = &'static Rule> + use<> {
+    let other = if opened.is_stick() { Of::Medium } else { Of::Stick };
+    RULES.iter().filter(move |rule| rule.of != other)
+}
+
+/// The rules without which no such image is published. What the others warn of, a build knows before it writes.
+pub fn needed(opened: &Opened) -> Vec<&'static Rule> {
+    of(opened).filter(|rule| rule.severity == Severity::Error).collect()
 }
 
 /// Looks at an open image by some rules, with all processors.

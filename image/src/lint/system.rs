@@ -46,7 +46,7 @@ pub fn slot_hash(image: &Opened) -> Found {
     Ok(found)
 }
 
-fn drain(reader: &mut impl Read) -> std::io::Result<()> {
+pub(super) fn drain(reader: &mut impl Read) -> std::io::Result<()> {
     let mut buffer = vec![0; 1 << 20];
     while reader.read(&mut buffer)? > 0 {}
     Ok(())

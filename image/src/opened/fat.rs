@@ -123,6 +123,13 @@ impl Volume {
         Ok(bytes)
     }
 
+    /// The first byte and the length of a file that lies in one piece, as the workshop writes them.
+    pub fn place_of(&self, path: &str) -> Option<(u64, u64)> {
+        let file = self.files.get(path)?;
+        let whole = file.clusters.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        file.clusters.first().filter(|_| whole).map(|first| (self.place(*first), file.size))
+    }
+
     fn place(&self, cluster: u32) -> u64 {
         self.data_at + u64::from(cluster - 2) * self.cluster
     }

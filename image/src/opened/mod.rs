@@ -12,6 +12,7 @@ use bakelite_disk::footer::Footer;
 use bakelite_disk::table::{Entry, Table};
 use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_spec::manifest::Manifest;
+use bakelite_trust::recovery::{MANIFEST, SYSTEM};
 use fat::Volume;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -109,15 +110,23 @@ impl Opened {
                 .map_err(String::from)
                 .and_then(|member| serde_json::from_slice(&member.content).map_err(|error| error.to_string()));
         }
+        if self.is_stick() {
+            self.system = self.place_on_boot(SYSTEM).and_then(|(start, length)| self.squashfs(start, length));
+        }
         let Some(slot) = self.partition(Role::SystemA) else { return };
         self.footer = Footer::read(&mut &self.file, slot.start(), slot.length()).map_err(|error| error.to_string());
-        self.system = self.squashfs(&slot);
+        self.system = self.squashfs(slot.start(), slot.length());
     }
 
-    fn squashfs(&self, slot: &Entry) -> Seen<FilesystemReader<'static>> {
-        metadata::check(&self.reader(slot))?;
+    /// Whether it is a recovery stick: no medium that a machine lives on.
+    pub fn is_stick(&self) -> bool {
+        self.boot.as_ref().is_ok_and(|volume| volume.files.contains_key(MANIFEST))
+    }
+
+    fn squashfs(&self, start: u64, length: u64) -> Seen<FilesystemReader<'static>> {
+        metadata::check(&|at, bytes: &mut [u8]| self.file.read_exact_at(bytes, start + at))?;
         let file = self.file.try_clone().map_err(|error| error.to_string())?;
-        let window = Window::new(file, slot.start(), slot.length());
+        let window = Window::new(file, start, length);
         // The reader is a library's, and an image is anybody's.
         let read = || FilesystemReader::from_reader(BufReader::with_capacity(1 << 17, window));
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
@@ -144,6 +153,19 @@ impl Opened {
             return Err(format!("/{path} is larger than it may be"));
         }
         volume.content(&self.reader(&boot), path).map_err(|error| format!("/{path} of the boot partition: {error}"))
+    }
+
+    /// Where a file of the boot partition lies in the image, in one piece; its first byte and length.
+    fn place_on_boot(&self, path: &str) -> Seen<(u64, u64)> {
+        let volume = self.boot.as_ref().map_err(Clone::clone)?;
+        let boot = self.partition(Role::Boot).ok_or("the boot partition wasn't found")?;
+        let place = volume.place_of(path).ok_or_else(|| format!("/{path} isn't there in one piece"))?;
+        Ok((boot.start() + place.0, place.1))
+    }
+
+    /// A file of the boot partition, however large, that lies there in one piece.
+    pub fn file_on_boot(&self, path: &str) -> Seen<Span<'_>> {
+        self.place_on_boot(path).map(|(at, length)| self.span(at, length))
     }
 
     /// Opens a part of the image.

@@ -136,6 +136,9 @@ pub const BOOT_CLUSTER: u32 = 4096;
 /// The smallest state partition that the device makes.
 pub const STATE_MINIMUM: Size = Size(256 << 20);
 
+/// What is left free on a recovery stick, at least, for reports and backups.
+const STICK_ROOM: Size = Size(128 << 20);
+
 /// Lays out an image with two system partitions of the given size.
 pub fn layout(scheme: Scheme, slot: Size) -> Layout {
     let mut start = ALIGNMENT;
@@ -153,6 +156,13 @@ pub fn layout(scheme: Scheme, slot: Size) -> Layout {
     }
     let backup = if scheme == Scheme::Gpt { ALIGNMENT } else { 0 };
     Layout { scheme, partitions, length: start + backup }
+}
+
+/// Lays out a recovery stick whose files have so many bytes: one FAT that every firmware reads, with room for backups.
+pub fn stick(content: u64) -> Layout {
+    let length = round_up((content + content / 16 + STICK_ROOM.0).max(BOOT_SIZE.0));
+    let partitions = vec![Partition { role: Role::Boot, start: ALIGNMENT, length }];
+    Layout { scheme: Scheme::Gpt, partitions, length: ALIGNMENT + length + ALIGNMENT }
 }
 
 impl Layout {
