@@ -2,7 +2,7 @@
 //! the operator as `bakelite …`.
 //!
 //! `early` prepares what network, time and ssh read; `settle` what k3s reads; `upkeep` looks after media; `report` tells of all on
-//! the boot partition; `keeper` stays, and makes the backups. The exit
+//! the boot partition; `keeper` stays, and makes the backups; `medic` runs from a recovery stick before all of them. The exit
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
 mod account;
@@ -70,6 +70,15 @@ fn main() -> ExitCode {
         return ExitCode::from(ended.status());
     }
     bakelite_sys::kmsg::start();
+    if let ["medic", stick, own] = words.get(1..).unwrap_or_default() {
+        return match bakelite_recovery::run(stick, own) {
+            Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),
+            Err(error) => {
+                println!("the medic stopped: {}", bakelite_sys::words(&error));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let command = words.get(1..).unwrap_or_default().join(" ");
     match run(&command) {
         Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),

@@ -27,6 +27,7 @@ pub mod old_copy;
 pub mod payload;
 pub mod placed;
 pub mod proxy;
+pub mod recovery;
 pub mod reset;
 pub mod restore;
 pub mod seal;
