@@ -3,6 +3,7 @@
 //! The medium is a plain file. What is inside ext4 is reached by debugfs, which needs no mount and no root.
 
 use crate::look::{debugfs, entry, table};
+use crate::recovery;
 use crate::steps::{Damage, DamageDatabase};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_disk::table::Entry;
@@ -49,6 +50,7 @@ pub fn damage(medium: &Path, damage: &Damage) -> Result<()> {
             let at = if *backup { length - 33 * SECTOR } else { SECTOR };
             fill(&mut file, at, 33 * SECTOR, Some(0))
         }
+        Damage::BootFiles { below } => recovery::zero_files(medium, entry(&mut file, Role::Boot)?.start(), below),
         Damage::FillState { leave } => fill_state(medium, &mut file, leave.0),
     }
 }

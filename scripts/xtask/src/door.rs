@@ -38,6 +38,13 @@ pub fn find(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
+/// Runs the `bakelite` command that was built, or the one that `BAKELITE_BIN` names.
+pub fn bakelite(arguments: &[&str], folder: &Path) -> Result<()> {
+    let built = || root().join("target/bakelite/bin/bakelite").into_os_string();
+    let program = std::env::var_os("BAKELITE_BIN").unwrap_or_else(built);
+    run(&program.to_string_lossy(), arguments, folder).map(drop)
+}
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(".")).into()

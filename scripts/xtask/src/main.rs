@@ -11,6 +11,7 @@ mod look;
 mod media;
 mod player;
 mod ports;
+mod recovery;
 mod replay;
 mod runner;
 mod scenario;

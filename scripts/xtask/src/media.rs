@@ -4,8 +4,8 @@
 
 use crate::door;
 use crate::look::{self, Volume};
-use crate::steps::{Check, DamageDatabase, MakeDisk, MakeStick, StateFile};
-use crate::stick;
+use crate::steps::{Check, DamageDatabase, MakeDisk, MakeRecovery, MakeStick, StateFile};
+use crate::{recovery, stick};
 use anyhow::{Context, Result, ensure};
 use bakelite_spec::layout::Role;
 use bakelite_vm::media::{blank, copy_sparse};
@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// The boot medium, among what was remembered; no disk has such a name.
+const BOOT: &str = "/boot";
 
 /// The media.
 pub struct Media {
@@ -63,13 +66,11 @@ impl Media {
 
     /// Flashes the image onto the boot medium, whatever is on that by now.
     pub fn flash(&self, sets: &BTreeMap<String, String>) -> Result<()> {
-        let built = || door::root().join("target/bakelite/bin/bakelite").into_os_string();
-        let program = std::env::var_os("BAKELITE_BIN").unwrap_or_else(built);
         let (image, medium) = (self.image.display().to_string(), self.boot.display().to_string());
         let sets: Vec<String> =
             sets.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}")]).collect();
         let words = ["flash", &image, &medium].into_iter().chain(sets.iter().map(String::as_str));
-        door::run(&program.to_string_lossy(), &words.collect::<Vec<_>>(), &self.folder).map(drop)
+        door::bakelite(&words.collect::<Vec<_>>(), &self.folder)
     }
 
     /// Where all of them are.
@@ -115,6 +116,24 @@ impl Media {
         let path = self.disk(&wanted.name);
         stick::make(&state, &path, wanted)?;
         self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
+        Ok(())
+    }
+
+    /// Makes a recovery stick of the scenario's image.
+    pub fn make_recovery(&mut self, wanted: &MakeRecovery) -> Result<()> {
+        recovery::make(&self.image, &self.disk(&wanted.name), &self.folder, wanted.signed)
+    }
+
+    /// Remembers the boot medium.
+    pub fn keep_medium(&mut self) -> Result<()> {
+        self.sums.insert(BOOT.into(), look::sha256(&self.boot)?);
+        Ok(())
+    }
+
+    /// That the boot medium is as it was.
+    pub fn same_medium(&self) -> Result<()> {
+        let before = self.sums.get(BOOT).context("the boot medium wasn't remembered")?;
+        ensure!(look::sha256(&self.boot)? == *before, "the boot medium was written to");
         Ok(())
     }
 

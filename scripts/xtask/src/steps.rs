@@ -50,8 +50,14 @@ pub enum Step {
     MakeDisk(MakeDisk),
     /// While the machine is off: a stick with a set of the cluster that lives on the card.
     MakeStick(MakeStick),
+    /// Makes a recovery stick for the machines of the scenario's appliance while the machine is off.
+    MakeRecovery(MakeRecovery),
     /// Looks whether a disk that was made is the same, byte for byte.
     SameDisk(String),
+    /// Remembers what is on the boot medium while the machine is off.
+    KeepMedium(Nothing),
+    /// Looks whether the boot medium is as it was remembered, byte for byte.
+    SameMedium(Nothing),
     /// Looks at a file on the state partition, or a data disk, while the machine is off.
     StateFile(StateFile),
     /// Checks the file system of the state partition, or of a data disk, while the machine is off.
@@ -282,6 +288,17 @@ pub struct MakeStick {
     pub word: Option<String>,
 }
 
+/// A recovery stick.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeRecovery {
+    /// The disk's name.
+    pub name: String,
+    /// Who has signed it.
+    #[serde(default)]
+    pub signed: Granted,
+}
+
 /// A set on a stick: of the cluster on the card, but for what is said here.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -328,7 +345,7 @@ impl DamageDatabase {
     }
 }
 
-/// Who grants a set.
+/// Who grants a set, or signs a stick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Granted {
@@ -337,7 +354,7 @@ pub enum Granted {
     Owner,
     /// Somebody else, properly.
     Stranger,
-    /// There is no grant.
+    /// There is no grant, and no signature.
     Nobody,
 }
 
@@ -420,6 +437,11 @@ pub enum Damage {
         /// The copy at the end.
         #[serde(default)]
         backup: bool,
+    },
+    /// Makes zeros of files of the boot partition.
+    BootFiles {
+        /// Their paths begin with this.
+        below: String,
     },
     /// Fills the state partition, but for so many bytes.
     FillState {

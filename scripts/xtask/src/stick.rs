@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The seeds of the scenarios' owner, and of somebody else.
-const OWNER: [u8; 32] = [7; 32];
-const STRANGER: [u8; 32] = [8; 32];
+pub const OWNER: [u8; 32] = [7; 32];
+pub const STRANGER: [u8; 32] = [8; 32];
 const HOUR: i64 = 3600;
 /// Where the state partition has what the running system shows elsewhere.
 const ON_STATE: &[(&str, &str)] =
@@ -139,7 +139,8 @@ pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
     door::run(&tool("mcopy")?, &["-s", "-i", &target, &folder, "::"], Path::new("/")).map(drop)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     Ok(File::create(path)?.write_all(bytes)?)
 }

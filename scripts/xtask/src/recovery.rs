@@ -1,0 +1,61 @@
+//! Recovery sticks as a person makes them, and damage to the boot partition that only they repair.
+//!
+//! The stick is built by the command itself, from the scenario's appliance and the lock of its image; mtools change what is on
+//! a FAT.
+
+use crate::door;
+use crate::steps::Granted;
+use crate::stick::{OWNER, STRANGER, tool, write};
+use anyhow::{Context, Result, ensure};
+use bakelite_spec::layout::ALIGNMENT;
+use bakelite_trust::keys::OwnerKeys;
+use bakelite_trust::recovery::{MANIFEST, Manifest};
+use bakelite_trust::signature;
+use std::path::Path;
+
+/// Builds the stick of an image's appliance.
+pub fn make(image: &Path, path: &Path, folder: &Path, signed: Granted) -> Result<()> {
+    let (image, key) = (std::path::absolute(image)?, folder.join("owner.key"));
+    write(&key, OwnerKeys::generate(OWNER).to_text().as_bytes())?;
+    let text = |path: &Path| path.display().to_string();
+    let lock = format!("{}.lock", text(&image));
+    let (config, key, output) = (text(&image.with_extension("yaml")), text(&key), text(path));
+    let words = ["build", &config, "--recovery", "--key", &key, "--lock", &lock, "--output", &output, "--force"];
+    door::bakelite(&words, folder)?;
+    let target = format!("{output}@@{ALIGNMENT}");
+    let place = format!("::{MANIFEST}{}", signature::ENDING);
+    match signed {
+        Granted::Owner => Ok(()),
+        Granted::Nobody => door::run(&tool("mdel")?, &["-i", &target, &place], folder).map(drop),
+        Granted::Stranger => {
+            let (manifest, signature) = (folder.join("manifest"), folder.join("signature"));
+            let from = format!("::{MANIFEST}");
+            door::run(&tool("mcopy")?, &["-n", "-i", &target, &from, &text(&manifest)], folder)?;
+            let (_, signed) = Manifest::parse(&std::fs::read(&manifest)?)?.sign(&OwnerKeys::generate(STRANGER));
+            write(&signature, signed.as_bytes())?;
+            door::run(&tool("mcopy")?, &["-o", "-n", "-i", &target, &text(&signature), &place], folder).map(drop)
+        }
+    }
+}
+
+/// Makes zeros of all files of a FAT whose paths begin with something.
+pub fn zero_files(medium: &Path, start: u64, below: &str) -> Result<()> {
+    let target = format!("{}@@{start}", medium.display());
+    let work = tempfile::tempdir()?;
+    let all = door::run(&tool("mdir")?, &["-b", "-/", "-i", &target, "::"], work.path())?;
+    let is_below = |path: &&str| {
+        let path = path.trim_start_matches("::/").to_lowercase();
+        !path.ends_with('/') && path.starts_with(&below.to_lowercase())
+    };
+    let paths: Vec<&str> = all.lines().map(str::trim).filter(is_below).collect();
+    ensure!(!paths.is_empty(), "no file of the boot partition begins with {below}");
+    for path in paths {
+        let copy = work.path().join("copy");
+        let name = copy.display().to_string();
+        door::run(&tool("mcopy")?, &["-n", "-o", "-i", &target, path, &name], work.path())?;
+        let length = usize::try_from(std::fs::metadata(&copy)?.len()).context("a file of the boot partition")?;
+        write(&copy, &vec![0; length])?;
+        door::run(&tool("mcopy")?, &["-n", "-o", "-i", &target, &name, path], work.path())?;
+    }
+    Ok(())
+}
