@@ -157,7 +157,7 @@ impl Image {
     /// The rules that aren't proved.
     fn broken(&self) -> Vec<&'static str> {
         let verdicts = lint(&self.path).unwrap();
-        assert_eq!(verdicts.len(), RULES.len());
+        assert_eq!(verdicts.len(), RULES.iter().filter(|rule| rule.of != Of::Stick).count());
         verdicts
             .iter()
             .filter(|verdict| matches!(verdict.outcome, Outcome::Failed(_)))
