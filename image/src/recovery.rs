@@ -119,8 +119,11 @@ fn started(config: &Config, of: &impl Fn(&Config) -> Tree) -> Tree {
     let mut told = config.clone();
     told.board.cmdline.push(ARGUMENT.into());
     let mut tree = of(&told);
-    let entries: Vec<String> =
-        tree.entries().filter(|(path, _)| path.starts_with(FOLDER) && is_first(path)).map(|(path, _)| path.into()).collect();
+    let entries: Vec<String> = tree
+        .entries()
+        .filter(|(path, _)| path.starts_with(FOLDER) && is_first(path))
+        .map(|(path, _)| path.into())
+        .collect();
     for path in entries {
         let Some(entry) = tree.blob(&path).cloned() else { continue };
         tree.retain(|other, _| other != path);

@@ -297,12 +297,7 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
 ///
 /// # Errors
 /// Whatever stopped it; then there is no stick, and an older one is as it was.
-pub fn build_recovery(
-    options: &Options,
-    key: &Path,
-    output: &Path,
-    listen: &dyn Listen,
-) -> Result<Built, BuildError> {
+pub fn build_recovery(options: &Options, key: &Path, output: &Path, listen: &dyn Listen) -> Result<Built, BuildError> {
     outputs::check(output, options.force)?;
     let ready = Ready::new(options, Some(output), listen)?;
     let keys = recovery::owner(key, &ready.workshop.config)?;

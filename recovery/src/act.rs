@@ -36,7 +36,7 @@ impl Probe<'_> {
         let disk = block::disks(Path::new("/")).into_iter().find(|disk| disk.name == name);
         let disk = disk.ok_or(MedicError::Gone(name))?;
         match action {
-            Action::CopyTable => on_table(&disk, |table| Ok(table)),
+            Action::CopyTable => copy_table(&disk),
             Action::MakeTable => self.make_table(&disk),
             Action::MendBoot => mend_boot(&boot_device(&disk)?),
             Action::MakeBoot => self.make_boot(&boot_device(&disk)?),
@@ -87,7 +87,8 @@ impl Probe<'_> {
     }
 
     fn write_first(&self, device: &Path) -> Result<(), MedicError> {
-        let files = self.of_machine(true).map(|file| Ok((file.boot.clone().unwrap_or_default(), self.stick.read(file)?)));
+        let files =
+            self.of_machine(true).map(|file| Ok((file.boot.clone().unwrap_or_default(), self.stick.read(file)?)));
         let mut files = files.collect::<Result<Vec<_>, MedicError>>()?;
         // What names the others comes last.
         files.sort_by_key(|(path, _)| path == COMMIT);
@@ -195,10 +196,10 @@ fn mend_boot(device: &Path) -> Result<(), MedicError> {
 }
 
 /// Writes a partition table of which one copy is whole, and tells the kernel of its partitions.
-fn on_table(disk: &block::Disk, change: impl FnOnce(Table) -> Result<Table, MedicError>) -> Result<(), MedicError> {
+fn copy_table(disk: &block::Disk) -> Result<(), MedicError> {
     let on = |source| MedicError::Disk { disk: disk.name.clone(), source };
     let (mut medium, length) = block::open(&disk.device(), true)?;
-    let table = change(Table::read(&mut medium, length / SECTOR).map_err(on)?)?;
+    let table = Table::read(&mut medium, length / SECTOR).map_err(on)?;
     table.write(&mut medium).map_err(on)?;
     tell(disk, &medium, &table)
 }

@@ -55,12 +55,12 @@ fn in_root(root: &Path, stick: &Stick) -> Boot {
         }
         _ => of_stick(root, stick),
     };
-    let (sound, broken) = if root.join(COMMIT).exists() || stick.manifest.files.iter().any(|file| is_commit(file.boot.as_deref()))
-    {
-        (usize::from(is_committed(root)), Vec::new())
-    } else {
-        entries(root)
-    };
+    let (sound, broken) =
+        if root.join(COMMIT).exists() || stick.manifest.files.iter().any(|file| is_commit(file.boot.as_deref())) {
+            (usize::from(is_committed(root)), Vec::new())
+        } else {
+            entries(root)
+        };
     Boot::Seen { disorder: String::new(), image, wrong, sound, broken }
 }
 
@@ -99,9 +99,8 @@ fn is_entry(root: &Path, name: &str) -> bool {
     let value = |key: &str| {
         text.lines().find_map(|line| line.trim().split_once(char::is_whitespace).filter(|(found, _)| *found == key))
     };
-    let names_file = |key: &str| {
-        value(key).is_some_and(|(_, path)| root.join(path.trim().trim_start_matches('/')).is_file())
-    };
+    let names_file =
+        |key: &str| value(key).is_some_and(|(_, path)| root.join(path.trim().trim_start_matches('/')).is_file());
     names_file("linux") && names_file("initrd") && value("options").is_some_and(|(_, line)| is_line(line))
 }
 

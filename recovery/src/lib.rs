@@ -121,7 +121,8 @@ pub fn run(stick: &str, own: &str) -> Result<Outcome, MedicError> {
     let needs_person = !failed.is_empty() || findings.iter().any(|finding| finding.remedy == Remedy::Person);
     let verdict = verdict(&findings, done.len(), needs_person);
     say(&verdict);
-    let told = report::Told { facts: &facts, first: &first, done: &done, failed: &failed, last: &findings, verdict: &verdict };
+    let told =
+        report::Told { facts: &facts, first: &first, done: &done, failed: &failed, last: &findings, verdict: &verdict };
     match report::write(&stick, &told) {
         Ok(path) => say(&format!("the report is on the stick: {path}")),
         Err(error) => say(&format!("the report can't be written to the stick: {}", words(&error))),

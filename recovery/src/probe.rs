@@ -99,11 +99,9 @@ impl<'a> Probe<'a> {
             return false;
         }
         let at = |role| layout.partition(role).map(|part| (part.start, part.length));
-        let fat = at(Role::Boot).is_some_and(|(start, _)| {
-            signature::label(file, start, "FAT").is_ok_and(|label| label == LABEL)
-        });
-        let footer =
-            at(Role::SystemA).is_some_and(|(start, length)| Footer::read(file, start, length).is_ok());
+        let fat = at(Role::Boot)
+            .is_some_and(|(start, _)| signature::label(file, start, "FAT").is_ok_and(|label| label == LABEL));
+        let footer = at(Role::SystemA).is_some_and(|(start, length)| Footer::read(file, start, length).is_ok());
         let behind = Table { sectors: length / SECTOR, ..Table::of_layout(&layout) };
         let start = behind.first_free() * SECTOR;
         let room = (behind.last_usable() + 1) * SECTOR;

@@ -357,7 +357,8 @@ fn of_database(database: &Database, sets: usize) -> Finding {
         Database::Sound => finding(PART, Remedy::None, "its database is whole, and the token opens it"),
         Database::Unseen(why) => finding(PART, Remedy::Machine, format!("not looked at: {why}")),
         Database::Damaged(how) => {
-            let text = format!("its database is damaged ({how}); the machine heals it as it starts, or takes {backups}");
+            let text =
+                format!("its database is damaged ({how}); the machine heals it as it starts, or takes {backups}");
             finding(PART, Remedy::Machine, text)
         }
         Database::Locked(why) => {

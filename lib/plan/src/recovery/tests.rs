@@ -7,13 +7,7 @@ fn stick() -> Image {
 }
 
 fn seen() -> Boot {
-    Boot::Seen {
-        disorder: String::new(),
-        image: Some(stick()),
-        wrong: Vec::new(),
-        sound: 1,
-        broken: Vec::new(),
-    }
+    Boot::Seen { disorder: String::new(), image: Some(stick()), wrong: Vec::new(), sound: 1, broken: Vec::new() }
 }
 
 fn healthy() -> Facts {
@@ -43,10 +37,12 @@ const DAMAGES: &[Damage] = &[
     ("FAT gone", |medium| medium.boot = Boot::Unreadable("no FAT".into())),
     ("FAT in disorder", |medium| medium.boot = boot(|disorder, _, _, _| *disorder = "lost clusters".into())),
     ("kernel", |medium| medium.boot = boot(|_, wrong, _, _| wrong.push("bakelite/a/vmlinuz".into()))),
-    ("entry", |medium| medium.boot = boot(|_, _, sound, broken| {
-        *sound = 0;
-        broken.push("bakelite-a.conf".into());
-    })),
+    ("entry", |medium| {
+        medium.boot = boot(|_, _, sound, broken| {
+            *sound = 0;
+            broken.push("bakelite-a.conf".into());
+        })
+    }),
     ("newest entry", |medium| medium.boot = boot(|_, _, _, broken| broken.push("bakelite-a-2.conf".into()))),
     ("slot", |medium| drop(medium.slots.insert("a".into(), Slot::Damaged("aaaa".into())))),
     ("footer", |medium| drop(medium.slots.insert("a".into(), Slot::NoFooter("it is damaged".into())))),
