@@ -84,6 +84,12 @@ pub const APPLIANCE: &[Key] = &[
         "A root shell on the serial console, for a bench. The image shows it loudly; never ship it.",
     ),
     key(
+        "console",
+        Kind::Choice(&["status", "app", "off"]),
+        "\"status\"",
+        "What the screen is for. `status`: the status page. `app`: a program of yours has it from Ready on, and the status page comes back with the fault's code when somebody has to act. `off`: it stays dark, unless the machine can't start at all.",
+    ),
+    key(
         "mirror",
         Kind::Text(Form::Mirror),
         "",
@@ -380,6 +386,26 @@ pub const APPLIANCE: &[Key] = &[
     ),
     key("network.links[].gateway", Kind::Text(Form::Address), "", "The default gateway of a static link."),
     key("network.links[].dns", Kind::List(&Kind::Text(Form::Address)), "[]", "Name servers of a static link."),
+    key(
+        "wifi",
+        Kind::Section,
+        "",
+        "The wireless network, joined besides the wired links by the radio that `board.with: [wifi]` brings modules and firmware for.",
+    ),
+    key(
+        "wifi.country",
+        Kind::Text(Form::Country),
+        "",
+        "The country that the machine stands in: its law says which channels may be used, and how loud.",
+    ),
+    key(
+        "wifi.ssid",
+        Kind::SecretOr(Form::Ssid),
+        "",
+        "The network's name, or `{secret: name}`, such as `{seed: wifi-name}` where each machine has another one.",
+    ),
+    key("wifi.password", Kind::Secret, "", "Its password (WPA2 or WPA3), as `{secret: name}` or `{seed: name}`. Without it the network is an open one."),
+    key("wifi.hidden", Kind::Flag, "false", "Whether the network doesn't tell its name, and is asked for by it."),
     key(
         "firewall",
         Kind::Section,

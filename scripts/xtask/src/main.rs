@@ -6,6 +6,7 @@ mod arrows;
 mod check;
 mod damage;
 mod door;
+mod drawn;
 mod list;
 mod look;
 mod media;

@@ -137,6 +137,8 @@ pub struct Hardware {
     pub second: Option<Bus>,
     /// The size of the boot medium.
     pub size: Option<Size>,
+    /// Whether the screen is virtio's.
+    pub virtio_screen: Option<bool>,
 }
 
 /// The bus of a boot medium, or none.
@@ -163,6 +165,7 @@ impl Hardware {
         new.links_down = over.links_down.or(new.links_down);
         new.second = over.second.or(new.second);
         new.size = over.size.or(new.size);
+        new.virtio_screen = over.virtio_screen.or(new.virtio_screen);
         new
     }
 }

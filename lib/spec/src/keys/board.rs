@@ -74,10 +74,28 @@ pub const BOARD: &[Key] = &[
         "The serial device that gets events as JSON lines, if it is there.",
     ),
     key(
+        "console.lights",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "LEDs by their names in /sys/class/leds. The first one that is there shows the state: on while all is well, slow while the machine gets ready, quick when it needs a human.",
+    ),
+    key(
         "watchdog",
         Kind::Duration(Seconds(0), Seconds(600)),
         "60",
         "The hardware watchdog's time-out, if there is a watchdog; 0 leaves it alone.",
+    ),
+    key(
+        "throttles-at",
+        Kind::Number(40, 120),
+        "",
+        "The degrees Celsius from which the board's firmware slows the processor without the kernel's knowing.",
+    ),
+    key(
+        "usb-quirks",
+        Kind::List(&Kind::Text(Form::UsbQuirk)),
+        "[]",
+        "USB bridges that the kernel has to treat in their own way, as its `usb-storage.quirks` has them: `152d:0578:u` is a bridge without UAS.",
     ),
     key("qemu", Kind::Section, "", "How QEMU shows this board; a board without it can't be run in QEMU."),
     key("qemu.machine", Kind::Text(Form::Any), "", "QEMU's -machine."),
