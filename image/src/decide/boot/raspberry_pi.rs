@@ -246,7 +246,8 @@ mod tests {
         let text = tree.text("config.txt").unwrap();
         assert!(text.ends_with("include commit.txt\n[cm4]\notg_mode=1\n[all]\ndtparam=audio=off\n"), "{text}");
         assert_eq!(tree.text("tryboot.txt").unwrap(), text.replace("commit.txt", "trycommit.txt"));
-        assert!(tree.text("bakelite/a/cmdline-1.txt").unwrap().ends_with(" quiet panic=30 nosmt loglevel=6\n"));
+        let line = tree.text("bakelite/a/cmdline-1.txt").unwrap();
+        assert!(line.ends_with(" quiet panic=30 usb-storage.quirks=152d:0578:u,152d:1561:u nosmt loglevel=6\n"), "{line}");
         assert_eq!(tree.text("bakelite/a/cmdline-1.set").unwrap(), "#set nosmt loglevel=6\n#was loglevel=4\n");
     }
 }
