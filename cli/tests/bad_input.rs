@@ -76,9 +76,11 @@ fn boards_with_an_armv6_processor_are_refused_by_name_with_the_nearest_that_run(
 #[test]
 fn a_container_archive_for_another_processor_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    for (board, architecture, wanted) in
-        [("rpi3-armv7", "arm64", "linux/arm/v7"), ("rpi4", "amd64", "linux/arm64"), ("generic-x86_64", "arm64", "linux/amd64")]
-    {
+    for (board, architecture, wanted) in [
+        ("rpi3-armv7", "arm64", "linux/arm/v7"),
+        ("rpi4", "amd64", "linux/arm64"),
+        ("generic-x86_64", "arm64", "linux/amd64"),
+    ] {
         write(&folder.path().join("till.tar"), archive(architecture));
         let said = refused(folder.path(), &format!("board: {board}\nimages: [till.tar]\n"));
         let found = format!("library/till:1 for linux/{architecture}, but the board is {wanted}");
@@ -93,7 +95,10 @@ fn a_k3s_program_for_another_processor_is_refused() {
     fs::create_dir(&files).unwrap();
     let text = "board: rpi2-armv7\nk3s: {files: payload}\n";
     write(&files.join("k3s-arm64"), program(2, 183));
-    contains(&refused(folder.path(), text), &["shop.yaml:2:7: k3s.files", "only k3s-arm64 for arm64; the board is armhf"]);
+    contains(
+        &refused(folder.path(), text),
+        &["shop.yaml:2:7: k3s.files", "only k3s-arm64 for arm64; the board is armhf"],
+    );
     write(&files.join("k3s-armhf"), program(2, 183));
     contains(&refused(folder.path(), text), &["k3s-armhf is a 64-bit program for arm64, but the board is armhf"]);
 }

@@ -92,7 +92,9 @@ mod tests {
         let told = ailing.hear(&resets("2-1", &[310.0, 320.0, 330.0, 331.0]));
         assert_eq!(told, [Ail::Resets("2-1".into())]);
         assert_eq!(ailing.hear(&resets("2-1", &[340.0, 341.0, 342.0, 343.0])).len(), 1, "the next storm");
-        assert!(ailing.hear("[  1.0] usb 2-1: new SuperSpeed USB device number 2 using xhci_hcd\nrubbish\n").is_empty());
+        assert!(
+            ailing.hear("[  1.0] usb 2-1: new SuperSpeed USB device number 2 using xhci_hcd\nrubbish\n").is_empty()
+        );
     }
 
     #[test]

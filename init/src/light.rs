@@ -89,7 +89,10 @@ mod tests {
         }
         let says = |file: &str| read_text(folder.join(file)).unwrap();
         light.show(Shows::Starting);
-        assert_eq!((says("trigger"), says("delay_on"), says("delay_off")), ("timer".into(), "900".into(), "900".into()));
+        assert_eq!(
+            (says("trigger"), says("delay_on"), says("delay_off")),
+            ("timer".into(), "900".into(), "900".into())
+        );
         light.show(Shows::NeedsHuman);
         assert_eq!(says("delay_on"), "120");
         light.show(Shows::Working);

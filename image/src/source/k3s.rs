@@ -151,7 +151,8 @@ fn others(folder: &Path, target: &Target) -> impl Iterator<Item = &'static Targe
 fn missing(folder: &Path, name: &str, target: &Target) -> String {
     let others = others(folder, target).map(|other| format!("{} for {}", other.binary, other.debian));
     let others = others.collect::<Vec<_>>().join(" and ");
-    let but = if others.is_empty() { String::new() } else { format!(", only {others}; the board is {}", target.debian) };
+    let but =
+        if others.is_empty() { String::new() } else { format!(", only {others}; the board is {}", target.debian) };
     format!("{} has no file {name}, as the release calls it{but}", folder.display())
 }
 

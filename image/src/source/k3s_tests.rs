@@ -110,7 +110,9 @@ fn files_of_another_architecture_are_seen_at_a_glance() {
     assert_eq!(misfit(folder.path(), "armhf"), None, "an empty folder is a build's business");
     put("k3s-arm64", &release()["k3s-arm64"]);
     let found = misfit(folder.path(), "armhf").unwrap();
-    assert!(found.ends_with("has no file k3s-armhf, as the release calls it, only k3s-arm64 for arm64; the board is armhf"));
+    assert!(
+        found.ends_with("has no file k3s-armhf, as the release calls it, only k3s-arm64 for arm64; the board is armhf")
+    );
     assert_eq!(misfit(folder.path(), "arm64"), None);
     put("k3s-armhf", &release()["k3s-arm64"]);
     let found = misfit(folder.path(), "armhf").unwrap();

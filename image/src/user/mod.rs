@@ -20,7 +20,7 @@ use crate::error::{BuildError, io_error};
 use crate::payload::Payload;
 use crate::tree::{Blob, Entry, Node, Tree};
 use archive::Archive;
-use bakelite_spec::appliance::{K3s, Proxy, TextOrSecret, Registries};
+use bakelite_spec::appliance::{K3s, Proxy, Registries, TextOrSecret};
 use bakelite_spec::finding::{Finding, stops};
 use bakelite_spec::manifest::{Pass, PayloadFile, PlacedFile, UserManifest};
 use bakelite_spec::secret::{self, Quoting, SecretRef};

@@ -125,7 +125,8 @@ impl Running {
             log::warn!("{}", words(&error));
         }
         let page = screen::page(&status);
-        let shows_status = self.baked.appliance.console.shows_status(status.ready_at.is_some(), needs_human(&status.faults));
+        let shows_status =
+            self.baked.appliance.console.shows_status(status.ready_at.is_some(), needs_human(&status.faults));
         let comes_back = self.journal.consoles.give_screen(!shows_status) && shows_status;
         if page != self.page || comes_back {
             let wrong = status.faults != self.status.faults;

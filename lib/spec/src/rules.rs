@@ -96,7 +96,9 @@ pub const RULES: &[Rule] = &[
                 (None, _) if wifi.password.is_some() || wifi.hidden => {
                     ("wifi.ssid", "is missing, and without it no network is joined", "the network's name")
                 }
-                (Some(_), None) => ("wifi.country", "is missing, and a radio must obey a country's law", "`country: DE`"),
+                (Some(_), None) => {
+                    ("wifi.country", "is missing, and a radio must obey a country's law", "`country: DE`")
+                }
                 (Some(_), _) if !has_radio => {
                     ("wifi", "has no radio: the image gets no modules and firmware for one", "`board.with: [wifi]`")
                 }

@@ -203,7 +203,8 @@ pub fn usb_device(root: &Path, place: &str) -> Option<UsbDevice> {
     let folder = root.join("sys/bus/usb/devices");
     let text = |file: &str| Some(read_text(folder.join(place).join(file)).ok()?.trim().to_string());
     let number = format!("{}:{}", text("idVendor")?, text("idProduct")?);
-    let interfaces = names_in(&folder).into_iter().filter(|name| name.strip_prefix(place).is_some_and(|rest| rest.starts_with(':')));
+    let interfaces =
+        names_in(&folder).into_iter().filter(|name| name.strip_prefix(place).is_some_and(|rest| rest.starts_with(':')));
     let driver = |name: String| std::fs::read_link(folder.join(name).join("driver")).ok();
     let is_uas = interfaces.filter_map(driver).any(|driver| driver.ends_with("uas"));
     Some(UsbDevice { number, is_uas })

@@ -98,9 +98,8 @@ fn add_texts(tree: &mut Tree, board: &Board, appliance: &Appliance) {
 fn device_tree(board: &Board, packages: &Tree, release: &str, name: &str) -> Option<String> {
     board.kernel.device_trees.iter().find_map(|place| {
         let place = super::device_trees(place, release);
-        let is_it = |path: &str| {
-            path.starts_with(&place) && path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'))
-        };
+        let is_it =
+            |path: &str| path.starts_with(&place) && path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
         packages.entries().map(|(path, _)| path).find(|path| is_it(path)).map(String::from)
     })
 }
@@ -247,7 +246,10 @@ mod tests {
         assert!(text.ends_with("include commit.txt\n[cm4]\notg_mode=1\n[all]\ndtparam=audio=off\n"), "{text}");
         assert_eq!(tree.text("tryboot.txt").unwrap(), text.replace("commit.txt", "trycommit.txt"));
         let line = tree.text("bakelite/a/cmdline-1.txt").unwrap();
-        assert!(line.ends_with(" quiet panic=30 usb-storage.quirks=152d:0578:u,152d:1561:u nosmt loglevel=6\n"), "{line}");
+        assert!(
+            line.ends_with(" quiet panic=30 usb-storage.quirks=152d:0578:u,152d:1561:u nosmt loglevel=6\n"),
+            "{line}"
+        );
         assert_eq!(tree.text("bakelite/a/cmdline-1.set").unwrap(), "#set nosmt loglevel=6\n#was loglevel=4\n");
     }
 }
