@@ -3,7 +3,6 @@
 use crate::bakery::{Bakery, Bench, Ended, PLAIN, bakery, command, end, good, put, refused, sum, sum_of, workplace};
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 
 /// Signed for the test by a key that nobody keeps.
 const STRANGER: &str = include_str!("stranger-InRelease");

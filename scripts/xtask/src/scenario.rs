@@ -29,6 +29,9 @@ pub struct Scenario {
     /// How often it is run in each set; 0 leaves it out.
     #[serde(default = "full_only")]
     pub runs: Runs,
+    /// Whether it takes minutes: it is begun before the others, so that none is left to run alone at the end.
+    #[serde(default)]
+    pub long: bool,
     /// The appliance whose image it takes, from scripts/scenarios/appliances.
     pub appliance: String,
     /// The machine.
