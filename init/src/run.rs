@@ -277,7 +277,9 @@ impl Running {
             Input::Device(alias) => {
                 child(&["plug", &alias]);
             }
-            Input::DevicesLost => drop(child(&["cold-plug"])),
+            Input::DevicesLost => {
+                child(&["cold-plug"]);
+            }
             Input::Kernel(lines) => self.hear(&lines),
             Input::Network => self.network_changed = true,
             Input::Signal(Signal::SIGUSR2) => self.go_down(Action::PowerOff, "SIGUSR2"),
