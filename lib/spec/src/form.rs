@@ -80,6 +80,9 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "`192.168.1.0/24` or `192.168.1.7`",
         ),
         Form::Port => (is_port(text), "not a port with its protocol", "`80/tcp` or `5000-5100/udp`"),
+        Form::Version => {
+            (crate::update::is_version(text), "not a version", "one to four numbers with dots, such as `\"1.4.2\"`")
+        }
         Form::Package => {
             (text.len() >= 2 && is_word(text, "+.-"), "not a package name", "the name that `apt-cache policy` knows")
         }

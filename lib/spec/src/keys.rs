@@ -505,6 +505,25 @@ pub const APPLIANCE: &[Key] = &[
         "",
         "The size of each of the two system partitions, which can never grow later. Without it: twice the content, at least 1 GiB.",
     ),
+    key(
+        "image.name",
+        Kind::Text(Form::Name),
+        "",
+        "What kind of appliance this is. A machine takes no update that has another name.",
+    ),
+    key(
+        "image.version",
+        Kind::Text(Form::Version),
+        "",
+        "The appliance's own version: one to four numbers with dots. A machine takes no update that has a lower one.",
+    ),
+    key("update", Kind::Section, "", "How a machine takes updates."),
+    key(
+        "update.patience",
+        Kind::Duration(Seconds(180), Seconds(6 * 3600)),
+        "900",
+        "How long an updated machine may take, from its start, until the boot is a good one. After that it goes back to what ran before.",
+    ),
     key("owner", Kind::Section, "", "Whose machines these are."),
     key(
         "owner.keys",

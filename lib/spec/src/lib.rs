@@ -45,5 +45,6 @@ pub mod serial;
 pub mod set;
 pub mod status;
 pub mod unit;
+pub mod update;
 #[cfg(feature = "yaml")]
 pub mod yaml;
