@@ -11,6 +11,7 @@ pub mod appliance;
 pub mod attempts;
 pub mod backup;
 pub mod board;
+pub mod bundle;
 pub mod causes;
 pub mod check;
 pub mod cmdline;

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_slot_starts_that_one_and_sorts_before_all_with_a_lower_rank() {
-        let flashed = LoaderEntry::parse(&FLASHED.replace("version 0123", "version 1.0123")).setting(&Cmdline::parse("nosmt"));
+        let flashed =
+            LoaderEntry::parse(&FLASHED.replace("version 0123", "version 1.0123")).setting(&Cmdline::parse("nosmt"));
         let other = flashed.clone().for_slot("b", 7);
         assert_eq!((flashed.rank(), other.rank(), other.clone().generation(2).rank()), (1, 7, 7));
         let text = other.render();

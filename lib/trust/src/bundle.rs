@@ -6,78 +6,18 @@
 
 use crate::keys::OwnerKeys;
 use crate::signature::{self, SignatureError};
+use bakelite_spec::bundle::{Bundle, FORMAT, Part, SYSTEM};
 use bakelite_spec::hexadecimal::hexadecimal;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Write};
 
 /// The kind of its signature.
 const KIND: &str = "bundle";
-/// The version of the format that is written, and the newest that is read.
-pub const FORMAT: u32 = 1;
-/// The kind of a bundle with a whole system for a slot.
-pub const SYSTEM: &str = "system";
 /// The manifest's name in the archive; its signature's has [`signature::ENDING`] behind it.
 const MANIFEST: &str = "manifest.json";
 /// A longer manifest is none of ours.
 const LIMIT: u64 = 1 << 20;
-/// The parts of a system, in their order: what is small and goes onto the boot partition comes first.
-pub const KERNEL: &str = "vmlinuz";
-/// The initramfs, which holds the settings.
-pub const INITRAMFS: &str = "initrd";
-/// The squashfs of the slot.
-pub const ROOT: &str = "system.squashfs";
-/// The ending of a bundle's name.
-pub const ENDING: &str = ".bundle";
-
-/// What a bundle says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Bundle {
-    /// [`FORMAT`].
-    pub format: u32,
-    /// [`SYSTEM`].
-    pub kind: String,
-    /// What kind of appliance it is; empty where it has no name.
-    pub name: String,
-    /// The appliance's own version; empty where it has none.
-    pub version: String,
-    /// The image's id.
-    pub image: String,
-    /// The image's time, in seconds since 1970: of two without a version the later one is the newer.
-    pub time: i64,
-    /// Bakelite's version.
-    pub bakelite: String,
-    /// The board's name.
-    pub board: String,
-    /// The payload's kind, as the appliance has it.
-    pub payload: String,
-    /// The payload's version; empty where it has none.
-    pub k3s: String,
-    /// The lowest version that it may take the place of; empty for any.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub after: String,
-    /// The highest version that it may take the place of; empty for any.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub until: String,
-    /// The boot loader's entry as the image has it, for slot a.
-    pub entry: String,
-    /// Its parts, in the archive's order.
-    pub parts: Vec<Part>,
-}
-
-/// One part.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Part {
-    /// Its name in the archive.
-    pub name: String,
-    /// Its bytes.
-    pub size: u64,
-    /// Its SHA-256 in hexadecimal digits.
-    pub sha256: String,
-}
-
 /// Why a bundle isn't believed, or isn't whole.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -109,29 +49,14 @@ pub enum BundleError {
     },
 }
 
-impl Bundle {
-    /// The part of a name.
-    pub fn part(&self, name: &str) -> Option<&Part> {
-        self.parts.iter().find(|part| part.name == name)
-    }
-
-    /// What names it for a person.
-    pub fn words(&self) -> String {
-        let name = if self.name.is_empty() { String::new() } else { format!("{} ", self.name) };
-        let version = if self.version.is_empty() { String::new() } else { format!("{} ", self.version) };
-        let k3s = if self.k3s.is_empty() { String::new() } else { format!(", k3s {}", self.k3s) };
-        format!("{name}{version}(image {} for {}{k3s})", self.image, self.board)
-    }
-}
-
 /// Writes a bundle: the same manifest and parts give the same bytes. `open` gives a part's content.
 ///
 /// # Errors
 /// When a part can't be read, isn't as the manifest has it, or the output can't be written.
-pub fn write<W: Write>(
+pub fn write<'a, W: Write>(
     bundle: &Bundle,
     keys: &OwnerKeys,
-    open: impl Fn(&Part) -> io::Result<Box<dyn Read>>,
+    open: impl Fn(&Part) -> io::Result<Box<dyn Read + 'a>>,
     output: W,
 ) -> Result<W, BundleError> {
     let writing = |source| BundleError::Stream { act: "writing", source };
@@ -262,6 +187,7 @@ impl<R: Read> Read for Hashing<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bakelite_spec::bundle::{INITRAMFS, KERNEL, ROOT};
 
     fn content(name: &str) -> Vec<u8> {
         name.as_bytes().repeat(700)
@@ -284,12 +210,17 @@ mod tests {
     /// Reads one; which parts were taken before it ended.
     fn taken(owners: &[String], bytes: &[u8]) -> (Result<Bundle, BundleError>, Vec<String>) {
         let mut parts = Vec::new();
-        let read = read(owners, bytes, |_| Ok(()), |_, part, input| {
-            parts.push(part.name.clone());
-            let mut all = Vec::new();
-            input.read_to_end(&mut all).map_err(|source| BundleError::Stream { act: "reading", source })?;
-            Ok(())
-        });
+        let read = read(
+            owners,
+            bytes,
+            |_| Ok(()),
+            |_, part, input| {
+                parts.push(part.name.clone());
+                let mut all = Vec::new();
+                input.read_to_end(&mut all).map_err(|source| BundleError::Stream { act: "reading", source })?;
+                Ok(())
+            },
+        );
         (read, parts)
     }
 
@@ -343,10 +274,9 @@ mod tests {
     #[test]
     fn what_is_newer_is_called_so() {
         let owner = OwnerKeys::generate([1; 32]);
-        for (other, word) in [
-            (Bundle { format: 2, ..bundle() }, "format 2"),
-            (Bundle { kind: "apps".into(), ..bundle() }, "`apps`"),
-        ] {
+        for (other, word) in
+            [(Bundle { format: 2, ..bundle() }, "format 2"), (Bundle { kind: "apps".into(), ..bundle() }, "`apps`")]
+        {
             let (read, parts) = taken(&[owner.owner_key()], &written(&other, &owner));
             assert!(matches!(read, Err(BundleError::Newer(text)) if text.contains(word)) && parts.is_empty());
         }
@@ -357,10 +287,15 @@ mod tests {
         let owner = OwnerKeys::generate([1; 32]);
         let bytes = written(&bundle(), &owner);
         let mut touched = false;
-        let refused = read(&[owner.owner_key()], &bytes[..], |_| Err(BundleError::Malformed), |_, _, _| {
-            touched = true;
-            Ok(())
-        });
+        let refused = read(
+            &[owner.owner_key()],
+            &bytes[..],
+            |_| Err(BundleError::Malformed),
+            |_, _, _| {
+                touched = true;
+                Ok(())
+            },
+        );
         assert!(refused.is_err() && !touched);
     }
 }

@@ -4,7 +4,7 @@
 //! folder, if there is one.
 //! Names on a stick are somebody else's: only plain ones are looked at.
 
-use crate::bundle::ENDING;
+use bakelite_spec::bundle::ENDING;
 use bakelite_spec::set;
 
 /// The label of a partition that is all ours.
