@@ -31,6 +31,7 @@ mod shutdown;
 mod state;
 mod supervise;
 mod switch;
+mod trial;
 mod watchdog;
 
 use crate::baked::Baked;

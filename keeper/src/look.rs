@@ -10,6 +10,7 @@ use crate::wear::{Medium, Sample};
 use crate::{KeeperError, history, schedule, wear};
 use bakelite_datastore::sizes::sizes;
 use bakelite_plan::{Settings, cluster};
+use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::{Restart, paths};
 use bakelite_sys::{block, durable, machine, mount, raw, read_text, socket, words};
@@ -42,6 +43,8 @@ pub struct Looks {
     pub in_vain: bool,
     /// The media.
     pub media: Vec<Medium>,
+    /// What is wrong with sticks that have come.
+    pub visitors: Vec<Fault>,
 }
 
 impl Looks {

@@ -137,6 +137,13 @@ impl LoaderEntry {
         version.and_then(|(_, value)| value.split_once('.')?.0.parse().ok()).unwrap_or(0)
     }
 
+    /// The id of the image that it starts.
+    pub fn image(&self) -> &str {
+        let version = self.lines.iter().find(|(key, _)| key == VERSION).map_or("", |(_, value)| value.as_str());
+        let plain = version.split_once('.').map_or(version, |(_, image)| image);
+        plain.split_once('+').map_or(plain, |(image, _)| image)
+    }
+
     /// An image's first entry as that of a slot, with a rank of its own.
     #[must_use]
     pub fn for_slot(mut self, slot: &str, rank: u32) -> Self {
@@ -188,6 +195,7 @@ mod tests {
         let flashed =
             LoaderEntry::parse(&FLASHED.replace("version 0123", "version 1.0123")).setting(&Cmdline::parse("nosmt"));
         let other = flashed.clone().for_slot("b", 7);
+        assert_eq!((flashed.image(), other.clone().generation(2).image()), ("0123", "0123"));
         assert_eq!((flashed.rank(), other.rank(), other.clone().generation(2).rank()), (1, 7, 7));
         let text = other.render();
         for line in [

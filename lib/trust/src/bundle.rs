@@ -94,20 +94,7 @@ pub fn read<E: From<BundleError>>(
 ) -> Result<Bundle, E> {
     let mut archive = tar::Archive::new(input);
     let mut entries = archive.entries().map_err(not_a_bundle)?;
-    let mut small = |name: &str, limit: u64| -> Result<Vec<u8>, BundleError> {
-        let entry = entries.next().ok_or_else(|| BundleError::NotABundle("it is empty".into()))?;
-        let mut entry = entry.map_err(not_a_bundle)?;
-        let is_it = entry.path().is_ok_and(|path| path.to_str() == Some(name));
-        if !is_it || entry.size() > limit {
-            return Err(BundleError::NotABundle(format!("{name} isn't where it has to be")));
-        }
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(|_| BundleError::Torn(name.into()))?;
-        if bytes.len() as u64 == entry.size() { Ok(bytes) } else { Err(BundleError::Torn(name.into())) }
-    };
-    let manifest = small(MANIFEST, LIMIT)?;
-    let signed = small(&format!("{MANIFEST}{}", signature::ENDING), 1024)?;
-    let bundle = proved(owners, &manifest, &String::from_utf8_lossy(&signed))?;
+    let bundle = head(owners, &mut entries)?;
     judge(&bundle)?;
     for part in &bundle.parts {
         let entry = entries.next().ok_or_else(|| BundleError::Torn(part.name.clone()))?;
@@ -128,11 +115,39 @@ pub fn read<E: From<BundleError>>(
     Ok(bundle)
 }
 
+/// Reads what a bundle says of itself, and nothing else of it.
+///
+/// # Errors
+/// When none of the owners has signed it, or it is none.
+pub fn manifest(owners: &[String], input: impl Read) -> Result<Bundle, BundleError> {
+    head(owners, &mut tar::Archive::new(input).entries().map_err(not_a_bundle)?)
+}
+
+/// The manifest, once its signature was proved.
+fn head<R: Read>(owners: &[String], entries: &mut tar::Entries<'_, R>) -> Result<Bundle, BundleError> {
+    let manifest = small(entries, MANIFEST, LIMIT)?;
+    let signed = small(entries, &format!("{MANIFEST}{}", signature::ENDING), 1024)?;
+    proved(owners, &manifest, &String::from_utf8_lossy(&signed))
+}
+
+/// The next member, which has this name and isn't longer than it may be.
+fn small<R: Read>(entries: &mut tar::Entries<'_, R>, name: &str, limit: u64) -> Result<Vec<u8>, BundleError> {
+    let entry = entries.next().ok_or_else(|| BundleError::NotABundle("it is empty".into()))?;
+    let mut entry = entry.map_err(not_a_bundle)?;
+    let is_it = entry.path().is_ok_and(|path| path.to_str() == Some(name));
+    if !is_it || entry.size() > limit {
+        return Err(BundleError::NotABundle(format!("{name} isn't where it has to be")));
+    }
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes).map_err(|_| BundleError::Torn(name.into()))?;
+    if bytes.len() as u64 == entry.size() { Ok(bytes) } else { Err(BundleError::Torn(name.into())) }
+}
+
 fn not_a_bundle(error: io::Error) -> BundleError {
     BundleError::NotABundle(error.to_string())
 }
 
-/// The manifest, once its signature was proved.
+/// The manifest of these bytes.
 fn proved(owners: &[String], manifest: &[u8], signed: &str) -> Result<Bundle, BundleError> {
     /// So that a later format is named as such, whatever else it has.
     #[derive(Deserialize)]
