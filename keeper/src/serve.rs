@@ -9,8 +9,11 @@ use crate::{KeeperError, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
 use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
-use bakelite_sys::{machine, raw, socket, words};
+use bakelite_spec::status::paths;
+use bakelite_spec::update;
+use bakelite_sys::{machine, raw, read_text, socket, words};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between two looks at the clock.
@@ -39,7 +42,10 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
                 not_before = Instant::now() + PAUSE;
             }
             looks.look(&settings, cluster.as_ref());
-            if std::mem::take(&mut has_come) {
+            // What isn't proved yet is no place to leave for another system.
+            let is_settled =
+                read_text(paths::GOOD).is_ok_and(|text| !text.is_empty()) && !Path::new(update::PATH).exists();
+            if is_settled && std::mem::take(&mut has_come) {
                 looks.visitors = visit(&settings);
             }
             told::tell(&looks);

@@ -70,7 +70,8 @@ struct Chosen {
     refused: Vec<Fault>,
 }
 
-/// Chooses the newest that fits. Of what is refused it is said why, but for what runs here or is older than what is taken.
+/// Chooses the newest that fits. Of what is refused it is said why; but where one is taken or runs here, the stick has done what
+/// it was plugged in for, and what else fits others is no fault.
 fn choose(
     heads: Vec<(String, PathBuf, Result<Bundle, BundleError>)>,
     fits: impl Fn(&Bundle) -> Result<(), String>,
@@ -78,30 +79,34 @@ fn choose(
 ) -> Chosen {
     let went_back = read_text(LAST).ok().and_then(|text| serde_json::from_str::<Ended>(&text).ok());
     let went_back = went_back.filter(|ended| !ended.why.is_empty()).map(|ended| ended.to.image);
-    let mut chosen = Chosen { newest: None, refused: Vec::new() };
+    let (mut chosen, mut unfit, mut runs) = (Chosen { newest: None, refused: Vec::new() }, Vec::new(), false);
     for (name, path, head) in heads {
-        let why = match head {
-            Err(error) => words(&error),
-            Ok(bundle) if bundle.image == settings.manifest.image => continue,
-            Ok(bundle) if Some(&bundle.image) == went_back.as_ref() => {
-                "it was tried and went back; `bakelite update FILE` tries it once more".into()
+        let refused = |why: &str| Fault::new(Code::UpdateRefused, format!("the bundle {name} isn't taken: {why}"));
+        let bundle = match head {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                chosen.refused.push(refused(&words(&error)));
+                continue;
             }
-            Ok(bundle) => match fits(&bundle) {
-                Err(why) => why,
-                Ok(()) => {
-                    let is_newer = chosen.newest.as_ref().is_none_or(|(_, best)| {
-                        compare(&bundle.version, &best.version).then(bundle.time.cmp(&best.time)).is_gt()
-                    });
-                    if is_newer {
-                        chosen.newest = Some((path, bundle));
-                    }
-                    continue;
-                }
-            },
         };
-        chosen.refused.push(Fault::new(Code::UpdateRefused, format!("the bundle {name} isn't taken: {why}")));
+        if bundle.image == settings.manifest.image {
+            runs = true;
+        } else if Some(&bundle.image) == went_back.as_ref() {
+            unfit.push(refused("it was tried and went back; `bakelite update FILE` tries it once more"));
+        } else if let Err(why) = fits(&bundle) {
+            unfit.push(refused(&why));
+        } else if chosen.newest.as_ref().is_none_or(|(_, best)| is_newer(&bundle, best)) {
+            chosen.newest = Some((path, bundle));
+        }
+    }
+    if !runs && chosen.newest.is_none() {
+        chosen.refused.extend(unfit);
     }
     chosen
+}
+
+fn is_newer(bundle: &Bundle, other: &Bundle) -> bool {
+    compare(&bundle.version, &other.version).then(bundle.time.cmp(&other.time)).is_gt()
 }
 
 #[cfg(test)]
@@ -122,8 +127,14 @@ mod tests {
         let fits = |bundle: &Bundle| if bundle.version == "2.0" { Err("too new".into()) } else { Ok(()) };
         let chosen = choose(heads, fits, &settings);
         assert_eq!(chosen.newest.unwrap().1.version, "1.10");
-        let said: Vec<&str> = chosen.refused.iter().map(|fault| fault.text.as_str()).collect();
-        assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].contains("2.0.bundle isn't taken: too new") && said[1].contains("cut off"), "{said:?}");
+        let said = |chosen: &[Fault]| chosen.iter().map(|fault| fault.text.clone()).collect::<Vec<_>>().join("; ");
+        assert_eq!(
+            said(&chosen.refused),
+            "the bundle x.bundle isn't taken: it is cut off within manifest.json; copy it again"
+        );
+        let alone = choose(vec![head("2.0", "d")], fits, &settings);
+        assert_eq!(said(&alone.refused), "the bundle 2.0.bundle isn't taken: too new");
+        let done = choose(vec![head("2.0", "d"), head("1.0", &own)], fits, &settings);
+        assert!(done.newest.is_none() && done.refused.is_empty(), "what it was plugged in for is done");
     }
 }
