@@ -38,6 +38,9 @@ const FAILING: usize = 3;
 /// What settle leaves when it changed a file that the payload reads.
 pub const PAYLOAD_CHANGED: &str = "/run/bakelite/payload-changed";
 
+/// Behind a unit's name: why a trial ends that a pass has refused to go on with.
+pub const REFUSED: &str = " refused to go on";
+
 /// What happened. Units by their number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {

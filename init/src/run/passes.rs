@@ -3,7 +3,7 @@
 
 use super::{Running, contents};
 use crate::shutdown::Action;
-use crate::supervise::{Ask, Event};
+use crate::supervise::{Ask, Event, REFUSED};
 use crate::{attempts, machine, trial};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault, Who};
@@ -70,10 +70,10 @@ impl Running {
         }
     }
 
-    /// Leaves what is tried in this boot. What a pass has said is a better reason than that it ended.
+    /// Leaves what is tried in this boot. What a pass that refused has said is a better reason than that it did.
     pub(super) fn go_back(&mut self, why: &str) {
-        let said =
-            self.reported.values().flatten().find(|fault| fault.who != Who::Wait).map(|fault| fault.text.clone());
+        let mut faults = why.strip_suffix(REFUSED).and_then(|unit| self.reported.get(unit)).into_iter().flatten();
+        let said = faults.find(|fault| fault.who != Who::Wait).map(|fault| fault.text.clone());
         let why = said.map_or_else(|| why.to_string(), |said| format!("{why}: {said}"));
         if let Some(update) = trial::of(&self.found.slot, &self.baked.manifest.image)
             && let Err(error) = trial::leave(update, &why, &self.found.disk)

@@ -1,8 +1,8 @@
 //! What the end of a unit's process means: a one-shot's outcome, a service's failure.
 
 use super::{
-    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, LONG_PAUSE, Live, Moment, PAYLOAD_CHANGED, STEADY, State, said,
-    seconds,
+    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, LONG_PAUSE, Live, Moment, PAYLOAD_CHANGED, REFUSED, STEADY, State,
+    said, seconds,
 };
 use bakelite_spec::event::{Outcome, UnitState, What};
 use bakelite_spec::fault::{Code, Fault, Who};
@@ -90,7 +90,7 @@ impl State {
                 live.state = UnitState::GivenUp;
                 live.detail = "refused: a human is needed".into();
                 if matches!(role, Role::Early | Role::Settle) {
-                    let why = format!("{} refused to go on", live.unit.name);
+                    let why = format!("{}{REFUSED}", live.unit.name);
                     self.go_back(why, effects);
                 }
             }
