@@ -52,6 +52,7 @@ const FILES: &[&str] = &[
     data_disk::DEVICES,
     latency::RECORD,
     cmdline::RECORD,
+    bakelite_spec::records::USB_QUIRKS,
     cmdline::BY_HAND[0],
     cmdline::BY_HAND[1],
     address::LAST,

@@ -178,7 +178,7 @@ impl Workshop {
     }
 }
 
-/// All findings of a configuration that need neither a network nor k3s's own files.
+/// All findings of a configuration that need no network; of k3s's own files just for which processor they are.
 ///
 /// # Errors
 /// All findings, when one of them stops a build.
@@ -188,6 +188,12 @@ pub fn check(path: &Path) -> Result<(Config, Vec<Finding>), BuildError> {
     repositories::load(&config).map_err(findings)?;
     let user = user::load(&config).map_err(findings)?;
     let looked_up = user.look_up(&config, None).map_err(findings)?;
+    let files = config.appliance.k3s.files.as_ref().filter(|_| config.appliance.k3s.payload == Kind::Official);
+    let arch = config.board.arch.debian();
+    if let Some(problem) = files.and_then(|folder| k3s::misfit(&config.folder.join(folder), arch)) {
+        let finding = Finding::error("k3s.files", problem, "the release's files for the board");
+        return Err(findings(vec![config.placed(finding)]));
+    }
     let warnings = config.warnings.iter().chain(&user.warnings).cloned().chain(looked_up).collect();
     Ok((config, warnings))
 }

@@ -30,6 +30,7 @@ pub fn page(fault: &Fault, more: &str) -> String {
 
 /// Shows a fault for ever: reaps orphans, pets the watchdog, restarts on Ctrl-Alt-Del.
 pub fn stay(fault: &Fault, consoles: &mut Consoles) -> ! {
+    consoles.give_screen(false);
     consoles.page(&page(fault, "Ctrl-Alt-Del, or switching it off and on, tries again."));
     for line in last_log_lines() {
         consoles.line(&line);

@@ -3,15 +3,18 @@
 //! What it knows and tells beside the units (addresses, free room, status, page) is in `watch`, what it has to do with
 //! firstboot's passes in `passes`.
 
+mod hardware;
 mod passes;
 mod watch;
 
+use crate::ailing::Ailing;
 use crate::backlog::Backlog;
 use crate::baked::Baked;
 use crate::beside::{child, wait_for};
 use crate::control::{self, Wish};
 use crate::error::InitError;
 use crate::events::Journal;
+use crate::light::{self, Light};
 use crate::medium::{self, Found};
 use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
@@ -25,7 +28,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{Status, Watch, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
+use bakelite_sys::{SysError, durable, link, machine as facts, socket, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -66,6 +69,8 @@ struct Running {
     backlog: Backlog,
     journal: Journal,
     watchdog: Watchdog,
+    light: Light,
+    ailing: Ailing,
     /// Faults of this program's own: state, clock, media.
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
@@ -101,6 +106,8 @@ pub fn run() -> Result<Infallible, InitError> {
     mounts::share_all()?;
     mounts::early(mounts::Stage::Root)?;
     machine::sysctls();
+    // Listened for before devices are looked through: one that comes behind that look would never get its driver.
+    let devices = socket::uevents()?;
     // Devices are looked through beside the state partition's check; early needs both.
     let cold_plug = child(&["cold-plug"]);
     let attached = attach::attach(&found.disk);
@@ -114,6 +121,9 @@ pub fn run() -> Result<Infallible, InitError> {
     arrange(&baked, &mut journal)?;
     child(&[&["ahead"], EARLY_MODULES].concat());
     wait_for(cold_plug);
+    if !baked.manifest.board.console.lights.is_empty() {
+        child(&["ahead", light::MODULE]);
+    }
     let swap = baked.appliance.memory.zram.bytes(facts::memory());
     if swap > 0 {
         child(&["swap", &swap.to_string()]);
@@ -126,9 +136,11 @@ pub fn run() -> Result<Infallible, InitError> {
         state.tries_an_update(update.patience);
     }
     let mut running = Running {
-        pump: Pump::new(&state)?,
+        pump: Pump::new(&state, devices)?,
         backlog: Backlog::default(),
         watchdog: Watchdog::open(baked.manifest.board.watchdog.0),
+        light: Light::new(Path::new("/"), &baked.manifest.board.console.lights),
+        ailing: Ailing::default(),
         state,
         journal,
         own,
@@ -191,7 +203,9 @@ impl Running {
             self.look_at_network();
             self.listen();
             self.look_at_watch();
+            self.look_at_heat();
             self.publish();
+            self.shine();
             let limit = self.limit();
             let mut inputs = VecDeque::from(self.pump.wait(limit));
             while let Some(input) = inputs.pop_front() {
@@ -271,6 +285,10 @@ impl Running {
             Input::Device(alias) => {
                 child(&["plug", &alias]);
             }
+            Input::DevicesLost => {
+                child(&["cold-plug"]);
+            }
+            Input::Kernel(lines) => self.hear(&lines),
             Input::Network => self.network_changed = true,
             Input::Signal(Signal::SIGUSR2) => self.go_down(Action::PowerOff, "SIGUSR2"),
             Input::Signal(Signal::SIGUSR1) => self.go_down(Action::Halt, "SIGUSR1"),

@@ -123,7 +123,7 @@ fn open() -> Result<Bakery, String> {
     let program = std::env::var_os("BAKELITE_BIN")
         .ok_or("BAKELITE_BIN is not set, so the builder was not tried; scripts/test sets it")?;
     let program = fs::canonicalize(&program).map_err(|error| format!("{}: {error}", program.display()))?;
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("builder");
+    let folder = Path::new(DISK).join("builder");
     let (cache, config, image) = (folder.join("cache"), folder.join("plain.yaml"), folder.join("plain.img"));
     put(&config, PLAIN);
     let run = |arguments: &[&str]| {
@@ -142,6 +142,20 @@ fn open() -> Result<Bakery, String> {
     let lock = fs::read_to_string(config.with_extension("lock")).unwrap();
     Ok(Bakery { program, lock, image: sum_of(&image), path: image, config, cache })
 }
+
+/// Where benches are: in memory where there is room for that, as each bake makes some ten thousand files durable.
+pub fn workplace() -> &'static Path {
+    static PLACE: OnceLock<&Path> = OnceLock::new();
+    PLACE.get_or_init(|| {
+        let free = command("df").args(["--output=avail", "--block-size=1G", "/dev/shm"]).output();
+        let free = free.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default();
+        let gibibytes: u64 = free.lines().nth(1).and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+        Path::new(if gibibytes >= 6 { "/dev/shm" } else { DISK })
+    })
+}
+
+/// A folder on disk.
+pub const DISK: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// One test's place to work.
 pub struct Bench {
@@ -180,7 +194,7 @@ impl Bench {
 
     /// A bench with a configuration, without a lock and with an empty cache.
     pub fn empty(config: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(workplace()).unwrap();
         let at = |name: &str| folder.path().join(name);
         let bench = Self {
             config: at("shop.yaml"),

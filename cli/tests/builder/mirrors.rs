@@ -1,9 +1,8 @@
 //! Mirrors that are down, that lie, and that are somebody else's; and packages that are not what they should be.
 
-use crate::bakery::{Bakery, Bench, Ended, PLAIN, bakery, command, end, good, put, refused, sum, sum_of};
+use crate::bakery::{Bakery, Bench, Ended, PLAIN, bakery, command, end, good, put, refused, sum, sum_of, workplace};
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 
 /// Signed for the test by a key that nobody keeps.
 const STRANGER: &str = include_str!("stranger-InRelease");
@@ -197,5 +196,5 @@ fn a_package_that_climbs_out() {
     // An absolute path is one in the image, if it is taken at all.
     build_with(bakery, &bench, &package, &deb(&[(&absolute[..absolute.len().min(99)], b'0', "", b"x")]));
     assert!(!escape.exists());
-    assert!(!Path::new(env!("CARGO_TARGET_TMPDIR")).join("escaped").exists());
+    assert!(!workplace().join("escaped").exists());
 }

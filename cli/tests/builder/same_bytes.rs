@@ -3,7 +3,7 @@
 //! The device's programs are proved equal from two clones; the images by building again with everything changed that
 //! mustn't matter.
 
-use crate::bakery::{Bench, PLAIN, bakery, command, full, good, installed, is_root, put, skip, sum_of, sum_read};
+use crate::bakery::{Bench, DISK, PLAIN, bakery, command, full, good, installed, is_root, put, skip, sum_of, sum_read};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -82,11 +82,9 @@ fn one_processor_another_file_order_and_umask() {
     good(&mut build);
     assert_eq!(sum_of(&bench.output), bakery.image);
     // Relative paths, from another folder, to a folder of temporary files on another file system.
-    let memory = tempfile::tempdir_in("/dev/shm");
+    let disk = tempfile::tempdir_in(DISK).unwrap();
     let mut build = command(&bakery.program);
-    build
-        .current_dir(bench.folder.path())
-        .env("TMPDIR", memory.as_ref().map_or(&*bench.temporary, |folder| folder.path()));
+    build.current_dir(bench.folder.path()).env("TMPDIR", disk.path());
     good(build.args(["build", "shop.yaml", "-o", "again.img", "--cache", "turned", "--offline"]));
     assert_eq!(sum_of(&bench.at("again.img")), bakery.image);
 }
@@ -154,7 +152,7 @@ fn programs_from_two_clones() {
         }
         Some(_) => {}
     }
-    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(DISK).unwrap();
     // A space, and a registry in another place.
     let (clone, cargo) = (folder.path().join("another clone"), folder.path().join("cargo"));
     git(&["clone", "--quiet", ".", clone.to_str().unwrap()]).expect("a clone");

@@ -13,7 +13,7 @@ mod k3s;
 mod network;
 mod user;
 pub use k3s::{K3s, K3sRole, Payload, Quiet, Tier};
-pub use network::{Firewall, Input, Link, Network, Proxy, ProxyAddress};
+pub use network::{Firewall, Input, Link, Network, Proxy, TextOrSecret, Wifi};
 pub use user::{
     File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady,
     UserUnit,
@@ -27,6 +27,7 @@ pub struct Appliance {
     pub board: BoardChoice,
     pub hostname: String,
     pub debug: bool,
+    pub console: Screen,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
     pub without: Vec<String>,
@@ -44,6 +45,7 @@ pub struct Appliance {
     pub k3s: K3s,
     pub ssh: Ssh,
     pub network: Network,
+    pub wifi: Wifi,
     pub firewall: Firewall,
     pub proxy: Proxy,
     pub time: Time,
@@ -80,6 +82,31 @@ impl KernelArguments {
     /// As one line.
     pub fn line(&self) -> Cmdline {
         Cmdline::parse(&self.cmdline.join(" "))
+    }
+}
+
+/// What the screen is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Screen {
+    /// The status page, always.
+    #[default]
+    Status,
+    /// A program of the user's, from Ready on.
+    App,
+    /// Nothing is shown.
+    Off,
+}
+
+impl Screen {
+    /// Whether the status page is shown: to whoever waits for a program of their own until that has a machine to run on,
+    /// and whenever somebody has to act.
+    pub fn shows_status(self, is_ready: bool, needs_human: bool) -> bool {
+        match self {
+            Self::Status => true,
+            Self::App => !is_ready || needs_human,
+            Self::Off => false,
+        }
     }
 }
 
@@ -323,6 +350,9 @@ mod tests {
             "k3s.token",
             "proxy.http",
             "proxy.https",
+            "wifi.country",
+            "wifi.ssid",
+            "wifi.password",
             "image.slot-size",
             "image.name",
             "image.version",

@@ -114,6 +114,9 @@ codes! {
     DatabaseLarge, "database-large", You, "Look for what writes so much (`kubectl get events -A`, operators with leader election), or move the cluster to a faster disk.";
     DatabaseSlow, "database-slow", You, "Move the cluster to a faster disk, or run fewer operators; an SD card that is near its end is slow, too.";
     MediumWorn, "medium-worn", Hardware, "Replace the medium soon; `bakelite wear` has its figures, `bakelite backup now` makes a backup before that.";
+    PowerLow, "power-low", Hardware, "Use the maker's power supply and a short cable, and give disks a supply of their own: writes are lost and disks vanish when the voltage is too low.";
+    ProcessorHot, "processor-hot", Hardware, "Give the machine air or a heat sink; until then it is slower than it could be.";
+    UsbResets, "usb-resets", Hardware, "Use another cable or port, a supply of its own for the disk, or another adapter.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
     RestoreTakenBack, "restore-taken-back", Backup, "What was there before is in its place again. Bring another set; `bakelite restore SET` tries this one once more, and `bakelite retry` takes this message away.";

@@ -51,9 +51,10 @@ pub fn yaml_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(paths)
 }
 
-/// The chosen scenarios with the number of their runs.
+/// The chosen scenarios with the number of their runs, the long ones first.
 pub fn chosen(choice: &Choice) -> Result<Vec<(Scenario, u32)>> {
-    let all = all(&door::root().join("scripts/scenarios"))?;
+    let mut all = all(&door::root().join("scripts/scenarios"))?;
+    all.sort_by_key(|scenario| !scenario.long);
     for name in &choice.only {
         if !all.iter().any(|scenario| scenario.name == *name) {
             bail!("there is no scenario {name}; `cargo xtask vm --list` lists them");

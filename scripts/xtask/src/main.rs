@@ -7,6 +7,7 @@ mod bundles;
 mod check;
 mod damage;
 mod door;
+mod drawn;
 mod list;
 mod look;
 mod media;
@@ -56,8 +57,8 @@ enum Task {
         /// The number that random moments come from
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// How many scenarios run at a time
-        #[arg(long, default_value_t = 2)]
+        /// How many scenarios run at a time; on two cores three, as each waits for a while
+        #[arg(long, default_value_t = 3)]
         jobs: usize,
     },
 }

@@ -29,6 +29,9 @@ pub struct Scenario {
     /// How often it is run in each set; 0 leaves it out.
     #[serde(default = "full_only")]
     pub runs: Runs,
+    /// Whether it takes minutes: it is begun before the others, so that none is left to run alone at the end.
+    #[serde(default)]
+    pub long: bool,
     /// The appliance whose image it takes, from scripts/scenarios/appliances.
     pub appliance: String,
     /// The machine.
@@ -146,6 +149,8 @@ pub struct Hardware {
     pub second: Option<Bus>,
     /// The size of the boot medium.
     pub size: Option<Size>,
+    /// Whether the screen is virtio's.
+    pub virtio_screen: Option<bool>,
 }
 
 /// The bus of a boot medium, or none.
@@ -172,6 +177,7 @@ impl Hardware {
         new.links_down = over.links_down.or(new.links_down);
         new.second = over.second.or(new.second);
         new.size = over.size.or(new.size);
+        new.virtio_screen = over.virtio_screen.or(new.virtio_screen);
         new
     }
 }

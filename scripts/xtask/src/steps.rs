@@ -24,6 +24,8 @@ pub enum Step {
     Count(Count),
     /// Waits for words on the console.
     Screen(Screen),
+    /// Waits until the screen is of one colour as far as is said.
+    Drawn(Drawn),
     /// Pulls the plug.
     CutPower(Cut),
     /// Restarts the machine and waits until it has.
@@ -130,6 +132,26 @@ pub struct Count {
     pub at_least: usize,
     /// At most so many.
     pub at_most: usize,
+}
+
+/// How much of the screen has a colour.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Drawn {
+    /// Red, green and blue.
+    pub colour: [u8; 3],
+    /// At least so many percent.
+    #[serde(default)]
+    pub at_least: usize,
+    /// At most so many percent.
+    #[serde(default = "all")]
+    pub at_most: usize,
+    /// Seconds.
+    pub within: f64,
+}
+
+fn all() -> usize {
+    100
 }
 
 /// Words on the console.

@@ -13,8 +13,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// zstd's level: higher ones cost a small machine minutes and save a few percent of a database.
-const LEVEL: i32 = 3;
+/// zstd's level. The third takes 3.5 times as long and saves 6 % of a database that k3s wrote.
+const LEVEL: i32 = 1;
 /// What stays free besides the set: at least so much, and a part of the file system. k3s has the kubelet throw pods out
 /// where less than a twentieth is free (k3s pkg/daemons/agent, `eviction-hard`), so it is a little more than that.
 const SPARE: u64 = 16 << 20;

@@ -29,6 +29,10 @@ pub enum Form {
     Label,
     /// A volume claim, `namespace/name`.
     Claim,
+    /// A country's two capital letters (ISO 3166).
+    Country,
+    /// The name of a wireless network, 1 to 32 bytes.
+    Ssid,
     /// A MAC address, six pairs of hexadecimal digits with colons.
     Mac,
     /// An address with its prefix length, such as `192.168.1.10/24`.
@@ -45,6 +49,8 @@ pub enum Form {
     Proxy,
     /// What a proxy is not asked for: a host, a domain with a dot before it, an address or a network.
     NoProxy,
+    /// An entry of the kernel's `usb-storage.quirks`, such as `152d:0578:u`.
+    UsbQuirk,
     /// A Debian package name.
     Package,
     /// An `http://`, `https://` or `file://` address, or a folder; without a password.
