@@ -94,9 +94,7 @@ pub fn build(request: &Request<'_>, listen: &dyn Listen) -> Result<Built, BuildE
     let initramfs = initramfs(config, &manifest, &programs, time, &work)?;
     let kernel = prepared.kernel.clone();
     let boot = boot::partition(&prepared.loader, config, &manifest.version, &manifest.image, kernel, initramfs);
-    if boot.size() * 2 > layout::BOOT_SIZE.0 {
-        return Err(BuildError::BootTooSmall { needed: Size(boot.size() * 2), room: layout::BOOT_SIZE });
-    }
+    boot::check_room(&boot, layout::BOOT_SIZE)?;
     image.set_len(layout.length).map_err(writing())?;
     write_boot(image, &layout, &boot, lock.time, &manifest.image).map_err(writing())?;
     write_footer(image, &layout, Footer { length, sha256 }).map_err(writing())?;

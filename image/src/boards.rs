@@ -24,9 +24,15 @@ pub const BOARDS: &[(&str, &str)] = &[
     ("rpi5", include_str!("../../board-configs/rpi5.yaml")),
 ];
 
-/// What people call the Raspberry Pis that nothing here can run on.
-const ARMV6: &[&str] =
-    &["rpi", "rpi0", "rpi0w", "rpi1", "rpi-zero", "rpi-zero-w", "rpi-cm1", "cm1", "pi0", "pi1", "pi-zero", "pi-zero-w"];
+/// What people call the Raspberry Pis that nothing here can run on, without dashes and what comes before the model.
+const ARMV6: &[&str] = &["", "0", "0w", "1", "1a", "1b", "a", "b", "a+", "b+", "zero", "zerow", "cm1"];
+
+/// Whether a name means a Raspberry Pi with an ARMv6 processor.
+fn is_armv6(name: &str) -> bool {
+    let name: String = name.to_lowercase().chars().filter(|c| !matches!(c, '-' | '_')).collect();
+    let model = ["raspberrypi", "rpi", "pi"].iter().find_map(|brand| name.strip_prefix(brand));
+    name == "cm1" || model.is_some_and(|model| ARMV6.contains(&model))
+}
 
 const MODULE_SETS: &str = include_str!("../../board-configs/module-sets.yaml");
 
@@ -56,7 +62,7 @@ const EXTENDS: &str = "extends";
 /// What a board's own file says, checked.
 fn document(name: &str) -> Result<Value, Vec<Finding>> {
     let Some((_, text)) = BOARDS.iter().find(|(known, _)| *known == name) else {
-        if ARMV6.contains(&name) {
+        if is_armv6(name) {
             let problem =
                 format!("`{name}` has an ARMv6 processor, for which there is no k3s and no Debian of this kind");
             return Err(vec![Finding::error("board.name", problem, "a Pi 2 or later; a Zero 2 W is an `rpi3`")]);
@@ -202,7 +208,10 @@ mod tests {
         let findings = board("rpi-zero").unwrap_err();
         let text = findings[0].to_string();
         assert!(text.starts_with("board.name: `rpi-zero` has an ARMv6 processor") && text.contains("rpi3"), "{text}");
-        assert!(ARMV6.iter().all(|name| BOARDS.iter().all(|(known, _)| known != name)));
+        for name in ["rpi", "rpi1", "rpi-1", "rpi0w", "Raspberry-Pi-Zero", "pi_zero_w", "cm1", "rpi-cm1"] {
+            assert!(is_armv6(name), "{name}");
+        }
+        assert!(BOARDS.iter().all(|(name, _)| !is_armv6(name)) && !is_armv6("zero-2-w") && !is_armv6("rpi-zero-2-w"));
     }
 
     #[test]

@@ -110,7 +110,8 @@ impl Prepared {
 
         let mut root = packages.clone();
         let certificates = root::certificates(&root);
-        let missing_firmware = root::prune(&mut root, &modules, !config.appliance.packages.is_empty());
+        let keeps_shared = !config.appliance.packages.is_empty();
+        let missing_firmware = root::prune(&mut root, &modules, keeps_shared, &boot::sources(board, &release));
         root::complete(&mut root, &certificates, env!("CARGO_PKG_VERSION"))
             .map_err(io_error("reading", "the CA certificates"))?;
         root.file("usr/lib/bakelite/init", 0o755, binaries.init.clone());

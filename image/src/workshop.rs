@@ -6,6 +6,7 @@
 
 use crate::apply::{self, Built};
 use crate::binaries::Binaries;
+use crate::bundle::{self, MakeError};
 use crate::config::{self, Config};
 use crate::decide::packages;
 use crate::derived::Derived;
@@ -177,7 +178,7 @@ impl Workshop {
     }
 }
 
-/// All findings of a configuration that need neither a network nor k3s's own files.
+/// All findings of a configuration that need no network; of k3s's own files just for which processor they are.
 ///
 /// # Errors
 /// All findings, when one of them stops a build.
@@ -187,6 +188,12 @@ pub fn check(path: &Path) -> Result<(Config, Vec<Finding>), BuildError> {
     repositories::load(&config).map_err(findings)?;
     let user = user::load(&config).map_err(findings)?;
     let looked_up = user.look_up(&config, None).map_err(findings)?;
+    let files = config.appliance.k3s.files.as_ref().filter(|_| config.appliance.k3s.payload == Kind::Official);
+    let arch = config.board.arch.debian();
+    if let Some(problem) = files.and_then(|folder| k3s::misfit(&config.folder.join(folder), arch)) {
+        let finding = Finding::error("k3s.files", problem, "the release's files for the board");
+        return Err(findings(vec![config.placed(finding)]));
+    }
     let warnings = config.warnings.iter().chain(&user.warnings).cloned().chain(looked_up).collect();
     Ok((config, warnings))
 }
@@ -302,6 +309,20 @@ pub fn build_recovery(options: &Options, key: &Path, output: &Path, listen: &dyn
     let ready = Ready::new(options, Some(output), listen)?;
     let keys = recovery::owner(key, &ready.workshop.config)?;
     recovery::build(&apply::Request { inputs: ready.inputs(), output, force: options.force }, &keys, listen)
+}
+
+/// Makes a bundle of a configuration: builds its image, proves it, and takes the bundle from that. The image itself goes.
+///
+/// # Errors
+/// Whatever stopped it; then there is no bundle, and an older one is as it was.
+pub fn bundle(options: &Options, wanted: &bundle::Wanted<'_>, listen: &dyn Listen) -> Result<bundle::Made, MakeError> {
+    wanted.check()?;
+    let ready = Ready::new(options, Some(wanted.output), listen)?;
+    let derived = Derived::open(ready.workshop.cache.folder())?;
+    let work = derived.work()?;
+    let image = work.path().join("bundled.img");
+    apply::build(&apply::Request { inputs: ready.inputs(), output: &image, force: false }, listen)?;
+    bundle::make(&image, wanted)
 }
 
 /// What a build would write, decided in the same way; only the cache is written.

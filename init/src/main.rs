@@ -4,6 +4,7 @@
 //! the state partition, arranges the machine and keeps its units running. Nothing leads out of PID 1: errors and
 //! panics end in `rescue`, and only `shutdown` restarts the machine.
 
+mod ailing;
 mod attach;
 mod attempts;
 mod backlog;
@@ -17,6 +18,7 @@ mod environment;
 mod error;
 mod events;
 mod fallback;
+mod light;
 mod machine;
 mod medic;
 mod medium;
@@ -32,6 +34,7 @@ mod shutdown;
 mod state;
 mod supervise;
 mod switch;
+mod trial;
 mod watchdog;
 
 use crate::baked::Baked;

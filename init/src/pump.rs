@@ -4,6 +4,7 @@
 
 use crate::output::Output;
 use crate::supervise::State;
+use bakelite_sys::kmsg::Ring;
 use bakelite_sys::notify::{self, Message};
 use bakelite_sys::{SysError, socket};
 use nix::sys::signal::{SigSet, Signal};
@@ -23,6 +24,7 @@ const SAID: u64 = 2;
 const CALLER: u64 = 3;
 const DEVICE: u64 = 4;
 const NETWORK: u64 = 5;
+const KERNEL: u64 = 6;
 const OUTPUTS: u64 = 100;
 
 /// What came in.
@@ -38,8 +40,12 @@ pub enum Input {
     BlockDevice,
     /// A device wants a module.
     Device(String),
+    /// Messages about devices were lost: all of them have to be looked through.
+    DevicesLost,
     /// Links, addresses or routes have changed.
     Network,
+    /// New messages of the kernel's, a line each.
+    Kernel(String),
     /// A signal for the machine.
     Signal(Signal),
 }
@@ -52,6 +58,7 @@ pub struct Pump {
     callers: OwnedFd,
     devices: OwnedFd,
     network: OwnedFd,
+    kernel: Option<Ring>,
     /// The units' outputs, in the order of the table.
     pub outputs: Vec<Output>,
 }
@@ -61,11 +68,11 @@ fn system(act: &'static str) -> impl Fn(rustix::io::Errno) -> SysError {
 }
 
 impl Pump {
-    /// Opens everything.
+    /// Opens everything but the messages about devices, which are listened for before devices are looked through.
     ///
     /// # Errors
     /// Where the kernel refuses a socket.
-    pub fn new(state: &State) -> Result<Self, SysError> {
+    pub fn new(state: &State, devices: OwnedFd) -> Result<Self, SysError> {
         let set: SigSet = SIGNALS.into_iter().collect();
         let signals = set
             .thread_block()
@@ -77,8 +84,9 @@ impl Pump {
             signals,
             said: notify::listen(Path::new(NOTIFY))?,
             callers: socket::control(Path::new(bakelite_spec::status::paths::CONTROL))?,
-            devices: socket::uevents()?,
+            devices,
             network: socket::network_changes()?,
+            kernel: Ring::open(),
             outputs: state.units.iter().map(|live| Output::new(&live.unit.name)).collect(),
         };
         pump.watch(&pump.signals, SIGNAL)?;
@@ -86,6 +94,9 @@ impl Pump {
         pump.watch(&pump.callers, CALLER)?;
         pump.watch(&pump.devices, DEVICE)?;
         pump.watch(&pump.network, NETWORK)?;
+        if let Some(kernel) = &pump.kernel {
+            pump.watch(kernel, KERNEL)?;
+        }
         Ok(pump)
     }
 
@@ -123,6 +134,7 @@ impl Pump {
                 SAID => self.take_said(&mut inputs),
                 CALLER => inputs.extend(socket::accept_root(&self.callers).map(Input::Caller)),
                 DEVICE => self.take_devices(&mut inputs),
+                KERNEL => inputs.extend(self.kernel.as_mut().map(|ring| Input::Kernel(ring.more()))),
                 NETWORK => inputs.extend(socket::drain(&self.network).then_some(Input::Network)),
                 token => {
                     if let Some(output) = usize::try_from(token - OUTPUTS).ok().and_then(|n| self.outputs.get_mut(n)) {
@@ -156,9 +168,11 @@ impl Pump {
         while let Some(event) = socket::receive_uevent(&self.devices) {
             let value = |name: &str| event.get(name).map(String::as_str);
             let comes = value("ACTION") == Some("add");
-            // Lost events show as none: whatever happened, the devices have to be looked at.
             let moves = comes || value("ACTION") == Some("remove");
-            if (moves && socket::is_of_disk(&event)) || event.is_empty() {
+            if event.is_empty() {
+                inputs.extend([Input::DevicesLost, Input::BlockDevice]);
+            }
+            if moves && socket::is_of_disk(&event) {
                 inputs.push(Input::BlockDevice);
             }
             if comes && let Some(alias) = value("MODALIAS") {

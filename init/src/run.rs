@@ -3,21 +3,24 @@
 //! What it knows and tells beside the units (addresses, free room, status, page) is in `watch`, what it has to do with
 //! firstboot's passes in `passes`.
 
+mod hardware;
 mod passes;
 mod watch;
 
+use crate::ailing::Ailing;
 use crate::backlog::Backlog;
 use crate::baked::Baked;
 use crate::beside::{child, wait_for};
 use crate::control::{self, Wish};
 use crate::error::InitError;
 use crate::events::Journal;
+use crate::light::{self, Light};
 use crate::medium::{self, Found};
 use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places};
+use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places, trial};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -25,7 +28,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{Status, Watch, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, machine as facts, tool, words};
+use bakelite_sys::{SysError, durable, link, machine as facts, socket, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -66,6 +69,8 @@ struct Running {
     backlog: Backlog,
     journal: Journal,
     watchdog: Watchdog,
+    light: Light,
+    ailing: Ailing,
     /// Faults of this program's own: state, clock, media.
     own: BTreeMap<&'static str, Fault>,
     /// Faults that firstboot's passes reported.
@@ -101,6 +106,8 @@ pub fn run() -> Result<Infallible, InitError> {
     mounts::share_all()?;
     mounts::early(mounts::Stage::Root)?;
     machine::sysctls();
+    // Listened for before devices are looked through: one that comes behind that look would never get its driver.
+    let devices = socket::uevents()?;
     // Devices are looked through beside the state partition's check; early needs both.
     let cold_plug = child(&["cold-plug"]);
     let attached = attach::attach(&found.disk);
@@ -114,16 +121,26 @@ pub fn run() -> Result<Infallible, InitError> {
     arrange(&baked, &mut journal)?;
     child(&[&["ahead"], EARLY_MODULES].concat());
     wait_for(cold_plug);
+    if !baked.manifest.board.console.lights.is_empty() {
+        child(&["ahead", light::MODULE]);
+    }
     let swap = baked.appliance.memory.zram.bytes(facts::memory());
     if swap > 0 {
         child(&["swap", &swap.to_string()]);
     }
 
-    let state = State::new(baked.units.clone(), attached.fault);
+    let has_state = attached.fault.is_none();
+    let mut state = State::new(baked.units.clone(), attached.fault);
+    if let Some(update) = trial::of(&found.slot, &baked.manifest.image).filter(|update| update.failed.is_empty()) {
+        journal.say(What::Effect { text: format!("an update is tried: {}", update.to.words()) });
+        state.tries_an_update(update.patience);
+    }
     let mut running = Running {
-        pump: Pump::new(&state)?,
+        pump: Pump::new(&state, devices)?,
         backlog: Backlog::default(),
         watchdog: Watchdog::open(baked.manifest.board.watchdog.0),
+        light: Light::new(Path::new("/"), &baked.manifest.board.console.lights),
+        ailing: Ailing::default(),
         state,
         journal,
         own,
@@ -143,6 +160,9 @@ pub fn run() -> Result<Infallible, InitError> {
         baked,
         found,
     };
+    if !has_state && trial::leave_blindly(&running.found.disk, &running.found.slot) {
+        running.go_down(Action::Reboot, "a slot that hasn't proved itself has no state partition");
+    }
     running.run_for_ever()
 }
 
@@ -183,7 +203,9 @@ impl Running {
             self.look_at_network();
             self.listen();
             self.look_at_watch();
+            self.look_at_heat();
             self.publish();
+            self.shine();
             let limit = self.limit();
             let mut inputs = VecDeque::from(self.pump.wait(limit));
             while let Some(input) = inputs.pop_front() {
@@ -263,6 +285,10 @@ impl Running {
             Input::Device(alias) => {
                 child(&["plug", &alias]);
             }
+            Input::DevicesLost => {
+                child(&["cold-plug"]);
+            }
+            Input::Kernel(lines) => self.hear(&lines),
             Input::Network => self.network_changed = true,
             Input::Signal(Signal::SIGUSR2) => self.go_down(Action::PowerOff, "SIGUSR2"),
             Input::Signal(Signal::SIGUSR1) => self.go_down(Action::Halt, "SIGUSR1"),
@@ -374,7 +400,12 @@ impl Running {
             Effect::Good => {
                 self.journal.say(What::Good);
                 let marked = boot_good::mark(&self.found.disk, self.baked.manifest.board.boot.flow);
+                let is_marked = marked.is_ok();
                 self.tell(marked);
+                let update = trial::of(&self.found.slot, &self.baked.manifest.image);
+                if let Some(update) = update.filter(|_| is_marked) {
+                    self.tell(trial::prove(&update));
+                }
                 self.tell(durable::replace(paths::GOOD, b"good\n", 0o644).map(|()| None));
                 self.tell(attempts::forget_faults().map(|()| None));
                 let slot = self.found.slot.clone();
@@ -382,6 +413,10 @@ impl Running {
                 self.report_at = Some(now());
                 // Start-up is over: none of what it needed is needed again soon.
                 bakelite_sys::raw::return_memory();
+                None
+            }
+            Effect::GoBack(why) => {
+                self.go_back(&why);
                 None
             }
             Effect::Reboot(unit) => {

@@ -9,11 +9,14 @@ mod uefi;
 pub use raspberry_pi::contradictions;
 
 use crate::config::Config;
+use crate::error::BuildError;
 use crate::tree::{Blob, Tree};
-use bakelite_spec::board::Flow;
+use bakelite_spec::board::{Board, Flow};
 use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::layout::BOOT_CLUSTER;
 use bakelite_spec::loader_entry::LoaderEntry;
 use bakelite_spec::manifest::BootFile;
+use bakelite_spec::quantity::Size;
 use std::io;
 
 /// A file that a package should have brought.
@@ -30,6 +33,9 @@ pub struct MissingFile {
 fn entry(config: &Config, slot: &str, head: &str) -> LoaderEntry {
     let mut line = Cmdline::parse(&format!("bakelite.slot={slot}"));
     config.board.cmdline.iter().for_each(|text| line.add(text));
+    if !config.board.usb_quirks.is_empty() {
+        line.add(&format!("usb-storage.quirks={}", config.board.usb_quirks.join(",")));
+    }
     LoaderEntry::parse(&format!("{head}options {}\n", line.render())).setting(&config.appliance.kernel.line())
 }
 
@@ -74,6 +80,17 @@ pub fn kernel<'a>(packages: &'a Tree, release: &str) -> Result<&'a Blob, Missing
     found.ok_or_else(|| MissingFile { path, needed_for: "is the kernel".into() })
 }
 
+/// The folders of the packages' tree that only the boot partition is made of: device trees and the makers' firmware.
+pub fn sources(board: &Board, release: &str) -> Vec<String> {
+    let trees = board.kernel.device_trees.iter().map(|place| device_trees(place, release));
+    trees.chain([raspberry_pi::FIRMWARE.into()]).collect()
+}
+
+/// A place of device trees, as a path in the packages' tree.
+fn device_trees(place: &str, release: &str) -> String {
+    place.replace("{release}", release).trim_matches('/').into()
+}
+
 /// The slot that an image brings.
 const SLOT: &str = "a";
 
@@ -112,4 +129,45 @@ pub fn partition(loader: &Loader, config: &Config, version: &str, image: &str, k
     tree.file(&kernel_path(), 0o644, kernel);
     tree.file(&initramfs_path(), 0o644, initramfs);
     tree
+}
+
+/// What a slot takes besides its files, in clusters: its folder, and a further generation of the kernel's arguments.
+pub const SPARE: u64 = 4;
+
+/// Whether a boot partition of a size has room for all that is in it and for a second slot like the first.
+///
+/// # Errors
+/// With what is needed.
+pub fn check_room(tree: &Tree, room: Size) -> Result<(), BuildError> {
+    let cluster = u64::from(BOOT_CLUSTER);
+    let slot = format!("bakelite/{SLOT}/");
+    let clusters = |of_slot: bool| -> u64 {
+        let files = tree.entries().filter(|(path, _)| path.starts_with(&slot) == of_slot);
+        files.filter_map(|(path, _)| tree.blob(path)).map(|blob| blob.length().div_ceil(cluster)).sum()
+    };
+    // Each cluster has an entry of four bytes in both tables.
+    let needed = (clusters(false) + 2 * (clusters(true) + SPARE)) * (cluster + 8);
+    if needed > room.0 { Err(BuildError::BootTooSmall { needed: Size(needed), room }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_the_boot_partition_needs_is_known() {
+        let config = crate::config::read("a.yaml", "board: rpi4\n", "".into()).unwrap();
+        let expected = ["usr/lib/linux-image-6.12", "usr/lib/modules/6.12/dtb", "usr/lib/raspi-firmware"];
+        assert_eq!(sources(&config.board, "6.12"), expected);
+    }
+
+    #[test]
+    fn a_partition_has_room_for_two_slots_or_is_refused() {
+        let mut tree = Tree::default();
+        tree.file("start4.elf", 0o644, vec![0; 3 << 20]);
+        tree.file("bakelite/a/vmlinuz", 0o644, vec![0; 4 << 20]);
+        assert!(check_room(&tree, Size(12 << 20)).is_ok());
+        let error = check_room(&tree, Size(11 << 20)).unwrap_err().to_string();
+        assert_eq!(error, "kernel and initramfs of two slots need 11.1 MiB, but the boot partition has 11 MiB");
+    }
 }

@@ -8,3 +8,4 @@ pub mod modules;
 pub mod packages;
 pub mod root;
 pub mod units;
+pub mod wifi;

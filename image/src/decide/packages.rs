@@ -71,6 +71,9 @@ pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
     if appliance.firewall.input == Input::Closed {
         names.push("nftables".into());
     }
+    if appliance.wifi.ssid.is_some() {
+        names.push("wpasupplicant".into());
+    }
     names.extend(board.packages.iter().chain(&appliance.packages).cloned());
     names.sort();
     names.dedup();

@@ -223,9 +223,10 @@ const DROPPED_SHARED: &[&str] = &["bug", "doc", "doc-base", "info", "lintian", "
 
 /// Takes away what no appliance needs; modules and firmware stay only as far as they are in the closure.
 ///
-/// `keeps_shared` keeps most of /usr/share, without which a person's own packages may not run. Gives the firmware that
-/// is asked for and that no package brought.
-pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool) -> Vec<String> {
+/// `keeps_shared` keeps most of /usr/share, without which a person's own packages may not run. What is in `boot` is only
+/// read by what starts the kernel, and has its place on the boot partition. Gives the firmware that is asked for and that
+/// no package brought.
+pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool, boot: &[String]) -> Vec<String> {
     let below = |path: &str, folder: &str| {
         path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
@@ -234,6 +235,9 @@ pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool) -> Vec<Stri
         |path: &str| path.split('/').any(|part| matches!(part, "gconv" | "audit" | "engines-3" | "ossl-modules"));
     let wanted_firmware = |name: &str| closure.firmware.iter().any(|wanted| wanted_by(wanted, name));
     tree.retain(|path, _| {
+        if boot.iter().any(|folder| below(path, folder)) {
+            return false;
+        }
         if path.starts_with("usr/lib/modules/") {
             return closure.paths.contains(path) || path.rsplit('/').next().is_some_and(is_index_source);
         }
@@ -357,7 +361,7 @@ mod tests {
             tree.file(path, 0o644, b"x".to_vec());
         }
         let firmware = ["nic/a.fw", "tigon/*.bin", "nic/absent.fw"].map(String::from).into();
-        let missing = prune(&mut tree, &Closure { firmware, ..Closure::default() }, false);
+        let missing = prune(&mut tree, &Closure { firmware, ..Closure::default() }, false, &[]);
         assert_eq!(missing, ["nic/absent.fw"]);
         assert!(
             tree.get("usr/lib/firmware/nic/a.fw.xz").is_some() && tree.get("usr/lib/firmware/tigon/tg3.bin").is_some()
@@ -368,8 +372,9 @@ mod tests {
         tree.file("usr/share/doc/x", 0o644, b"x".to_vec());
         tree.file("usr/share/till/x", 0o644, b"x".to_vec());
         tree.file("usr/include/x.h", 0o644, b"x".to_vec());
-        prune(&mut tree, &Closure::default(), true);
+        tree.file("usr/lib/trees/x.dtb", 0o644, b"x".to_vec());
+        prune(&mut tree, &Closure::default(), true, &["usr/lib/trees".into()]);
         let paths: Vec<_> = tree.entries().map(|(path, _)| path).collect();
-        assert_eq!(paths, ["usr", "usr/share", "usr/share/till", "usr/share/till/x"]);
+        assert_eq!(paths, ["usr", "usr/lib", "usr/share", "usr/share/till", "usr/share/till/x"]);
     }
 }

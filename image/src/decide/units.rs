@@ -1,5 +1,6 @@
 //! The table of units that init keeps running, for one appliance.
 
+use super::wifi;
 use bakelite_spec::appliance::{Appliance, K3sRole, Payload, UnitKind, UnitReady, UserUnit};
 use bakelite_spec::board::Board;
 use bakelite_spec::manifest::PayloadManifest;
@@ -64,6 +65,14 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             )
         },
     ];
+    if appliance.wifi.ssid.is_some() {
+        let command = ["/usr/sbin/wpa_supplicant", "-D", "nl80211", "-i", wifi::LINK, "-c", wifi::CONFIG];
+        units.push(Unit {
+            needs_file: Some(wifi::CONFIG.into()),
+            reads: vec![wifi::CONFIG.into()],
+            ..unit("wifi", Role::Access, &command, &["early"])
+        });
+    }
     if let (true, Some(terminal)) = (appliance.debug, &board.console.shell) {
         let command = ["/usr/bin/busybox", "getty", "-n", "-l", "/bin/sh", "-L", "115200", terminal, "vt100"];
         units.push(unit("shell", Role::Access, &command, &[]));
@@ -151,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_users_units_come_last_under_names_that_are_free() {
-        let text = "board: qemu-x86_64\nk3s: rehearsal\ndebug: true\nunits:\n  - name: till\n    command: [/usr/bin/till, -v]\n    after: [k3s]\n    \
+        let text = "board: {name: qemu-x86_64, with: [wifi]}\nk3s: rehearsal\ndebug: true\nwifi: {country: DE, ssid: shop}\nunits:\n  - name: till\n    command: [/usr/bin/till, -v]\n    after: [k3s]\n    \
                     kind: oneshot\n    stop: 30\n    environment: {MODE: shop}\n";
         let config = crate::config::read("a.yaml", text, PathBuf::new()).unwrap();
         let manifest = PayloadManifest {

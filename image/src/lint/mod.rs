@@ -137,7 +137,7 @@ pub const RULES: &[Rule] = &[
     ),
     medium(
         "update-room",
-        "slot B is as large as slot A, and the boot partition has room for a second kernel",
+        "slot B is as large as slot A, and the boot partition has room for all of a second slot: kernel, initramfs, device trees",
         rules::update_room,
     ),
     rule(

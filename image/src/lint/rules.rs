@@ -1,6 +1,7 @@
 //! Rules about partition table, boot partition and initramfs.
 
 use super::{Found, raspberry_pi};
+use crate::decide::boot::SPARE;
 use crate::opened::Opened;
 use crate::source::digest::Sha256;
 use bakelite_disk::footer::Footer;
@@ -263,11 +264,16 @@ pub fn update_room(image: &Opened) -> Found {
     if b.length() < a.length() {
         found.push(format!("slot B has {} bytes, slot A {}", b.length(), a.length()));
     }
-    let slot_files = volume.files.iter().filter(|(path, _)| path.starts_with("bakelite/a/"));
-    let needed: u64 = slot_files.map(|(_, file)| file.size.div_ceil(volume.cluster)).sum();
-    let has_second = volume.files.keys().any(|path| path.starts_with("bakelite/b/"));
-    if !has_second && volume.free < needed {
-        found.push(format!("the boot partition has {} free clusters, another slot needs {needed}", volume.free));
+    let clusters = |slot: &str| -> u64 {
+        let files = volume.files.iter().filter(|(path, _)| path.starts_with(&format!("bakelite/{slot}/")));
+        files.map(|(_, file)| file.size.div_ceil(volume.cluster)).sum()
+    };
+    // Whichever slot is updated next: what it has goes, and as much as the other has must come.
+    for (updated, other) in [("b", "a"), ("a", "b")] {
+        let (needed, room) = (clusters(other) + SPARE, volume.free + clusters(updated));
+        if clusters(other) > 0 && room < needed {
+            found.push(format!("the boot partition has {room} clusters for slot {updated}, which needs {needed}"));
+        }
     }
     Ok(found)
 }

@@ -234,6 +234,7 @@ fn what_is_in_the_parts_breaks_one_rule_each() {
     assert_eq!(spoilt(uncounted), ["boot-counter"]);
     // Two of these don't fit into the 512 MiB that a boot partition has.
     assert_eq!(spoilt(|parts| parts.boot.file("bakelite/a/more", 0o644, vec![1; 300 << 20])), ["update-room"]);
+    assert_eq!(spoilt(|parts| parts.boot.file("bakelite/b/more", 0o644, vec![1; 300 << 20])), ["update-room"]);
     assert!(parts().root.get(&folder).is_some());
 }
 

@@ -89,11 +89,7 @@ pub fn from_folder(folder: &Path, arch: &str, version: Option<&str>) -> Result<P
     let target = target(arch)?;
     let need = |name: &str| {
         let path = folder.join(name);
-        if path.is_file() {
-            Ok(path)
-        } else {
-            Err(payload(format!("{} has no file {name}, as the release calls it", folder.display())))
-        }
+        if path.is_file() { Ok(path) } else { Err(payload(missing(folder, name, target))) }
     };
     let list = need(&target.checksums())?;
     let binary = need(target.binary)?;
@@ -132,6 +128,32 @@ pub fn from_folder(folder: &Path, arch: &str, version: Option<&str>) -> Result<P
         }
     };
     finish(target, checked(binary)?, checked(images)?, take(list)?, version)
+}
+
+/// Why a folder with k3s's release files can't be for a Debian architecture, as far as that is seen at a glance: its
+/// program is another one's. What a build finds besides (sums, versions) isn't looked at.
+pub fn misfit(folder: &Path, arch: &str) -> Option<String> {
+    let target = TARGETS.iter().find(|target| target.debian == arch)?;
+    let path = folder.join(target.binary);
+    if path.is_file() {
+        let mut head = Vec::new();
+        File::open(&path).and_then(|file| file.take(elf::HEAD as u64).read_to_end(&mut head)).ok()?;
+        return wrong_machine(target, &head);
+    }
+    others(folder, target).next().map(|_| missing(folder, target.binary, target))
+}
+
+/// The programs of other architectures in a folder, with Debian's names of these.
+fn others(folder: &Path, target: &Target) -> impl Iterator<Item = &'static Target> {
+    TARGETS.iter().filter(move |other| other.debian != target.debian && folder.join(other.binary).is_file())
+}
+
+fn missing(folder: &Path, name: &str, target: &Target) -> String {
+    let others = others(folder, target).map(|other| format!("{} for {}", other.binary, other.debian));
+    let others = others.collect::<Vec<_>>().join(" and ");
+    let but =
+        if others.is_empty() { String::new() } else { format!(", only {others}; the board is {}", target.debian) };
+    format!("{} has no file {name}, as the release calls it{but}", folder.display())
 }
 
 /// Fetches the payload of a version for a Debian architecture from a release site ([`RELEASE_SITE`], or one of the same
@@ -248,8 +270,12 @@ fn check_machine(target: &Target, binary: &PayloadFile) -> Result<(), SourceErro
     let mut head = Vec::new();
     let opened = File::open(&binary.path).and_then(|file| file.take(elf::HEAD as u64).read_to_end(&mut head));
     opened.map_err(SourceError::reading(&binary.path))?;
-    let fits = elf::check(&head, target.debian);
-    fits.map_err(|what| payload(format!("{} is {what}, but the board is {}", binary.name, target.debian)))
+    wrong_machine(target, &head).map_or(Ok(()), |problem| Err(payload(problem)))
+}
+
+fn wrong_machine(target: &Target, head: &[u8]) -> Option<String> {
+    let what = elf::check(head, target.debian).err()?;
+    Some(format!("{} is {what}, but the board is {}", target.binary, target.debian))
 }
 
 /// Lines of "<sha256>  <file>", as sha256sum writes them; others are passed over.

@@ -104,6 +104,22 @@ fn parts_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn files_of_another_architecture_are_seen_at_a_glance() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, content: &[u8]| file::write(&folder.path().join(name), content).unwrap();
+    assert_eq!(misfit(folder.path(), "armhf"), None, "an empty folder is a build's business");
+    put("k3s-arm64", &release()["k3s-arm64"]);
+    let found = misfit(folder.path(), "armhf").unwrap();
+    assert!(
+        found.ends_with("has no file k3s-armhf, as the release calls it, only k3s-arm64 for arm64; the board is armhf")
+    );
+    assert_eq!(misfit(folder.path(), "arm64"), None);
+    put("k3s-armhf", &release()["k3s-arm64"]);
+    let found = misfit(folder.path(), "armhf").unwrap();
+    assert_eq!(found, "k3s-armhf is a 64-bit program for arm64, but the board is armhf");
+}
+
+#[test]
 fn versions_are_read_or_asked_for() {
     let with = |text: &str| in_folder(&changed("k3s", program(2, 62, text), true), "amd64", None);
     assert!(with("nothing").unwrap_err().contains("`k3s.version`"));

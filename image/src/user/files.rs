@@ -1,7 +1,8 @@
-//! `files`: a user's own files. A text that refers to secrets is baked as a template and a link to where the device
+//! `files`: a user's own files, and what is made of `wifi` in the same way. A text that refers to secrets is baked as a template and a link to where the device
 //! makes the file at each start; all else goes in as it is.
 
 use super::{Loading, placed};
+use crate::decide::wifi;
 use crate::elf;
 use crate::source::digest::Sha256;
 use crate::tree::{Blob, Entry, Node};
@@ -40,6 +41,18 @@ pub fn holds_private_key(bytes: &[u8]) -> bool {
 pub(super) fn load(loading: &mut Loading<'_>) {
     for (number, file) in loading.config.appliance.files.iter().enumerate() {
         load_one(loading, &format!("files[{number}]"), file);
+    }
+    if let Some(text) = wifi::config(&loading.config.appliance.wifi) {
+        let file = File {
+            from: None,
+            text: Some(text),
+            to: wifi::CONFIG.into(),
+            mode: "0600".into(),
+            owner: 0,
+            group: 0,
+            sha256: None,
+        };
+        load_one(loading, "wifi", &file);
     }
 }
 

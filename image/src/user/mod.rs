@@ -20,7 +20,7 @@ use crate::error::{BuildError, io_error};
 use crate::payload::Payload;
 use crate::tree::{Blob, Entry, Node, Tree};
 use archive::Archive;
-use bakelite_spec::appliance::{K3s, Proxy, ProxyAddress, Registries};
+use bakelite_spec::appliance::{K3s, Proxy, Registries, TextOrSecret};
 use bakelite_spec::finding::{Finding, stops};
 use bakelite_spec::manifest::{Pass, PayloadFile, PlacedFile, UserManifest};
 use bakelite_spec::secret::{self, Quoting, SecretRef};
@@ -151,7 +151,7 @@ impl Loading<'_> {
     /// A proxy's address stays a reference up to the start of k3s.
     fn proxy(&mut self, proxy: &Proxy) {
         for address in [&proxy.http, &proxy.https].into_iter().flatten() {
-            if let ProxyAddress::Secret(reference) = address {
+            if let TextOrSecret::Secret(reference) = address {
                 self.user.manifest.secrets.push(reference.clone());
             }
         }

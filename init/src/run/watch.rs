@@ -5,7 +5,7 @@ use crate::beside::beside;
 use crate::supervise::{Event, Moment};
 use crate::{machine, now, screen};
 use bakelite_spec::event::{UnitState, What};
-use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::fault::{Code, Fault, Who};
 use bakelite_spec::k3s;
 use bakelite_spec::status::{Status, UnitStatus, Watch, paths};
 use bakelite_spec::unit::Role;
@@ -24,10 +24,12 @@ impl Running {
         if !std::mem::take(&mut self.network_changed) {
             return;
         }
-        let wired: Vec<String> = link::wired(Path::new("/")).into_iter().map(|link| link.name).collect();
+        let root = Path::new("/");
+        let wired = link::wired(root).into_iter().map(|link| link.name);
+        let own: Vec<String> = wired.chain(link::wireless(root)).collect();
         self.addresses = link::addresses()
             .into_iter()
-            .filter(|(name, _)| wired.contains(name))
+            .filter(|(name, _)| own.contains(name))
             .map(|(name, addresses)| (name, addresses.iter().map(ToString::to_string).collect()))
             .collect();
         let address = link::default_address().map(|(link, address)| (link, address.to_string()));
@@ -123,7 +125,10 @@ impl Running {
             log::warn!("{}", words(&error));
         }
         let page = screen::page(&status);
-        if page != self.page {
+        let shows_status =
+            self.baked.appliance.console.shows_status(status.ready_at.is_some(), needs_human(&status.faults));
+        let comes_back = self.journal.consoles.give_screen(!shows_status) && shows_status;
+        if page != self.page || comes_back {
             let wrong = status.faults != self.status.faults;
             if wrong {
                 self.report_at = Some(now() + FAULTS_LAST);
@@ -174,4 +179,9 @@ impl Running {
             _ => "starting".into(),
         }
     }
+}
+
+/// Whether something is wrong that doesn't pass by itself.
+pub(super) fn needs_human(faults: &[Fault]) -> bool {
+    faults.iter().any(|fault| fault.who != Who::Wait)
 }

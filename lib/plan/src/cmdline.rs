@@ -14,6 +14,7 @@ use bakelite_spec::appliance::Payload;
 use bakelite_spec::cmdline::Cmdline;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::loader_entry::{EntryName, LoaderEntry, TRIES};
+use bakelite_spec::records::{USB_QUIRKS, UsbQuirks};
 use bakelite_spec::status::paths;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub const RECORD: &str = "/var/lib/bakelite/cmdline.json";
 /// Where systems that aren't ours keep the arguments of a Raspberry Pi's kernel.
 pub const BY_HAND: [&str; 2] = ["/boot/firmware/cmdline.txt", "/boot/cmdline.txt"];
+/// The argument that says how USB bridges are driven.
+pub const QUIRKS: &str = "usb-storage.quirks";
 /// The cgroup controllers without which k3s ends at once (k3s.md 2.4).
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
@@ -40,7 +43,7 @@ struct Named {
 
 /// Decides about the kernel's arguments.
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
-    let wanted = wanted(settings);
+    let wanted = wanted(facts, settings);
     let running = Cmdline::parse(&facts.cmdline);
     let Some(loader) = &facts.loader else { return without_loader(facts, settings, &wanted, &running) };
     let entries = entries(loader);
@@ -67,7 +70,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         _ if in_vain => failed(facts, settings, &change),
         Some(same) if same.name.is_exhausted() => failed(facts, settings, &change),
         // Settings that are only tried are undone by a restart; and nobody expects one of a machine that works.
-        _ if facts.payload_ran || facts.has(paths::TRIAL) => {
+        _ if facts.payload_ran && !is_urgent(facts, &wanted, &running) || facts.has(paths::TRIAL) => {
             Decision::Done(format!("the kernel's other arguments come at the next start: {change}"))
         }
         None => {
@@ -90,12 +93,24 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     }
 }
 
-/// What has to be there: what the board's kernel needs for k3s, and what the appliance says.
-fn wanted(settings: &Settings) -> Cmdline {
+/// A bridge that is reset again and again makes nobody happy with going on: a disk behind it may be lost any moment.
+fn is_urgent(facts: &Facts, wanted: &Cmdline, running: &Cmdline) -> bool {
+    facts.has(USB_QUIRKS) && running.value(QUIRKS) != wanted.value(QUIRKS)
+}
+
+/// What has to be there: what the board's kernel needs for k3s, what the appliance says, and the USB bridges that this
+/// machine has found to need another driver.
+fn wanted(facts: &Facts, settings: &Settings) -> Cmdline {
     let mut wanted = Cmdline::default();
     let board = &settings.manifest.board;
     board.cgroup_arguments().for_each(|text| wanted.add(text));
     wanted.merge(&settings.appliance.kernel.line());
+    let found = UsbQuirks::parse(facts.file(USB_QUIRKS).unwrap_or_default());
+    if !found.quirks.is_empty() {
+        let of_board = board.usb_quirks.join(",");
+        let asked = found.beside(wanted.value(QUIRKS).unwrap_or(&of_board));
+        wanted.merge(&Cmdline::parse(&format!("{QUIRKS}={asked}")));
+    }
     wanted
 }
 
@@ -173,7 +188,7 @@ fn without_cgroups(facts: &Facts, settings: &Settings) -> Option<Decision> {
     let missing: Vec<&str> = CONTROLLERS.into_iter().filter(|name| !is_there(name)).collect();
     let matters = settings.manifest.payload.kind != Payload::None && !facts.controllers.is_empty();
     (matters && !missing.is_empty()).then(|| {
-        let tried = match wanted(settings).render() {
+        let tried = match wanted(facts, settings).render() {
             none if none.is_empty() => "and this board knows no argument for it".into(),
             some => format!("although `{some}` was asked for"),
         };

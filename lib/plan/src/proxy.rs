@@ -10,7 +10,7 @@ use crate::facts::Facts;
 use crate::k3s_config::CHANGED;
 use crate::step::{Decision, tell};
 use crate::{firewall, identity};
-use bakelite_spec::appliance::{Payload as Kind, Proxy, ProxyAddress};
+use bakelite_spec::appliance::{Payload as Kind, Proxy, TextOrSecret};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::status::paths;
 
@@ -27,7 +27,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     let actions: Vec<Action> = changed.into_iter().chain(told).collect();
     let lacking: Vec<&str> = addresses(proxy)
         .filter_map(|(_, address)| match address {
-            ProxyAddress::Secret(secret) if !facts.has(&secret.path()) => Some(secret.name()),
+            TextOrSecret::Secret(secret) if !facts.has(&secret.path()) => Some(secret.name()),
             _ => None,
         })
         .collect();
@@ -42,7 +42,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     Decision::of(actions, what.clone(), what)
 }
 
-fn addresses(proxy: &Proxy) -> impl Iterator<Item = (&'static str, &ProxyAddress)> {
+fn addresses(proxy: &Proxy) -> impl Iterator<Item = (&'static str, &TextOrSecret)> {
     [("HTTP_PROXY", &proxy.http), ("HTTPS_PROXY", &proxy.https)]
         .into_iter()
         .filter_map(|(name, address)| Some((name, address.as_ref()?)))

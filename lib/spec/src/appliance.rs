@@ -13,7 +13,7 @@ mod k3s;
 mod network;
 mod user;
 pub use k3s::{K3s, K3sRole, Payload, Quiet, Tier};
-pub use network::{Firewall, Input, Link, Network, Proxy, ProxyAddress};
+pub use network::{Firewall, Input, Link, Network, Proxy, TextOrSecret, Wifi};
 pub use user::{
     File, Registries, RegistryAuth, RegistryConfig, RegistryMirror, RegistryTls, Repository, UnitKind, UnitReady,
     UserUnit,
@@ -27,6 +27,7 @@ pub struct Appliance {
     pub board: BoardChoice,
     pub hostname: String,
     pub debug: bool,
+    pub console: Screen,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
     pub without: Vec<String>,
@@ -44,12 +45,14 @@ pub struct Appliance {
     pub k3s: K3s,
     pub ssh: Ssh,
     pub network: Network,
+    pub wifi: Wifi,
     pub firewall: Firewall,
     pub proxy: Proxy,
     pub time: Time,
     pub memory: Memory,
     pub storage: Storage,
     pub image: Image,
+    pub update: Updates,
     pub owner: Owner,
     pub backup: Backup,
     pub restore: Restore,
@@ -79,6 +82,31 @@ impl KernelArguments {
     /// As one line.
     pub fn line(&self) -> Cmdline {
         Cmdline::parse(&self.cmdline.join(" "))
+    }
+}
+
+/// What the screen is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Screen {
+    /// The status page, always.
+    #[default]
+    Status,
+    /// A program of the user's, from Ready on.
+    App,
+    /// Nothing is shown.
+    Off,
+}
+
+impl Screen {
+    /// Whether the status page is shown: to whoever waits for a program of their own until that has a machine to run on,
+    /// and whenever somebody has to act.
+    pub fn shows_status(self, is_ready: bool, needs_human: bool) -> bool {
+        match self {
+            Self::Status => true,
+            Self::App => !is_ready || needs_human,
+            Self::Off => false,
+        }
     }
 }
 
@@ -175,6 +203,18 @@ pub enum WithoutDisk {
 pub struct Image {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot_size: Option<Size>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// How a machine takes updates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Updates {
+    pub patience: Seconds,
 }
 
 /// Whose machines these are.
@@ -310,7 +350,12 @@ mod tests {
             "k3s.token",
             "proxy.http",
             "proxy.https",
+            "wifi.country",
+            "wifi.ssid",
+            "wifi.password",
             "image.slot-size",
+            "image.name",
+            "image.version",
             "storage.serial",
             "storage.without-disk",
             "backup.target",

@@ -21,6 +21,10 @@ pub struct Board {
     pub cmdline: Vec<String>,
     pub console: Console,
     pub watchdog: Seconds,
+    #[serde(rename = "throttles-at", default, skip_serializing_if = "Option::is_none")]
+    pub throttles_at: Option<u64>,
+    #[serde(rename = "usb-quirks", default)]
+    pub usb_quirks: Vec<String>,
     pub qemu: Qemu,
     pub defaults: Map<String, Value>,
 }
@@ -129,6 +133,8 @@ pub struct Console {
     pub shell: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<String>,
+    #[serde(default)]
+    pub lights: Vec<String>,
 }
 
 /// How QEMU shows the board.

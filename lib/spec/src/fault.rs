@@ -114,12 +114,18 @@ codes! {
     DatabaseLarge, "database-large", You, "Look for what writes so much (`kubectl get events -A`, operators with leader election), or move the cluster to a faster disk.";
     DatabaseSlow, "database-slow", You, "Move the cluster to a faster disk, or run fewer operators; an SD card that is near its end is slow, too.";
     MediumWorn, "medium-worn", Hardware, "Replace the medium soon; `bakelite wear` has its figures, `bakelite backup now` makes a backup before that.";
+    PowerLow, "power-low", Hardware, "Use the maker's power supply and a short cable, and give disks a supply of their own: writes are lost and disks vanish when the voltage is too low.";
+    ProcessorHot, "processor-hot", Hardware, "Give the machine air or a heat sink; until then it is slower than it could be.";
+    UsbResets, "usb-resets", Hardware, "Use another cable or port, a supply of its own for the disk, or another adapter.";
     RestoreRefused, "restore-refused", You, "Bring a set that fits, or take the stick out: without it this machine starts a cluster of its own.";
     RestoreAmbiguous, "restore-ambiguous", You, "Name the node in bakelite.yaml on the boot partition.";
     RestoreTakenBack, "restore-taken-back", Backup, "What was there before is in its place again. Bring another set; `bakelite restore SET` tries this one once more, and `bakelite retry` takes this message away.";
     RestoreIncomplete, "restore-incomplete", You, "Bring the data of the claims, restart k3s on the other nodes; `bakelite retry` takes this message away.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";
     ResetUnfinished, "reset-unfinished", You, "The machine is being made blank, and restarts by itself. Where it waits for a data disk, plug that in, or type `bakelite reset` again: what isn't here is then left out.";
+    UpdateRefused, "update-refused", You, "Make a bundle that fits with `bakelite bundle`, or take the stick out.";
+    UpdateTakenBack, "update-taken-back", You, "What ran before runs again. Look at why, mend the image, and bring a new bundle; `bakelite retry` takes this message away.";
+    UpdateUnfinished, "update-unfinished", Backup, "The update went back, and the backup that was taken before it isn't on this machine any more. Plug in the disk or stick that has it.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
     FirewallRefused, "firewall-refused", Us, "The machine can be reached by ssh; `firewall: open` turns the firewall off until it is mended.";
     K3sKeyChanged, "k3s-key-changed", You, "Set the key back in the YAML: it can't be changed once a cluster is born.";

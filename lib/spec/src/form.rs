@@ -61,6 +61,16 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "not the label of a file system",
             "at most 16 letters, such as the `BACKUPS` of `mkfs.vfat -n BACKUPS`",
         ),
+        Form::Country => (
+            text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase()),
+            "not a country's two letters",
+            "`DE`, `US` and the like",
+        ),
+        Form::Ssid => (
+            (1..=32).contains(&text.len()) && !text.contains(char::is_control),
+            "not the name of a wireless network",
+            "1 to 32 letters on one line",
+        ),
         Form::Mac => (
             text.split(':').count() == 6
                 && text.split(':').all(|pair| pair.len() == 2 && u8::from_str_radix(pair, 16).is_ok()),
@@ -80,6 +90,14 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "`192.168.1.0/24` or `192.168.1.7`",
         ),
         Form::Port => (is_port(text), "not a port with its protocol", "`80/tcp` or `5000-5100/udp`"),
+        Form::Version => {
+            (crate::update::is_version(text), "not a version", "one to four numbers with dots, such as `\"1.4.2\"`")
+        }
+        Form::UsbQuirk => (
+            is_usb_quirk(text),
+            "not a USB device with its quirks",
+            "`152d:0578:u`: maker, product and the letters of `usb-storage.quirks`",
+        ),
         Form::Package => {
             (text.len() >= 2 && is_word(text, "+.-"), "not a package name", "the name that `apt-cache policy` knows")
         }
@@ -254,6 +272,14 @@ fn hostname_pattern(text: &str) -> Result<(), (String, String)> {
     }
 }
 
+/// Maker and product as four hexadecimal digits each, and letters (kernel: Documentation/admin-guide/kernel-parameters).
+fn is_usb_quirk(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_number = |part: &str| part.len() == 4 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_letters = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+    matches!(parts[..], [maker, product, letters] if is_number(maker) && is_number(product) && is_letters(letters))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +302,11 @@ mod tests {
         assert!(good(Form::Cidr, "10.0.0.1/8") && !good(Form::Cidr, "10.0.0.1/33") && !good(Form::Cidr, "10.0.0.1"));
         assert!(!good(Form::SshKey, "ssh-ed25519 AAAA\ncommand"));
         assert!(good(Form::Network, "10.0.0.0/8") && good(Form::Network, "fd00::1") && !good(Form::Network, "shop"));
+        assert!(good(Form::Country, "DE") && !good(Form::Country, "de") && !good(Form::Country, "DEU"));
+        assert!(good(Form::Ssid, "Café \"2\"") && !good(Form::Ssid, "a\nb"));
+        assert!(!good(Form::Ssid, "a name with more than 32 bytes in it"));
+        assert!(good(Form::UsbQuirk, "152d:0578:u") && !good(Form::UsbQuirk, "152d:578:u"));
+        assert!(!good(Form::UsbQuirk, "152d:0578") && !good(Form::UsbQuirk, "152d:0578:u,1:2:u"));
         assert!(good(Form::Port, "80/tcp") && good(Form::Port, "5000-5100/udp"));
         for bad in ["80", "0/tcp", "80/icmp", "5100-5000/udp", "80/tcp; accept", "080/tcp", "+80/tcp", "65536/tcp"] {
             assert!(!good(Form::Port, bad), "{bad}");

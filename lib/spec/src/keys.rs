@@ -40,6 +40,15 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
+const fn section(path: &'static str, meaning: &'static str) -> Key {
+    optional(path, Kind::Section, meaning)
+}
+
+/// A key that may be left out, and for which nothing stands then.
+const fn optional(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
+    key(path, kind, "", meaning)
+}
+
 const fn key(path: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
     Key { path, kind, default, required: false, meaning }
 }
@@ -84,9 +93,14 @@ pub const APPLIANCE: &[Key] = &[
         "A root shell on the serial console, for a bench. The image shows it loudly; never ship it.",
     ),
     key(
+        "console",
+        Kind::Choice(&["status", "app", "off"]),
+        "\"status\"",
+        "What the screen is for. `status`: the status page. `app`: a program of yours has it from Ready on, and the status page comes back with the fault's code when somebody has to act. `off`: it stays dark, unless the machine can't start at all.",
+    ),
+    optional(
         "mirror",
         Kind::Text(Form::Mirror),
-        "",
         "Debian's mirror for the build. Without it: the BAKELITE_MIRROR environment variable, else the host's own apt sources.",
     ),
     key(
@@ -138,7 +152,7 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "Kernel modules, or sets of them from module-sets.yaml, that the running system can load; their firmware comes along, if a package brings it.",
     ),
-    key("kernel", Kind::Section, "", "The kernel."),
+    section("kernel", "The kernel."),
     key(
         "kernel.cmdline",
         Kind::List(&Kind::Text(Form::KernelArgument)),
@@ -146,16 +160,14 @@ pub const APPLIANCE: &[Key] = &[
         "Arguments for the kernel besides the board's, such as `nomodeset` or `usb-storage.quirks=152d:0578:u`; an argument that is there with another value gets this one.",
     ),
     key("files", Kind::Records, "[]", "Your own files in the system."),
-    key(
+    optional(
         "files[].from",
         Kind::Text(Form::Any),
-        "",
         "The file to take, relative to this file. References such as `{secret: name}` in a text are filled in on the device.",
     ),
-    key(
+    optional(
         "files[].text",
         Kind::Text(Form::Argument),
-        "",
         "The text itself, in place of `from`. References such as `{secret: name}` in it are filled in on the device.",
     ),
     required(
@@ -166,7 +178,7 @@ pub const APPLIANCE: &[Key] = &[
     key("files[].mode", Kind::Text(Form::Mode), "\"0644\"", "Permission bits, in quotes."),
     key("files[].owner", Kind::Number(0, 65_534), "0", "The owner's number; 0 is root."),
     key("files[].group", Kind::Number(0, 65_534), "0", "The group's number; 0 is root's."),
-    key("files[].sha256", Kind::Text(Form::Sum), "", "The file's sum; a file with another one is refused."),
+    optional("files[].sha256", Kind::Text(Form::Sum), "The file's sum; a file with another one is refused."),
     key("units", Kind::Records, "[]", "Your own programs, started and kept running by init."),
     required("units[].name", Kind::Text(Form::Name), "The unit's name, unique in the machine."),
     required(
@@ -223,7 +235,7 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "Helm charts (.tgz), served by k3s itself; a HelmChart manifest names one as `https://%{KUBERNETES_API}%/static/charts/FILE.tgz`.",
     ),
-    key("registries", Kind::Section, "", "Mirrors and logins of container registries, as in k3s's registries.yaml."),
+    section("registries", "Mirrors and logins of container registries, as in k3s's registries.yaml."),
     key(
         "registries.mirrors",
         Kind::Named,
@@ -243,19 +255,17 @@ pub const APPLIANCE: &[Key] = &[
         "Patterns of image names, and what they become at the mirror.",
     ),
     key("registries.configs", Kind::Named, "{}", "Logins and certificates, by the registry's host and port."),
-    key("registries.configs{}.auth", Kind::Section, "", "The login."),
-    key("registries.configs{}.auth.username", Kind::Text(Form::Any), "", "The user's name."),
-    key("registries.configs{}.auth.password", Kind::Secret, "", "The password, as `{secret: name}`."),
-    key("registries.configs{}.auth.token", Kind::Secret, "", "The token, as `{secret: name}`."),
-    key("registries.configs{}.tls", Kind::Section, "", "Certificates, by their paths on the device."),
-    key("registries.configs{}.tls.ca_file", Kind::Text(Form::DevicePath), "", "The authority's certificate."),
-    key("registries.configs{}.tls.cert_file", Kind::Text(Form::DevicePath), "", "This machine's certificate."),
-    key("registries.configs{}.tls.key_file", Kind::Text(Form::DevicePath), "", "The key of that certificate."),
+    section("registries.configs{}.auth", "The login."),
+    optional("registries.configs{}.auth.username", Kind::Text(Form::Any), "The user's name."),
+    optional("registries.configs{}.auth.password", Kind::Secret, "The password, as `{secret: name}`."),
+    optional("registries.configs{}.auth.token", Kind::Secret, "The token, as `{secret: name}`."),
+    section("registries.configs{}.tls", "Certificates, by their paths on the device."),
+    optional("registries.configs{}.tls.ca_file", Kind::Text(Form::DevicePath), "The authority's certificate."),
+    optional("registries.configs{}.tls.cert_file", Kind::Text(Form::DevicePath), "This machine's certificate."),
+    optional("registries.configs{}.tls.key_file", Kind::Text(Form::DevicePath), "The key of that certificate."),
     key("registries.configs{}.tls.insecure_skip_verify", Kind::Flag, "false", "Whether any certificate is believed."),
-    key(
+    section(
         "k3s",
-        Kind::Section,
-        "",
         "The payload. `k3s: v1.36.2+k3s1` is short for `k3s.version`, `k3s: rehearsal` and `k3s: none` are short for `k3s.payload`.",
     ),
     key(
@@ -270,10 +280,9 @@ pub const APPLIANCE: &[Key] = &[
         "\"v1.36.2+k3s1\"",
         "The k3s release to fetch from its official site.",
     ),
-    key(
+    optional(
         "k3s.files",
         Kind::Text(Form::Any),
-        "",
         "A folder with the release's own files (binary, air-gap images, sha256sum list), used in place of the official site.",
     ),
     key(
@@ -288,16 +297,14 @@ pub const APPLIANCE: &[Key] = &[
         "\"server\"",
         "`server`: control plane and workloads. `agent`: workloads only; it joins the server that `k3s.server` names.",
     ),
-    key(
+    optional(
         "k3s.server",
         Kind::Text(Form::K3sServer),
-        "",
         "The server to join, such as `https://192.168.1.100:6443`. Needs `k3s.token`.",
     ),
-    key(
+    optional(
         "k3s.token",
         Kind::Secret,
-        "",
         "The token of the cluster to join, or of the one to found. Without it a machine that founds a cluster makes its own.",
     ),
     key(
@@ -337,9 +344,9 @@ pub const APPLIANCE: &[Key] = &[
         "Keys of a KubeletConfiguration, such as `nodeStatusUpdateFrequency: 20s`; they win over what the appliance would choose.",
     ),
     key("k3s.config", Kind::Free, "{}", "Keys for k3s's config.yaml; they win over what the appliance would choose."),
-    key("ssh", Kind::Section, "", "Access by ssh: keys only; without a key no ssh server runs."),
+    section("ssh", "Access by ssh: keys only; without a key no ssh server runs."),
     key("ssh.keys", Kind::List(&Kind::Text(Form::SshKey)), "[]", "Public keys that may log in as root."),
-    key("network", Kind::Section, "", "Wired links and name servers. Without any entry each link asks by DHCP."),
+    section("network", "Wired links and name servers. Without any entry each link asks by DHCP."),
     key(
         "network.wait",
         Kind::Duration(Seconds(0), Seconds(300)),
@@ -359,11 +366,10 @@ pub const APPLIANCE: &[Key] = &[
         "Names that no name server knows, with their addresses, such as `registry.shop.lan: 192.168.1.5`; for the machine and k3s, not for pods.",
     ),
     key("network.links", Kind::Records, "[]", "Links with settings of their own; every other link asks by DHCP."),
-    key("network.links[].mac", Kind::Text(Form::Mac), "", "The link, by its MAC address."),
-    key(
+    optional("network.links[].mac", Kind::Text(Form::Mac), "The link, by its MAC address."),
+    optional(
         "network.links[].path",
         Kind::Text(Form::Any),
-        "",
         "The link, by the place of its device below /sys/devices, such as `pci0000:00/0000:00:02.0`.",
     ),
     key(
@@ -372,18 +378,35 @@ pub const APPLIANCE: &[Key] = &[
         "true",
         "Whether the link asks by DHCP; `false` with no address leaves it alone.",
     ),
-    key(
+    optional(
         "network.links[].address",
         Kind::Text(Form::Cidr),
-        "",
         "A static address with its prefix length; turns DHCP off on this link.",
     ),
-    key("network.links[].gateway", Kind::Text(Form::Address), "", "The default gateway of a static link."),
+    optional("network.links[].gateway", Kind::Text(Form::Address), "The default gateway of a static link."),
     key("network.links[].dns", Kind::List(&Kind::Text(Form::Address)), "[]", "Name servers of a static link."),
-    key(
+    section(
+        "wifi",
+        "The wireless network, joined besides the wired links by the radio that `board.with: [wifi]` brings modules and firmware for.",
+    ),
+    optional(
+        "wifi.country",
+        Kind::Text(Form::Country),
+        "The country that the machine stands in: its law says which channels may be used, and how loud.",
+    ),
+    optional(
+        "wifi.ssid",
+        Kind::SecretOr(Form::Ssid),
+        "The network's name, or `{secret: name}`, such as `{seed: wifi-name}` where each machine has another one.",
+    ),
+    optional(
+        "wifi.password",
+        Kind::Secret,
+        "Its password (WPA2 or WPA3), as `{secret: name}` or `{seed: name}`. Without it the network is an open one.",
+    ),
+    key("wifi.hidden", Kind::Flag, "false", "Whether the network doesn't tell its name, and is asked for by it."),
+    section(
         "firewall",
-        Kind::Section,
-        "",
         "Who may reach the machine itself. What pods publish (NodePorts, host ports, load balancers) is reachable as Kubernetes says. `firewall: open` is short for `firewall.input: open`.",
     ),
     key(
@@ -416,26 +439,23 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "The other machines of the cluster: only they reach the pods' network (VXLAN, WireGuard), the kubelet, etcd and the embedded registry.",
     ),
-    key(
+    section(
         "proxy",
-        Kind::Section,
-        "",
         "The way to the world for k3s and containerd. The cluster and the machine's own networks are left out by themselves.",
     ),
-    key(
+    optional(
         "proxy.http",
         Kind::SecretOr(Form::Proxy),
-        "",
         "For `http://`: an address, or `{secret: name}` where it has a password in it.",
     ),
-    key("proxy.https", Kind::SecretOr(Form::Proxy), "", "For `https://`, images of containers among it."),
+    optional("proxy.https", Kind::SecretOr(Form::Proxy), "For `https://`, images of containers among it."),
     key(
         "proxy.no-proxy",
         Kind::List(&Kind::Text(Form::NoProxy)),
         "[]",
         "What else is reached without it: hosts, domains such as `.shop.lan`, addresses and networks.",
     ),
-    key("time", Kind::Section, "", "The clock."),
+    section("time", "The clock."),
     key(
         "time.servers",
         Kind::List(&Kind::Text(Form::Host)),
@@ -454,14 +474,14 @@ pub const APPLIANCE: &[Key] = &[
         "false",
         "Whether that start waits until somebody tells the time, however long, on any machine.",
     ),
-    key("memory", Kind::Section, "", "How the machine's memory is used."),
+    section("memory", "How the machine's memory is used."),
     key(
         "memory.zram",
         Kind::Choice(&["auto", "off"]),
         "\"auto\"",
         "Compressed swap in memory: `auto` gives half of it below 1.5 GiB, a quarter below 3 GiB, none above.",
     ),
-    key("storage", Kind::Section, "", "The data disk: an SSD that holds k3s's state in place of the card."),
+    section("storage", "The data disk: an SSD that holds k3s's state in place of the card."),
     key(
         "storage.claim",
         Kind::Choice(&["blank", "empty-filesystem", "any"]),
@@ -480,10 +500,9 @@ pub const APPLIANCE: &[Key] = &[
         "8589934592",
         "A smaller disk is never made the data disk.",
     ),
-    key(
+    optional(
         "storage.serial",
         Kind::Text(Form::Any),
-        "",
         "The serial number or world-wide name of the one disk to use, whatever is on it; everything on it is lost.",
     ),
     key(
@@ -498,21 +517,37 @@ pub const APPLIANCE: &[Key] = &[
         "15",
         "How long no disk may have come or gone before a blank one is taken, a known one is called missing, or a new machine gets its identity. Network and ssh don't wait for it.",
     ),
-    key("image", Kind::Section, "", "The shape of the image."),
-    key(
+    section("image", "The shape of the image."),
+    optional(
         "image.slot-size",
         Kind::Size(Size(64 * MIB), Size(64 * GIB)),
-        "",
         "The size of each of the two system partitions, which can never grow later. Without it: twice the content, at least 1 GiB.",
     ),
-    key("owner", Kind::Section, "", "Whose machines these are."),
+    optional(
+        "image.name",
+        Kind::Text(Form::Name),
+        "What kind of appliance this is. A machine takes no update that has another name.",
+    ),
+    optional(
+        "image.version",
+        Kind::Text(Form::Version),
+        "The appliance's own version: one to four numbers with dots. A machine takes no update that has a lower one.",
+    ),
+    section("update", "How a machine takes updates."),
+    key(
+        "update.patience",
+        Kind::Duration(Seconds(180), Seconds(6 * 3600)),
+        "900",
+        "How long an updated machine may take, from its start, until the boot is a good one. After that it goes back to what ran before.",
+    ),
+    section("owner", "Whose machines these are."),
     key(
         "owner.keys",
         Kind::List(&Kind::Text(Form::OwnerKey)),
         "[]",
         "Public keys against which grants, recovery sticks and updates are checked. `bakelite new` makes one.",
     ),
-    key("backup", Kind::Section, "", "Backups of the cluster."),
+    section("backup", "Backups of the cluster."),
     key(
         "backup.every",
         Kind::Text(Form::BackupEvery),
@@ -525,10 +560,9 @@ pub const APPLIANCE: &[Key] = &[
         "\"24 hourly, 7 daily, 4 weekly\"",
         "Which backups are kept: the newest of each hour, day and week, a count such as `\"720\"`, or an age such as `7 days`. The newest always is.",
     ),
-    key(
+    optional(
         "backup.target",
         Kind::Text(Form::Label),
-        "",
         "The label of a file system (FAT, exFAT or ext4) on an attached disk or stick. Whenever it is plugged in, it gets each backup, too, below `bakelite-backup`. Without it nothing is ever written to one.",
     ),
     key(
@@ -549,7 +583,7 @@ pub const APPLIANCE: &[Key] = &[
         "[]",
         "Who can open a backup besides the machine itself. `bakelite new` makes one; its private half stays with you.",
     ),
-    key("backup.pull", Kind::Section, "", "Who may fetch backups over ssh."),
+    section("backup.pull", "Who may fetch backups over ssh."),
     key(
         "backup.pull.keys",
         Kind::List(&Kind::Text(Form::SshKey)),
@@ -562,24 +596,21 @@ pub const APPLIANCE: &[Key] = &[
         "\"age\"",
         "`age`: only the machine and the recipients can open a backup. `none`: everybody who gets at one can, and has the cluster with it.",
     ),
-    key("restore", Kind::Section, "", "Which backup a machine takes, where it can't tell by itself."),
-    key(
+    section("restore", "Which backup a machine takes, where it can't tell by itself."),
+    optional(
         "restore.node",
         Kind::Text(Form::Host),
-        "",
         "The node whose backup a machine without a cluster restores. Without it: the one whose name fits `hostname`, if there is only one.",
     ),
-    key(
+    optional(
         "restore.set",
         Kind::Text(Form::Any),
-        "",
         "The backup to restore in place of a living cluster, by its file's name or `newest`. Needs `restore.replaces`.",
     ),
-    key(
+    optional(
         "restore.replaces",
         Kind::Text(Form::Any),
-        "",
         "The id of the cluster that is replaced, as report.json has it. It is spent by the act: the cluster has another id then.",
     ),
-    key("restore.rekey", Kind::Text(Form::Any), "", "The id of the cluster that gets a new token for a lost one."),
+    optional("restore.rekey", Kind::Text(Form::Any), "The id of the cluster that gets a new token for a lost one."),
 ];

@@ -50,6 +50,7 @@ const FIXED: &[&str] = &[
     "backup.pull",
     "board",
     "charts",
+    "console",
     "debug",
     "files",
     "image",
@@ -68,6 +69,7 @@ const FIXED: &[&str] = &[
     "ssh",
     "trust",
     "units",
+    "wifi",
     "without",
 ];
 

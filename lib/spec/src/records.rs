@@ -4,7 +4,7 @@
 //! secret, so that they can be shown to anybody.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The format of all records here.
 pub const FORMAT: u32 = 1;
@@ -227,6 +227,36 @@ pub fn k3s_version(text: &str) -> Option<[u64; 4]> {
     let mut numbers = release.split('.').map(|part| part.parse().ok());
     let version = [numbers.next()??, numbers.next()??, numbers.next()??, revision.parse().ok()?];
     numbers.next().is_none().then_some(version)
+}
+
+/// Where [`UsbQuirks`] is.
+pub const USB_QUIRKS: &str = "/var/lib/bakelite/usb-quirks.json";
+
+/// The USB bridges that this machine has found to need the kernel's special treatment. Each is noted once and for ever: what
+/// doesn't help isn't tried twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UsbQuirks {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Entries of `usb-storage.quirks`, such as `152d:0578:u`.
+    pub quirks: BTreeSet<String>,
+}
+
+impl UsbQuirks {
+    /// Reads the record; what can't be read is empty.
+    pub fn parse(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
+    /// The argument's value with these quirks behind those that are asked for already; a bridge that is named there stays
+    /// as it is named there.
+    pub fn beside(&self, asked: &str) -> String {
+        let bridge = |entry: &str| entry.rsplit_once(':').map_or(entry, |(bridge, _)| bridge).to_lowercase();
+        let named: Vec<String> = asked.split(',').map(bridge).collect();
+        let own = self.quirks.iter().filter(|entry| !named.contains(&bridge(entry)));
+        asked.split(',').filter(|entry| !entry.is_empty()).chain(own.map(String::as_str)).collect::<Vec<_>>().join(",")
+    }
 }
 
 #[cfg(test)]

@@ -86,6 +86,28 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "wifi-whole",
+        meaning: "A radio needs modules and firmware, the law of a country, and a network to join.",
+        key: "wifi",
+        check: |appliance, _| {
+            let wifi = &appliance.wifi;
+            let has_radio = appliance.board.with.iter().any(|what| what == "wifi");
+            let (key, problem, hint) = match (&wifi.ssid, &wifi.country) {
+                (None, _) if wifi.password.is_some() || wifi.hidden => {
+                    ("wifi.ssid", "is missing, and without it no network is joined", "the network's name")
+                }
+                (Some(_), None) => {
+                    ("wifi.country", "is missing, and a radio must obey a country's law", "`country: DE`")
+                }
+                (Some(_), _) if !has_radio => {
+                    ("wifi", "has no radio: the image gets no modules and firmware for one", "`board.with: [wifi]`")
+                }
+                _ => return None,
+            };
+            Some(Finding::error(key, problem, hint))
+        },
+    },
+    Rule {
         name: "restore-replaces",
         meaning: "A living cluster is replaced only by a word that names it.",
         key: "restore.replaces",

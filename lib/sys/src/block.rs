@@ -189,6 +189,27 @@ fn disk(folder: &Path, name: String) -> Option<Disk> {
     })
 }
 
+/// A USB device as the kernel sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsbDevice {
+    /// Maker and product, such as `152d:0578`.
+    pub number: String,
+    /// Whether it is driven with UAS.
+    pub is_uas: bool,
+}
+
+/// The USB device at a place such as `2-1.4`; `None` where there is none. `root` is `/` but in tests.
+pub fn usb_device(root: &Path, place: &str) -> Option<UsbDevice> {
+    let folder = root.join("sys/bus/usb/devices");
+    let text = |file: &str| Some(read_text(folder.join(place).join(file)).ok()?.trim().to_string());
+    let number = format!("{}:{}", text("idVendor")?, text("idProduct")?);
+    let interfaces =
+        names_in(&folder).into_iter().filter(|name| name.strip_prefix(place).is_some_and(|rest| rest.starts_with(':')));
+    let driver = |name: String| std::fs::read_link(folder.join(name).join("driver")).ok();
+    let is_uas = interfaces.filter_map(driver).any(|driver| driver.ends_with("uas"));
+    Some(UsbDevice { number, is_uas })
+}
+
 /// SCSI disks tell their serial number only in a binary page (SPC-4, 7.8.15).
 fn serial_page(folder: &Path) -> String {
     let bytes = std::fs::read(folder.join("device/vpd_pg80")).unwrap_or_default();
@@ -289,6 +310,14 @@ mod tests {
         );
         assert_eq!(ails("0x01 0x0a", "0x01"), "");
         assert!(!ails("0x01 0x0b", "0x01").is_empty() && !ails("0x01 0x01", "0x03").is_empty());
+        put(root, "sys/bus/usb/devices/1-1/idVendor", "152d\n");
+        put(root, "sys/bus/usb/devices/1-1/idProduct", "0578\n");
+        put(root, "sys/bus/usb/devices/1-1:1.0/bInterfaceClass", "08\n");
+        let of = |place: &str| usb_device(root, place).map(|device| (device.number, device.is_uas));
+        assert_eq!((of("1-1"), of("1-2")), (Some(("152d:0578".into(), false)), None));
+        let driver = root.join("sys/bus/usb/devices/1-1:1.0/driver");
+        std::os::unix::fs::symlink("../../../../bus/usb/drivers/uas", driver).unwrap();
+        assert_eq!(of("1-1"), Some(("152d:0578".into(), true)));
         let card = Disk { name: "mmcblk0".into(), ..Disk::default() };
         assert_eq!(card.partition_device(5), Path::new("/dev/mmcblk0p5"));
     }

@@ -29,8 +29,8 @@ pub fn wired(root: &Path) -> Vec<Link> {
         .filter_map(|name| {
             let link = folder.join(&name);
             let text = |file: &str| read_text(link.join(file)).unwrap_or_default();
-            // Hardware has a device; ARPHRD_ETHER is 1; wireless links have a folder of their own.
-            if !link.join("device").exists() || text("type") != "1" || link.join("wireless").exists() {
+            // Hardware has a device; ARPHRD_ETHER is 1.
+            if !link.join("device").exists() || text("type") != "1" || is_wireless(&link) {
                 return None;
             }
             let place = link.join("device").canonicalize().ok()?.to_string_lossy().into_owned();
@@ -38,6 +38,17 @@ pub fn wired(root: &Path) -> Vec<Link> {
             Some(Link { mac: text("address").to_lowercase(), carrier: text("carrier") == "1", path, name })
         })
         .collect()
+}
+
+/// The names of wireless links. `root` is `/` but in tests.
+pub fn wireless(root: &Path) -> Vec<String> {
+    let folder = root.join("sys/class/net");
+    names_in(&folder).into_iter().filter(|name| is_wireless(&folder.join(name))).collect()
+}
+
+/// Wireless links have a folder of their own, the older one only where the kernel has the older interface.
+fn is_wireless(link: &Path) -> bool {
+    ["phy80211", "wireless"].iter().any(|folder| link.join(folder).exists())
 }
 
 /// The addresses of all links that are up, loopback and link-local ones left out, by the link's name.

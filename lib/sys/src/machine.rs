@@ -1,6 +1,6 @@
 //! Facts of the machine: memory, clocks, serial number, processes of a cgroup.
 
-use crate::{SysError, read_text};
+use crate::{SysError, names_in, read_text};
 use bakelite_spec::serial::is_individual;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use std::path::Path;
@@ -84,6 +84,14 @@ pub fn processes_below(cgroup: &Path) -> Vec<u32> {
         }
     }
     found
+}
+
+/// The hottest of the machine's thermometers, in degrees Celsius; `None` where there is none. `root` is `/` but in tests.
+pub fn degrees(root: &Path) -> Option<u64> {
+    let folder = root.join("sys/class/thermal");
+    let zones = names_in(&folder).into_iter().filter(|name| name.starts_with("thermal_zone"));
+    let read = |zone: String| read_text(folder.join(zone).join("temp")).ok()?.trim().parse::<u64>().ok();
+    zones.filter_map(read).max().map(|thousandths| thousandths / 1000)
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ struct BlkpgArgument {
 }
 
 mod request {
-    //! The requests by their numbers in linux/blkpg.h, linux/fs.h (FIFREEZE among them) and linux/watchdog.h.
+    //! The requests by their numbers in linux/blkpg.h, linux/fs.h (FIFREEZE among them), linux/kd.h and linux/watchdog.h.
     use std::ffi::c_int;
     nix::ioctl_write_ptr_bad!(blkpg, 0x1269, super::BlkpgArgument);
     nix::ioctl_none_bad!(blkflsbuf, 0x1261);
@@ -121,9 +121,29 @@ mod request {
     nix::ioctl_readwrite!(watchdog_set_timeout, b'W', 6, c_int);
     nix::ioctl_read!(watchdog_get_timeout, b'W', 7, c_int);
     nix::ioctl_write_ptr!(fs_set_label, 0x94, 50, [u8; 256]);
+    nix::ioctl_write_int_bad!(kdsetmode, 0x4b3a);
     // linux/loop.h
     nix::ioctl_none_bad!(loop_get_free, 0x4c82);
     nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, [u8; super::LOOP_CONFIG]);
+}
+
+/// What a terminal of the screen shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// What is written to it.
+    Text,
+    /// Nothing: a program draws by itself.
+    Graphics,
+}
+
+/// Has a terminal of the screen show text, or leave the screen alone.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_terminal(terminal: &File, mode: Terminal) -> io::Result<()> {
+    let mode: c_int = if mode == Terminal::Graphics { 1 } else { 0 };
+    // SAFETY: the request takes a number.
+    unsafe { request::kdsetmode(terminal.as_raw_fd(), mode) }.map(drop).map_err(Into::into)
 }
 
 /// Bytes of struct loop_config.

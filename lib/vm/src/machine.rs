@@ -109,6 +109,8 @@ pub struct Machine {
     pub size: u64,
     /// A second medium of the same image, as if two cards had been flashed.
     pub second: Option<Bus>,
+    /// Whether its screen is virtio's, in place of the machine's usual one.
+    pub virtio_screen: bool,
     /// Disks besides.
     pub disks: Vec<Disk>,
     /// Where each write to the boot medium and to the first disk is recorded, if it is.
@@ -136,6 +138,7 @@ impl Machine {
             bus: Bus::Virtio,
             size: DEFAULT_SIZE,
             second: None,
+            virtio_screen: false,
             disks: Vec::new(),
             record: None,
             network: Network::None,
@@ -224,6 +227,7 @@ impl Machine {
             accelerator,
             memory: self.memory,
             cpus: self.cpus,
+            virtio_screen: self.virtio_screen,
             start,
             drives,
             network: self.network.clone(),

@@ -23,14 +23,22 @@ pub enum Bus {
     Ahci,
     /// USB mass storage.
     Usb,
+    /// The same with UAS.
+    Uas,
     /// An SD card.
     Sd,
 }
 
 impl Bus {
     /// All words for a bus.
-    pub const NAMES: [(&'static str, Self); 5] =
-        [("virtio", Self::Virtio), ("nvme", Self::Nvme), ("ahci", Self::Ahci), ("usb", Self::Usb), ("sd", Self::Sd)];
+    pub const NAMES: [(&'static str, Self); 6] = [
+        ("virtio", Self::Virtio),
+        ("nvme", Self::Nvme),
+        ("ahci", Self::Ahci),
+        ("usb", Self::Usb),
+        ("uas", Self::Uas),
+        ("sd", Self::Sd),
+    ];
 
     /// The bus of a word.
     pub fn parse(word: &str) -> Option<Self> {

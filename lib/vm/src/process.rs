@@ -187,6 +187,14 @@ impl Running {
         self.execute("send-key", json!({"keys": [key("ctrl"), key("alt"), key("delete")]})).map(drop)
     }
 
+    /// What the screen shows now, in QEMU's own format (PPM), into a file.
+    ///
+    /// # Errors
+    /// When there is no screen.
+    pub fn dump_screen(&mut self, path: &Path) -> Result<(), VmError> {
+        self.execute("screendump", json!({"filename": path})).map(drop)
+    }
+
     /// Plugs a link's cable in, or pulls it.
     ///
     /// # Errors

@@ -49,6 +49,10 @@ impl Drive {
             Bus::Nvme => vec![format!("nvme,{common},serial={id}{index}")],
             Bus::Ahci => vec![format!("ide-hd,{common},bus=ide.{port},serial={id}{index}")],
             Bus::Usb => vec![format!("usb-storage,{common},bus={usb},serial={id}{index}")],
+            Bus::Uas => vec![
+                format!("usb-uas,id={id}-bridge,bus={usb}"),
+                format!("scsi-hd,{common},bus={id}-bridge.0,serial={id}{index}"),
+            ],
             Bus::Sd if fixed => Vec::new(),
             Bus::Sd => vec![format!("sdhci-pci,id={id}-host"), format!("sd-card,{common}")],
         }
@@ -113,6 +117,8 @@ pub struct Setup {
     pub accelerator: Accelerator,
     pub memory: u32,
     pub cpus: u32,
+    /// Whether its screen is virtio's.
+    pub virtio_screen: bool,
     pub start: Start,
     pub drives: Vec<Drive>,
     pub recording: Option<Recording>,
@@ -190,8 +196,12 @@ impl Setup {
         }
         let sata = self.drives.iter().any(|drive| drive.bus == Bus::Ahci).then_some("ahci,id=ide");
         let own = match self.arch {
+            Arch::X86_64 if self.virtio_screen => vec!["virtio-vga"],
             Arch::X86_64 => vec!["VGA"],
-            Arch::Aarch64 | Arch::Armv7 => ["virtio-keyboard-pci"].into_iter().chain(sata).collect(),
+            Arch::Aarch64 | Arch::Armv7 => {
+                let screen = self.virtio_screen.then_some("virtio-gpu-pci");
+                ["virtio-keyboard-pci"].into_iter().chain(screen).chain(sata).collect()
+            }
         };
         own.into_iter().chain(["qemu-xhci,id=xhci"]).collect()
     }
@@ -265,6 +275,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             memory: 512,
             cpus: 2,
+            virtio_screen: false,
             start,
             drives: vec![drive("boot", Bus::Ahci), drive("disk0", Bus::Nvme), drive("disk1", Bus::Sd)],
             recording: None,

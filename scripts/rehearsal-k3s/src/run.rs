@@ -33,9 +33,12 @@ pub fn die(habit: Habit) -> Result<End, Error> {
     }
 }
 
-/// `REHEARSAL_MEMORY=350M`: that much, touched and held.
+/// `REHEARSAL_MEMORY=350M`, or `rehearsal.memory=350M` on the kernel command line: that much, touched and held.
 pub fn touch_memory() -> Vec<u8> {
-    let bytes = std::env::var("REHEARSAL_MEMORY").ok().and_then(|text| size(&text)).unwrap_or(0);
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let on_command_line = command_line.split_whitespace().find_map(|word| word.strip_prefix("rehearsal.memory="));
+    let asked = std::env::var("REHEARSAL_MEMORY").ok().or_else(|| on_command_line.map(String::from));
+    let bytes = asked.and_then(|text| size(&text)).unwrap_or(0);
     let mut held = vec![0_u8; bytes];
     for page in held.chunks_mut(4096) {
         page[0] = std::hint::black_box(1);

@@ -38,11 +38,15 @@ pub fn find(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
-/// Runs the `bakelite` command that was built, or the one that `BAKELITE_BIN` names.
-pub fn bakelite(arguments: &[&str], folder: &Path) -> Result<()> {
+/// The `bakelite` command as a person has it: the one that was built, or that `BAKELITE_BIN` names.
+pub fn program() -> String {
     let built = || root().join("target/bakelite/bin/bakelite").into_os_string();
-    let program = std::env::var_os("BAKELITE_BIN").unwrap_or_else(built);
-    run(&program.to_string_lossy(), arguments, folder).map(drop)
+    std::env::var_os("BAKELITE_BIN").unwrap_or_else(built).to_string_lossy().into_owned()
+}
+
+/// Runs it.
+pub fn bakelite(arguments: &[&str], folder: &Path) -> Result<()> {
+    run(&program(), arguments, folder).map(drop)
 }
 
 /// The repository's root.

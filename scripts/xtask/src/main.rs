@@ -3,9 +3,11 @@
 //! Not part of the product: nothing in the house depends on it.
 
 mod arrows;
+mod bundles;
 mod check;
 mod damage;
 mod door;
+mod drawn;
 mod list;
 mod look;
 mod media;

@@ -4,8 +4,8 @@
 
 use crate::door;
 use crate::look::{self, Volume};
-use crate::steps::{Check, DamageDatabase, MakeDisk, MakeRecovery, MakeStick, StateFile};
-use crate::{recovery, stick};
+use crate::steps::{Check, DamageDatabase, MakeBundles, MakeDisk, MakeRecovery, MakeStick, StateFile};
+use crate::{bundles, recovery, stick};
 use anyhow::{Context, Result, ensure};
 use bakelite_spec::layout::Role;
 use bakelite_vm::media::{blank, copy_sparse};
@@ -61,6 +61,15 @@ impl Media {
         let from = if size.is_some() { &self.boot } else { &self.image };
         copy_sparse(from, &target, size.unwrap_or(0))?;
         self.boot = target;
+        Ok(())
+    }
+
+    /// Makes a stick with bundles of images that lie beside this machine's.
+    pub fn make_bundles(&mut self, wanted: &MakeBundles) -> Result<()> {
+        let path = self.disk(&wanted.name);
+        let images = self.image.parent().context("the image is in a folder")?;
+        bundles::make(&door::program(), images, &path, wanted)?;
+        self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
         Ok(())
     }
 

@@ -5,12 +5,13 @@
 
 use crate::damage;
 use crate::door;
+use crate::drawn;
 use crate::media::Media;
 use crate::ports;
 use crate::replay;
 use crate::runner::PULL_KEY;
 use crate::scenario::{BootBus, Hardware, Scenario};
-use crate::steps::{Count, Cut, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch, Who};
+use crate::steps::{Count, Cut, Drawn, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch, Who};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium, Record};
 use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, media};
@@ -105,6 +106,7 @@ impl<'a> Player<'a> {
             Step::Never(watch) => self.never(watch),
             Step::Count(count) => self.count(count),
             Step::Screen(screen) => self.screen(screen),
+            Step::Drawn(drawn) => self.drawn(drawn),
             Step::CutPower(cut) => self.cut_power(cut),
             Step::Reboot(reboot) => self.reboot(reboot),
             Step::Shutdown(within) => {
@@ -122,6 +124,7 @@ impl<'a> Player<'a> {
             Step::MakeDisk(wanted) => self.media.make_disk(wanted),
             Step::MakeStick(wanted) => self.media.make_stick(wanted),
             Step::MakeRecovery(wanted) => self.media.make_recovery(wanted),
+            Step::MakeBundles(wanted) => self.media.make_bundles(wanted),
             Step::SameDisk(name) => self.media.same_disk(name),
             Step::KeepMedium(_) => self.media.keep_medium(),
             Step::SameMedium(_) => self.media.same_medium(),
@@ -153,6 +156,7 @@ impl<'a> Player<'a> {
             size: hardware.size.map_or(DEFAULT_SIZE, |size| size.0),
             second: hardware.second,
             disks: self.disks(hardware)?,
+            virtio_screen: hardware.virtio_screen.unwrap_or(false),
             record: hardware.record.unwrap_or(false).then(|| self.record()),
             network,
             kernel_arguments: hardware.arguments.clone().unwrap_or_default(),
@@ -254,7 +258,7 @@ impl<'a> Player<'a> {
     }
 
     /// Waits until something holds.
-    fn until(&mut self, seconds: f64, what: &str, holds: impl Fn(&Self) -> bool) -> Result<()> {
+    fn until(&mut self, seconds: f64, what: &str, holds: impl Fn(&mut Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs_f64(seconds);
         loop {
             if holds(self) {
@@ -301,6 +305,17 @@ impl<'a> Player<'a> {
         self.until(screen.within, &format!("{:?} on the console", screen.shows), |player| {
             let bytes = std::fs::read(&console).unwrap_or_default();
             String::from_utf8_lossy(&bytes[player.console_before.min(bytes.len())..]).contains(&screen.shows)
+        })
+    }
+
+    fn drawn(&mut self, wanted: &Drawn) -> Result<()> {
+        let path = self.folder.path().join("screen.ppm");
+        let what = format!("{} to {} % of the screen in {:?}", wanted.at_least, wanted.at_most, wanted.colour);
+        self.until(wanted.within, &what, |player| {
+            let dumped = player.running().and_then(|running| Ok(running.dump_screen(&path)?));
+            let picture = dumped.and_then(|()| Ok(std::fs::read(&path)?));
+            let share = picture.and_then(|picture| drawn::share(&picture, wanted.colour));
+            share.is_ok_and(|share| (wanted.at_least..=wanted.at_most).contains(&share))
         })
     }
 

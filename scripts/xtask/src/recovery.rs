@@ -5,10 +5,9 @@
 
 use crate::door;
 use crate::steps::Granted;
-use crate::stick::{OWNER, STRANGER, tool, write};
+use crate::stick::{keys, tool, write};
 use anyhow::{Context, Result, ensure};
 use bakelite_spec::layout::ALIGNMENT;
-use bakelite_trust::keys::OwnerKeys;
 use bakelite_trust::recovery::{MANIFEST, Manifest};
 use bakelite_trust::signature;
 use std::path::Path;
@@ -16,7 +15,7 @@ use std::path::Path;
 /// Builds the stick of an image's appliance.
 pub fn make(image: &Path, path: &Path, folder: &Path, signed: Granted) -> Result<()> {
     let (image, key) = (std::path::absolute(image)?, folder.join("owner.key"));
-    write(&key, OwnerKeys::generate(OWNER).to_text().as_bytes())?;
+    write(&key, keys(false).to_text().as_bytes())?;
     let text = |path: &Path| path.display().to_string();
     let lock = format!("{}.lock", text(&image));
     let (config, key, output) = (text(&image.with_extension("yaml")), text(&key), text(path));
@@ -31,7 +30,7 @@ pub fn make(image: &Path, path: &Path, folder: &Path, signed: Granted) -> Result
             let (manifest, signature) = (folder.join("manifest"), folder.join("signature"));
             let from = format!("::{MANIFEST}");
             door::run(&tool("mcopy")?, &["-n", "-i", &target, &from, &text(&manifest)], folder)?;
-            let (_, signed) = Manifest::parse(&std::fs::read(&manifest)?)?.sign(&OwnerKeys::generate(STRANGER));
+            let (_, signed) = Manifest::parse(&std::fs::read(&manifest)?)?.sign(&keys(true));
             write(&signature, signed.as_bytes())?;
             door::run(&tool("mcopy")?, &["-o", "-n", "-i", &target, &text(&signature), &place], folder).map(drop)
         }

@@ -77,6 +77,15 @@ impl Scenario {
         [self.machine.firmware.unwrap_or(Firmware::Direct)].into_iter().chain(changes)
     }
 
+    /// The appliances whose images it needs: its own, and those that bundles are made of.
+    pub fn appliances(&self) -> impl Iterator<Item = &str> {
+        let of_bundles = self.steps.iter().flat_map(|step| match step {
+            Step::MakeBundles(wanted) => &wanted.bundles[..],
+            _ => &[],
+        });
+        std::iter::once(self.appliance.as_str()).chain(of_bundles.map(|bundle| bundle.of.as_str()))
+    }
+
     /// Whether it needs ssh.
     pub fn needs_ssh(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Ssh(_)))
@@ -140,6 +149,8 @@ pub struct Hardware {
     pub second: Option<Bus>,
     /// The size of the boot medium.
     pub size: Option<Size>,
+    /// Whether the screen is virtio's.
+    pub virtio_screen: Option<bool>,
 }
 
 /// The bus of a boot medium, or none.
@@ -166,6 +177,7 @@ impl Hardware {
         new.links_down = over.links_down.or(new.links_down);
         new.second = over.second.or(new.second);
         new.size = over.size.or(new.size);
+        new.virtio_screen = over.virtio_screen.or(new.virtio_screen);
         new
     }
 }
@@ -229,6 +241,7 @@ impl Scenario {
                 | Step::MakeDisk(_)
                 | Step::MakeStick(_)
                 | Step::MakeRecovery(_)
+                | Step::MakeBundles(_)
                 | Step::SameDisk(_)
                 | Step::KeepMedium(_)
                 | Step::SameMedium(_)

@@ -24,6 +24,8 @@ pub enum Step {
     Count(Count),
     /// Waits for words on the console.
     Screen(Screen),
+    /// Waits until the screen is of one colour as far as is said.
+    Drawn(Drawn),
     /// Pulls the plug.
     CutPower(Cut),
     /// Restarts the machine and waits until it has.
@@ -52,6 +54,8 @@ pub enum Step {
     MakeStick(MakeStick),
     /// Makes a recovery stick for the machines of the scenario's appliance while the machine is off.
     MakeRecovery(MakeRecovery),
+    /// While the machine is off: a stick with bundles, made by the command of images that were baked.
+    MakeBundles(MakeBundles),
     /// Looks whether a disk that was made is the same, byte for byte.
     SameDisk(String),
     /// Remembers what is on the boot medium while the machine is off.
@@ -134,6 +138,26 @@ pub struct Count {
     pub at_least: usize,
     /// At most so many.
     pub at_most: usize,
+}
+
+/// How much of the screen has a colour.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Drawn {
+    /// Red, green and blue.
+    pub colour: [u8; 3],
+    /// At least so many percent.
+    #[serde(default)]
+    pub at_least: usize,
+    /// At most so many percent.
+    #[serde(default = "all")]
+    pub at_most: usize,
+    /// Seconds.
+    pub within: f64,
+}
+
+fn all() -> usize {
+    100
 }
 
 /// Words on the console.
@@ -297,6 +321,42 @@ pub struct MakeRecovery {
     /// Who has signed it.
     #[serde(default)]
     pub signed: Granted,
+}
+
+/// A stick with bundles.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeBundles {
+    /// The disk's name.
+    pub name: String,
+    /// Its size.
+    pub size: Size,
+    /// Its bundles.
+    pub bundles: Vec<MakeBundle>,
+}
+
+/// A bundle on a stick.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MakeBundle {
+    /// The appliance whose image it is of.
+    pub of: String,
+    /// Whether somebody else than the owner has signed it.
+    #[serde(default)]
+    pub by_a_stranger: bool,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub damage: Option<DamageBundle>,
+}
+
+/// What happened to a bundle on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DamageBundle {
+    /// One bit of its system is another.
+    Flipped,
+    /// Its second half is missing.
+    Truncated,
 }
 
 /// A set on a stick: of the cluster on the card, but for what is said here.

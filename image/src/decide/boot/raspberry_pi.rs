@@ -16,7 +16,7 @@ use bakelite_spec::pi::models::{Model, find};
 use bakelite_spec::pi::{self, COMMIT, CONFIG, Commit, INITRAMFS, KERNEL, LINE, TRY_COMMIT, TRYBOOT};
 
 /// Where Debian's package has the makers' firmware.
-const FIRMWARE: &str = "usr/lib/raspi-firmware";
+pub(super) const FIRMWARE: &str = "usr/lib/raspi-firmware";
 
 impl Files for Tree {
     fn has(&self, path: &str) -> bool {
@@ -97,10 +97,9 @@ fn add_texts(tree: &mut Tree, board: &Board, appliance: &Appliance) {
 /// Where the packages have a device tree: below one of the board's folders, in whatever folder there.
 fn device_tree(board: &Board, packages: &Tree, release: &str, name: &str) -> Option<String> {
     board.kernel.device_trees.iter().find_map(|place| {
-        let place = place.replace("{release}", release);
-        let is_it = |path: &str| {
-            path.starts_with(place.trim_matches('/')) && path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'))
-        };
+        let place = super::device_trees(place, release);
+        let is_it =
+            |path: &str| path.starts_with(&place) && path.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
         packages.entries().map(|(path, _)| path).find(|path| is_it(path)).map(String::from)
     })
 }
@@ -246,7 +245,11 @@ mod tests {
         let text = tree.text("config.txt").unwrap();
         assert!(text.ends_with("include commit.txt\n[cm4]\notg_mode=1\n[all]\ndtparam=audio=off\n"), "{text}");
         assert_eq!(tree.text("tryboot.txt").unwrap(), text.replace("commit.txt", "trycommit.txt"));
-        assert!(tree.text("bakelite/a/cmdline-1.txt").unwrap().ends_with(" quiet panic=30 nosmt loglevel=6\n"));
+        let line = tree.text("bakelite/a/cmdline-1.txt").unwrap();
+        assert!(
+            line.ends_with(" quiet panic=30 usb-storage.quirks=152d:0578:u,152d:1561:u nosmt loglevel=6\n"),
+            "{line}"
+        );
         assert_eq!(tree.text("bakelite/a/cmdline-1.set").unwrap(), "#set nosmt loglevel=6\n#was loglevel=4\n");
     }
 }

@@ -69,6 +69,13 @@ fn what_firmware_would_trip_over_is_found() {
 }
 
 #[test]
+fn a_card_with_room_for_one_slot_only_is_found() {
+    assert_eq!(broken(|boot| boot.file("bakelite/a/more.dtb", 0o644, vec![1; 300 << 20])), ["update-room"]);
+    // The makers' firmware is there once for both slots.
+    assert!(broken(|boot| boot.file("start4.elf", 0o644, vec![1; 300 << 20])).is_empty());
+}
+
+#[test]
 fn a_table_of_the_wrong_kind_is_found() {
     let mut parts = parts();
     parts.manifest["board"]["boot"]["flow"] = "raspberry-pi".into();

@@ -190,6 +190,35 @@ fn a_machine_that_works_or_only_tries_settings_is_not_restarted() {
 }
 
 #[test]
+fn a_usb_bridge_that_is_reset_again_and_again_gets_its_quirk_with_one_restart() {
+    let noted = r#"{"format":1,"quirks":["152d:0578:u","abcd:0001:u"]}"#.to_string();
+    let mut settings = with(&[]);
+    settings.manifest.board.usb_quirks = vec!["152d:1561:u".into(), "152D:0578:um".into()];
+    let mut facts = Machine::new().power_on();
+    facts.payload_ran = true;
+    assert!(matches!(decide(&facts, &settings), Decision::Done(_)), "the board's own are in the image");
+    facts.files.insert(USB_QUIRKS.into(), noted);
+    let Decision::Run(why, actions) = decide(&facts, &settings) else { panic!() };
+    // What is said of a bridge already stays as it is said.
+    let line = "usb-storage.quirks=152d:1561:u,152D:0578:um,abcd:0001:u";
+    assert!(why.ends_with(&format!("with `{line}`")), "{why}");
+    let Action::AddEntry { name, text } = &actions[0] else { panic!() };
+    assert!(text.contains(line), "{text}");
+    facts.loader.as_mut().unwrap().entries.insert(name.clone(), text.clone());
+    let Decision::Run(_, actions) = decide(&facts, &settings) else { panic!() };
+    let Action::Publish { path, text, .. } = &actions[0] else { panic!("{actions:?}") };
+    facts.files.insert(path.clone(), text.clone());
+    assert!(matches!(decide(&facts, &settings), Decision::Reboot(_)));
+    // It came up with the old arguments all the same: told, and not tried again.
+    let later = Facts { boot: "later".into(), ..facts };
+    assert!(matches!(decide(&later, &settings), Decision::Without(_)));
+    // What an appliance says stands before what was found.
+    let own = with(&["usb-storage.quirks=abcd:0001:g"]);
+    let found = wanted(&later, &own);
+    assert_eq!(found.value(QUIRKS), Some("abcd:0001:g,152d:0578:u"));
+}
+
+#[test]
 fn a_pulled_plug_leads_to_the_same_entries() {
     for arguments in [&["nosmt"][..], &["panic-now"]] {
         let settings = with(arguments);

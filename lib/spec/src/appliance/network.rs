@@ -69,27 +69,42 @@ pub enum Input {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Proxy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<ProxyAddress>,
+    pub http: Option<TextOrSecret>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub https: Option<ProxyAddress>,
+    pub https: Option<TextOrSecret>,
     pub no_proxy: Vec<String>,
 }
 
-/// A proxy's address, or where it has a password in it, the secret that holds all of it.
+/// A text, or where it isn't for everybody's eyes, the secret that holds all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum ProxyAddress {
+pub enum TextOrSecret {
     /// A secret.
     Secret(SecretRef),
-    /// `http://HOST:PORT`.
+    /// The text itself.
     Plain(String),
 }
 
-impl fmt::Display for ProxyAddress {
+impl fmt::Display for TextOrSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Secret(reference) => reference.fmt(f),
             Self::Plain(address) => f.write_str(address),
         }
     }
+}
+
+/// The wireless network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Wifi {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssid: Option<TextOrSecret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    #[serde(default)]
+    pub hidden: bool,
 }

@@ -1,6 +1,6 @@
 //! The keys of a board: what its file in board-configs/ may say.
 
-use super::{Form, Key, Kind, key, required};
+use super::{Form, Key, Kind, key, optional, required, section};
 use crate::pi::models::NAMES;
 use crate::quantity::Seconds;
 
@@ -8,13 +8,12 @@ use crate::quantity::Seconds;
 pub const BOARD: &[Key] = &[
     required("description", Kind::Text(Form::Any), "What the board is, in a few words."),
     required("arch", Kind::Choice(&["x86_64", "aarch64", "armv7"]), "The processor architecture."),
-    key(
+    optional(
         "extends",
         Kind::Text(Form::BoardName),
-        "",
         "The board whose keys count where this one has none; that one extends no other.",
     ),
-    key("boot", Kind::Section, "", "How the board starts."),
+    section("boot", "How the board starts."),
     key(
         "boot.flow",
         Kind::Choice(&["uefi", "raspberry-pi", "direct"]),
@@ -33,7 +32,7 @@ pub const BOARD: &[Key] = &[
         "[]",
         "Lines of config.txt besides those that say what is started, such as `[cm4]` and what only that model needs.",
     ),
-    key("kernel", Kind::Section, "", "The kernel."),
+    section("kernel", "The kernel."),
     required(
         "kernel.package",
         Kind::Text(Form::Package),
@@ -51,7 +50,7 @@ pub const BOARD: &[Key] = &[
         "[]",
         "Debian packages this board needs besides the common ones, such as firmware and microcode.",
     ),
-    key("modules", Kind::Section, "", "Kernel modules, by the names of sets in module-sets.yaml."),
+    section("modules", "Kernel modules, by the names of sets in module-sets.yaml."),
     key("modules.root", Kind::List(&Kind::Text(Form::Any)), "[]", "Sets that the running system can load."),
     key(
         "modules.initramfs",
@@ -60,18 +59,22 @@ pub const BOARD: &[Key] = &[
         "Sets that are needed to find the system partition.",
     ),
     key("cmdline", Kind::List(&Kind::Text(Form::Any)), "[]", "Kernel arguments, such as the consoles."),
-    key("console", Kind::Section, "", "Where the machine speaks."),
-    key(
+    section("console", "Where the machine speaks."),
+    optional(
         "console.shell",
         Kind::Text(Form::Any),
-        "",
         "The serial device that gets a root shell with `debug: true`, such as `ttyS0`.",
     ),
-    key(
+    optional(
         "console.events",
         Kind::Text(Form::Any),
-        "",
         "The serial device that gets events as JSON lines, if it is there.",
+    ),
+    key(
+        "console.lights",
+        Kind::List(&Kind::Text(Form::Any)),
+        "[]",
+        "LEDs by their names in /sys/class/leds. The first one that is there shows the state: on while all is well, slow while the machine gets ready, quick when it needs a human.",
     ),
     key(
         "watchdog",
@@ -79,13 +82,23 @@ pub const BOARD: &[Key] = &[
         "60",
         "The hardware watchdog's time-out, if there is a watchdog; 0 leaves it alone.",
     ),
-    key("qemu", Kind::Section, "", "How QEMU shows this board; a board without it can't be run in QEMU."),
-    key("qemu.machine", Kind::Text(Form::Any), "", "QEMU's -machine."),
-    key("qemu.cpu", Kind::Text(Form::Any), "\"max\"", "QEMU's -cpu."),
+    optional(
+        "throttles-at",
+        Kind::Number(40, 120),
+        "The degrees Celsius from which the board's firmware slows the processor without the kernel's knowing.",
+    ),
     key(
+        "usb-quirks",
+        Kind::List(&Kind::Text(Form::UsbQuirk)),
+        "[]",
+        "USB bridges that the kernel has to treat in their own way, as its `usb-storage.quirks` has them: `152d:0578:u` is a bridge without UAS.",
+    ),
+    section("qemu", "How QEMU shows this board; a board without it can't be run in QEMU."),
+    optional("qemu.machine", Kind::Text(Form::Any), "QEMU's -machine."),
+    key("qemu.cpu", Kind::Text(Form::Any), "\"max\"", "QEMU's -cpu."),
+    optional(
         "qemu.model",
         Kind::Choice(NAMES),
-        "",
         "The model of the Raspberry Pi that QEMU shows: it has only what is built in, and starts what that model's firmware would.",
     ),
     key("defaults", Kind::Free, "{}", "Keys of an appliance whose defaults this board changes."),

@@ -29,6 +29,10 @@ pub enum Form {
     Label,
     /// A volume claim, `namespace/name`.
     Claim,
+    /// A country's two capital letters (ISO 3166).
+    Country,
+    /// The name of a wireless network, 1 to 32 bytes.
+    Ssid,
     /// A MAC address, six pairs of hexadecimal digits with colons.
     Mac,
     /// An address with its prefix length, such as `192.168.1.10/24`.
@@ -45,6 +49,8 @@ pub enum Form {
     Proxy,
     /// What a proxy is not asked for: a host, a domain with a dot before it, an address or a network.
     NoProxy,
+    /// An entry of the kernel's `usb-storage.quirks`, such as `152d:0578:u`.
+    UsbQuirk,
     /// A Debian package name.
     Package,
     /// An `http://`, `https://` or `file://` address, or a folder; without a password.
@@ -57,6 +63,8 @@ pub enum Form {
     Sum,
     /// The fingerprint of an OpenPGP key, 40 or 64 hexadecimal digits; spaces are allowed.
     Fingerprint,
+    /// An appliance's own version: one to four numbers with dots.
+    Version,
     /// A short name: lower-case letters, digits and `-`.
     Name,
     /// A module's or a set's name: letters, digits, `-` and `_`.

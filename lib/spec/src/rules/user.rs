@@ -52,7 +52,7 @@ const OURS: &[(&str, &str)] = &[
 
 /// Names of init's own units.
 pub const UNITS: &[&str] =
-    &["early", "network", "time", "ssh", "shell", "settle", "k3s", "rehearsal", "born", "upkeep", "keeper"];
+    &["early", "network", "time", "ssh", "shell", "wifi", "settle", "k3s", "rehearsal", "born", "upkeep", "keeper"];
 
 /// All findings.
 pub fn findings(appliance: &Appliance) -> Vec<Finding> {
