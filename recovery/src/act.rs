@@ -12,7 +12,7 @@ use bakelite_spec::loader_entry::FOLDER;
 use bakelite_spec::pi::COMMIT;
 use bakelite_sys::fat::Writable;
 use bakelite_sys::sum::pour;
-use bakelite_sys::{SysError, block, durable, fat, machine, raw, tool, words};
+use bakelite_sys::{SysError, block, durable, fat, machine, raw, tool};
 use bakelite_trust::recovery::{SYSTEM, StickFile};
 use bakelite_trust::stick::LABEL;
 use std::fs::File;
@@ -22,7 +22,6 @@ use std::time::Duration;
 
 const FSCK: &str = "/usr/sbin/fsck.fat";
 const MKFS_FAT: &str = "/usr/sbin/mkfs.fat";
-const MKFS_EXT4: &str = "/usr/sbin/mkfs.ext4";
 const LIMIT: Duration = Duration::from_secs(600);
 /// Bytes that are compared and written at once.
 const PIECE: usize = 1 << 20;
@@ -48,7 +47,6 @@ impl Probe<'_> {
             .map_err(MedicError::System),
             Action::WriteSlot(letter) => self.write_slot(&disk, letter),
             Action::MendVolume(name) => volume::mend(&volume_of(&disk, name)?.device),
-            Action::MakeSuperblocks(name) => make_superblocks(&volume_of(&disk, name)?),
         }
     }
 
@@ -223,14 +221,6 @@ fn boot_device(disk: &block::Disk) -> Result<PathBuf, MedicError> {
 fn volume_of(disk: &block::Disk, name: &str) -> Result<volume::Found, MedicError> {
     let found = volume::look(disk, &table_of(disk)?)?.into_iter().find(|found| found.name == name);
     found.ok_or_else(|| MedicError::Gone(name.into()))
-}
-
-/// Writes superblocks and group descriptors as mkfs.ext4 made them, and nothing else; what is in the file system is as it was.
-fn make_superblocks(volume: &volume::Found) -> Result<(), MedicError> {
-    let (block, blocks) = (bakelite_disk::ext4::BLOCK, (volume.length - RECORD) / bakelite_disk::ext4::BLOCK);
-    let (block, blocks, device) = (block.to_string(), blocks.to_string(), volume.device.to_string_lossy());
-    tool::must(MKFS_EXT4, &["-S", "-q", "-F", "-b", &block, "-L", volume.label, &device, &blocks], LIMIT)?;
-    volume::mend(&volume.device).inspect_err(|error| log::warn!("{}", words(error)))
 }
 
 #[cfg(test)]

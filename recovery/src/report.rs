@@ -48,7 +48,6 @@ pub(crate) fn words(action: &Action) -> String {
         Action::RemoveEntries(names) => format!("removed the boot entries {}", names.join(", ")),
         Action::WriteSlot(letter) => format!("wrote system {letter}, and read it back"),
         Action::MendVolume(name) => format!("had e2fsck repair {name}"),
-        Action::MakeSuperblocks(name) => format!("wrote the superblocks of {name}, and had e2fsck repair it"),
     }
 }
 

@@ -28,8 +28,6 @@ const NEEDS_JOURNAL: u8 = 4;
 pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) device: PathBuf,
-    pub(crate) length: u64,
-    pub(crate) label: &'static str,
     pub(crate) is: Volume,
 }
 
@@ -38,8 +36,7 @@ pub(crate) fn look(disk: &block::Disk, table: &Table) -> Result<Vec<Found>, Medi
     let mut found = Vec::new();
     if let Some((number, entry)) = table.role(Role::State) {
         let is = one(disk, &disk.partition_device(number), (entry.start(), entry.length()), Role::State, true)?;
-        let (device, length) = (disk.partition_device(number), entry.length());
-        found.push(Found { name: STATE.into(), device, length, label: Role::State.label(), is });
+        found.push(Found { name: STATE.into(), device: disk.partition_device(number), is });
     }
     for other in block::disks(Path::new("/")).iter().filter(|other| other.name != disk.name) {
         let (mut medium, length) = block::open(&other.device(), false)?;
@@ -48,7 +45,7 @@ pub(crate) fn look(disk: &block::Disk, table: &Table) -> Result<Vec<Found>, Medi
         let _ = other.tell_kernel(&medium, std::iter::once((data.number, start, length)));
         let device = other.partition_device(data.number);
         let is = one(other, &device, (start, length), Role::Data, false)?;
-        found.push(Found { name: format!("data disk {}", other.name), device, length, label: Role::Data.label(), is });
+        found.push(Found { name: format!("data disk {}", other.name), device, is });
     }
     Ok(found)
 }

@@ -156,8 +156,6 @@ pub enum Action {
     WriteSlot(String),
     /// Have e2fsck repair a volume.
     MendVolume(String),
-    /// Write a volume's superblocks as they were made, then as above.
-    MakeSuperblocks(String),
 }
 
 /// What becomes of a part.
@@ -339,8 +337,8 @@ fn of_volume(name: &str, volume: &Volume) -> Finding {
             finding(name, Remedy::Now(Action::MendVolume(name.into())), text)
         }
         Volume::Lost => {
-            let text = "all its superblocks are lost; written as they were made, then repaired by e2fsck";
-            finding(name, Remedy::Now(Action::MakeSuperblocks(name.into())), text)
+            let text = "all its superblocks are lost, and nothing was written: copy the medium before anything else";
+            finding(name, Remedy::Person, text)
         }
     }
 }

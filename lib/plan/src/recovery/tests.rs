@@ -47,7 +47,6 @@ const DAMAGES: &[Damage] = &[
     ("slot", |medium| drop(medium.slots.insert("a".into(), Slot::Damaged("aaaa".into())))),
     ("footer", |medium| drop(medium.slots.insert("a".into(), Slot::NoFooter("it is damaged".into())))),
     ("state", |medium| drop(medium.volumes.insert("state".into(), Volume::Damaged("bad inode".into())))),
-    ("superblocks", |medium| drop(medium.volumes.insert("state".into(), Volume::Lost))),
 ];
 
 /// What an action does to a machine of facts.
@@ -76,7 +75,7 @@ fn apply(medium: &mut Medium, action: &Action) {
             }
         }
         Action::WriteSlot(letter) => drop(medium.slots.insert(letter.clone(), Slot::Whole("aaaa".into()))),
-        Action::MendVolume(name) | Action::MakeSuperblocks(name) => {
+        Action::MendVolume(name) => {
             medium.volumes.insert(name.clone(), Volume::Sound);
         }
     }
@@ -92,7 +91,6 @@ fn cut(medium: &mut Medium, action: &Action) {
             }
         }
         Action::WriteSlot(letter) => drop(medium.slots.insert(letter.clone(), Slot::Damaged("aaaa".into()))),
-        Action::MakeSuperblocks(name) => drop(medium.volumes.insert(name.clone(), Volume::Damaged("half".into()))),
         // The table's writes leave one whole copy, and e2fsck goes on where it was.
         Action::CopyTable | Action::MakeTable | Action::MendVolume(_) => {}
     }
@@ -150,6 +148,15 @@ fn another_image_is_never_overwritten() {
     // The footer still says which system it was.
     facts.media[0].boot = Boot::Unreadable("no FAT".into());
     assert_eq!(next(&decide(&facts)), None);
+}
+
+#[test]
+fn a_volume_of_which_nothing_tells_where_it_is_stays_as_it_is() {
+    let mut facts = healthy();
+    facts.media[0].volumes.insert("state".into(), Volume::Lost);
+    let findings = decide(&facts);
+    assert_eq!(next(&findings), None);
+    assert!(findings.iter().any(|finding| finding.remedy == Remedy::Person), "{findings:?}");
 }
 
 #[test]
