@@ -80,6 +80,8 @@ pub enum Command {
     },
     /// Bake an image
     Build(Build),
+    /// Make one signed file that updates machines, of an appliance or of an image that was built
+    Bundle(Bundle),
     /// What a build would put where, and who set what; writes no image
     Plan {
         #[command(flatten)]
@@ -166,6 +168,30 @@ pub struct Build {
     #[arg(long)]
     pub lock: Option<PathBuf>,
     /// Replace an image that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bundle {
+    #[command(flatten)]
+    pub inputs: Inputs,
+    /// The bundle to write
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// The owner's key file, which `bakelite new` made; machines know its public half by `owner.keys`
+    #[arg(long)]
+    pub key: PathBuf,
+    /// The lowest `image.version` that it may take the place of
+    #[arg(long, value_name = "VERSION", default_value = "")]
+    pub after: String,
+    /// The highest `image.version` that it may take the place of
+    #[arg(long, value_name = "VERSION", default_value = "")]
+    pub until: String,
+    /// The lock to obey [default: beside the configuration, else beside the output, else made anew]
+    #[arg(long)]
+    pub lock: Option<PathBuf>,
+    /// Replace a bundle that is there
     #[arg(long)]
     pub force: bool,
 }

@@ -16,7 +16,8 @@ mod remote;
 mod run;
 mod simulate;
 
-use arguments::{Arguments, Build, Command, Inputs, Stick};
+use arguments::{Arguments, Build, Bundle, Command, Inputs, Stick};
+use bakelite_image::bundle::{self, MakeError};
 use bakelite_image::stick::{self, StickError, Wanted};
 use bakelite_image::workshop::{self, Options};
 use bakelite_image::{BuildError, boards, start};
@@ -47,7 +48,10 @@ fn main() -> ExitCode {
     let screen = Screen::new(arguments.json);
     match execute(arguments.command, &screen) {
         Ok(code) => code,
-        Err(CommandError::Build(BuildError::Config { findings })) => {
+        Err(
+            CommandError::Build(BuildError::Config { findings })
+            | CommandError::Bundle(MakeError::Build(BuildError::Config { findings })),
+        ) => {
             screen.findings(&findings);
             ExitCode::from(2)
         }
@@ -67,6 +71,8 @@ enum CommandError {
     Machine(#[from] VmError),
     #[error(transparent)]
     Stick(#[from] StickError),
+    #[error(transparent)]
+    Bundle(#[from] MakeError),
 }
 
 /// Does as told. Nothing may have gone wrong, and yet what was waited for didn't happen, or a rule doesn't hold.
@@ -123,6 +129,7 @@ fn execute(command: Command, screen: &Screen) -> Result<ExitCode, CommandError> 
             screen.line(&format!("{}: {files} files, {}, are in the cache", path.display(), Size(bytes).human()));
         }
         Command::Build(build) => build_image(build, screen)?,
+        Command::Bundle(arguments) => make_bundle(arguments, screen)?,
         Command::Plan { inputs, lock } => {
             let plan = workshop::plan(&Options { lock, ..options(inputs) }, screen)?;
             screen.finish();
@@ -188,6 +195,30 @@ fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
         Size(manifest.system.length).human(),
         Size(layout.partitions.get(2).map_or(0, |slot| slot.length)).human(),
         Size(layout.length).human(),
+        started.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// An appliance is YAML; anything else is an image.
+fn make_bundle(arguments: Bundle, screen: &Screen) -> Result<(), MakeError> {
+    let started = Instant::now();
+    let Bundle { inputs, output, key, after, until, lock, force } = arguments;
+    let wanted = bundle::Wanted { output: &output, key: &key, after: &after, until: &until, force };
+    let is_appliance = inputs.config.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let made = if is_appliance {
+        workshop::bundle(&Options { lock, ..options(inputs) }, &wanted, screen)?
+    } else {
+        bundle::make(&inputs.config, &wanted)?
+    };
+    screen.finish();
+    made.notes.iter().for_each(|note| screen.detail(note));
+    let bytes = made.bundle.parts.iter().map(|part| part.size).sum();
+    screen.line(&format!(
+        "{}: {}, {}, {:.1} s",
+        output.display(),
+        made.bundle.words(),
+        Size(bytes).human(),
         started.elapsed().as_secs_f64()
     ));
     Ok(())

@@ -1,11 +1,14 @@
 //! `bakelite --host NAME COMMAND…`: the operator's commands of a machine, run on it over the host's own ssh program.
 //!
 //! Whatever stands behind the name goes to the machine as it is typed; its output, its exit status and its terminal are
-//! passed on. Nothing is known here of the commands, so that a newer machine's can be typed as well.
+//! passed on. Nothing is known here of the commands, so that a newer machine's can be typed as well; but that `update`'s file
+//! is one of this machine's, and is streamed.
 
 use bakelite_image::host::tool::{self, ToolError};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, stdin, stdout};
+use std::path::PathBuf;
 
 /// The program.
 const SSH: &str = "ssh";
@@ -13,14 +16,18 @@ const SSH: &str = "ssh";
 const UNREACHED: i32 = 255;
 /// How a shell ends that doesn't find the program.
 const NOT_FOUND: i32 = 127;
+/// The command that takes a file of this machine's.
+const UPDATE: &str = "update";
 /// How the machine's program ends when it doesn't know the words.
 const WRONG: i32 = 2;
 
 /// A command for a machine.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Remote {
     host: String,
     words: Vec<String>,
+    /// The file of this machine that goes along, as a stream.
+    input: Option<(PathBuf, File)>,
 }
 
 /// What was typed wrongly, or can't be done.
@@ -32,6 +39,14 @@ pub enum RemoteError {
     /// There is no command.
     #[error("what is {0} to do? Try: bakelite --host {0} help")]
     NoCommand(String),
+    /// A bundle isn't here.
+    #[error("reading {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A word isn't text.
     #[error("only texts can be sent to a machine")]
     NoText,
@@ -69,7 +84,8 @@ impl Remote {
         if json {
             words.push("--json".into());
         }
-        Ok(Some(Self { host, words }))
+        let input = bundle(&mut words)?;
+        Ok(Some(Self { host, words, input }))
     }
 
     /// Runs it; the exit status to end with.
@@ -81,7 +97,14 @@ impl Remote {
         let terminal = if stdin().is_terminal() && stdout().is_terminal() { "-t" } else { "-T" };
         let words: Vec<String> = self.words.iter().map(|word| quoted(word)).collect();
         let command = format!("bakelite {}", words.join(" "));
-        let status = tool::hand_over(OsStr::new(SSH), &self.arguments(&[terminal], &command)).map_err(missing)?;
+        let status = match &self.input {
+            Some((path, file)) => {
+                let input = file.try_clone().map_err(|source| RemoteError::File { path: path.clone(), source })?;
+                tool::feed(OsStr::new(SSH), &self.arguments(&["-T"], &command), input)
+            }
+            None => tool::hand_over(OsStr::new(SSH), &self.arguments(&[terminal], &command)),
+        };
+        let status = status.map_err(missing)?;
         match status {
             UNREACHED => eprintln!("ssh did not get through to {}; its own words stand above", self.host),
             NOT_FOUND => eprintln!("{} has no `bakelite`: it isn't a Bakelite machine, or a very old one", self.host),
@@ -111,6 +134,17 @@ impl Remote {
             eprintln!("{} runs Bakelite {version}, which is older than this one ({own})", self.host);
         }
     }
+}
+
+/// The one command whose file is on this machine: a bundle, which the other one reads from its input.
+fn bundle(words: &mut [String]) -> Result<Option<(PathBuf, File)>, RemoteError> {
+    if words.first().is_none_or(|word| word != UPDATE) {
+        return Ok(None);
+    }
+    let Some(word) = words.iter_mut().skip(1).find(|word| !word.starts_with('-')) else { return Ok(None) };
+    let path = PathBuf::from(std::mem::replace(word, "-".into()));
+    let file = File::open(&path).map_err(|source| RemoteError::File { path: path.clone(), source })?;
+    Ok(Some((path, file)))
 }
 
 fn missing(error: ToolError) -> RemoteError {
@@ -146,14 +180,12 @@ mod tests {
 
     #[test]
     fn only_what_is_meant_for_a_machine_goes_there() {
-        let remote = |words: &[&str]| {
-            let words = words.iter().map(ToString::to_string).collect();
-            Some(Remote { host: "shop-017".into(), words })
-        };
-        assert_eq!(read(&["--host", "shop-017", "plan"]).unwrap(), remote(&["plan"]));
-        assert_eq!(read(&["--json", "--host=shop-017", "logs", "-f"]).unwrap(), remote(&["logs", "-f", "--json"]));
+        let remote = |words: &[&str]| read(words).unwrap().map(|remote| (remote.host, remote.words.join(" ")));
+        let meant = |words: &str| Some(("shop-017".to_string(), words.to_string()));
+        assert_eq!(remote(&["--host", "shop-017", "plan"]), meant("plan"));
+        assert_eq!(remote(&["--json", "--host=shop-017", "logs", "-f"]), meant("logs -f --json"));
         for own in [&["plan", "a.yaml"][..], &[], &["--json", "build", "--host", "x"], &["--help"]] {
-            assert_eq!(read(own).unwrap(), None, "{own:?}");
+            assert!(read(own).unwrap().is_none(), "{own:?}");
         }
         for wrong in [&["--host"][..], &["--host", "-oProxyCommand=x", "status"], &["--host="], &["--host", "shop-017"]]
         {
@@ -167,7 +199,7 @@ mod tests {
         assert_eq!(quoted("a b'c; rm"), r"'a b'\''c; rm'");
         assert_eq!(quoted(""), "''");
         let arguments = |host: &str| {
-            let remote = Remote { host: host.into(), words: Vec::new() };
+            let remote = Remote { host: host.into(), words: Vec::new(), input: None };
             remote.arguments(&["-T"], "c").iter().map(|word| word.to_str().unwrap().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(arguments("shop"), ["-T", "-l", "root", "--", "shop", "c"]);

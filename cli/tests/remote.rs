@@ -16,6 +16,7 @@ case $last in
   'bakelite dance') echo means nothing >&2; exit 2 ;;
   'bakelite gone') exit 255 ;;
   'bakelite cat') cat ;;
+  'bakelite update - --dry-run') cat ;;
   *) printf '<%s>' \"$@\"; exit 3 ;;
 esac
 ";
@@ -54,6 +55,12 @@ fn words_output_and_exit_status_are_passed_on() {
     assert_eq!((status, problem.as_str()), (Some(3), ""));
     let (status, told, _) = run(&["--host", "shop-017", "cat"], "bytes");
     assert_eq!((status, told.as_str()), (Some(0), "bytes"));
+    put(&folder.path().join("shop.bundle"), "a bundle");
+    let bundle = folder.path().join("shop.bundle").display().to_string();
+    let (status, told, _) = run(&["--host", "shop-017", "update", &bundle, "--dry-run"], "");
+    assert_eq!((status, told.as_str()), (Some(0), "a bundle"), "the file is streamed");
+    let (status, _, problem) = run(&["--host", "shop-017", "update", "absent.bundle"], "");
+    assert!(status == Some(2) && problem.contains("absent.bundle"), "{problem}");
     let (status, _, problem) = run(&["--host", "shop-017", "gone"], "");
     assert!(status == Some(255) && problem.contains("did not get through to shop-017"), "{problem}");
     let (status, _, problem) = run(&["--host", "shop-017", "dance"], "");

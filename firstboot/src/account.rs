@@ -15,6 +15,7 @@ use bakelite_spec::account::{Account, FORMAT, FaultReport, GOOD, NAME};
 use bakelite_spec::event::Outcome;
 use bakelite_spec::records::Place;
 use bakelite_spec::status::{Report, Status, paths};
+use bakelite_spec::update::LAST;
 use bakelite_sys::{SysError, durable, fat, machine};
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -92,6 +93,7 @@ pub fn account(root: &Path) -> Result<Account, FirstbootError> {
         steps: reports.into_iter().flat_map(|report| report.steps).collect(),
         seed: seed::acknowledged(&facts),
         last_good: json(&at(GOOD)),
+        last_update: json(&at(LAST)),
     })
 }
 

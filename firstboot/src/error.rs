@@ -109,6 +109,12 @@ pub enum FirstbootError {
     /// Nothing is restored or sealed anew.
     #[error("{0}")]
     NotRestored(String),
+    /// A bundle isn't taken.
+    #[error("{0}")]
+    NotUpdated(String),
+    /// A bundle isn't believed, or isn't whole.
+    #[error("the bundle isn't taken")]
+    Bundle(#[from] bakelite_trust::bundle::BundleError),
     /// A copy isn't what was copied.
     #[error("{0} differs from what was copied")]
     CopyDiffers(String),

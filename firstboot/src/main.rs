@@ -35,6 +35,7 @@ mod seed;
 mod sets;
 mod storage;
 mod trim;
+mod update;
 mod world;
 
 use bakelite_keeper::pull;
@@ -138,6 +139,7 @@ fn operate(answer: Answer, words: &[&str]) -> Result<Ended, FirstbootError> {
         ["reset", rest @ ..] => operator::reset::begin(root, answer, rest)?,
         ["restore", rest @ ..] => replace::restore(answer, rest)?,
         ["rekey", rest @ ..] => replace::rekey(answer, rest)?,
+        ["update", rest @ ..] => update::run(answer, rest)?,
         ["retry"] => retry::retry(answer)?,
         ["serve-sets"] => {
             let asked = std::env::var(pull::ASKED).unwrap_or_default();
@@ -179,7 +181,7 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "born" => after("born", BORN),
         "upkeep" => after("upkeep", UPKEEP),
         "report" => account::write(root),
-        "keeper" => bakelite_keeper::serve(&|| layers::settings(root).ok()),
+        "keeper" => bakelite_keeper::serve(&|| layers::settings(root).ok(), &update::stick::look),
         other => Err(FirstbootError::UnknownPass(other.into())),
     }
 }

@@ -3,6 +3,7 @@
 use crate::disks::{self, Looked};
 use crate::{loader, moving, payload as files_of_payload, placed, put_back, sealing, seed};
 use bakelite_plan::facts::{Database, Dummy, Facts, Link};
+use bakelite_plan::update::{ARMED, GOING_BACK};
 use bakelite_plan::{
     address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
     old_copy, payload, reset, restore, settings, trim,
@@ -13,6 +14,7 @@ use bakelite_spec::places;
 use bakelite_spec::records::Place;
 use bakelite_spec::secret;
 use bakelite_spec::status::paths;
+use bakelite_spec::update;
 use bakelite_sys::{block, link, machine, mount, names_in, raw, read_text, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,10 @@ const FILES: &[&str] = &[
     reset::FRESH,
     trim::RECORD,
     paths::GOOD,
+    update::PATH,
+    update::LAST,
+    ARMED,
+    GOING_BACK,
     cluster::ON_STATE,
     cluster::ON_DISK,
     restore::STAGED,

@@ -9,6 +9,7 @@ use bakelite_spec::attempts::{Attempts, PATH};
 use bakelite_spec::event::UnitState;
 use bakelite_spec::records::RolledBack;
 use bakelite_spec::status::{Status, paths};
+use bakelite_spec::update::{Ended, LAST};
 use bakelite_sys::{durable, read_text, socket, terminal};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +25,7 @@ pub fn retry(answer: Answer) -> Result<(), FirstbootError> {
     }
     attempts.forget_faults();
     forget_restored()?;
+    forget_update()?;
     durable::write_durable(PATH, attempts.text().as_bytes(), 0o600)?;
     let ask = |words: &str| socket::ask(Path::new(paths::CONTROL), words, relocate::LIMIT);
     ask("refit")?;
@@ -45,6 +47,15 @@ fn forget_restored() -> Result<(), FirstbootError> {
         durable::write_durable(ROLLED_BACK, &text, 0o600)?;
     }
     Ok(durable::remove_file(RESTORED)?)
+}
+
+/// That an update went back was read; one that went well stays known.
+fn forget_update() -> Result<(), FirstbootError> {
+    let ended = read_text(LAST).ok().and_then(|text| serde_json::from_str::<Ended>(&text).ok());
+    match ended.filter(|ended| !ended.why.is_empty()) {
+        Some(_) => Ok(durable::remove_file(LAST)?),
+        None => Ok(()),
+    }
 }
 
 /// The units that are to be started: firstboot's own passes run by init's own order.

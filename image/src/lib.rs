@@ -8,6 +8,7 @@ pub mod binaries;
 #[cfg(test)]
 mod board_tests;
 pub mod boards;
+pub mod bundle;
 pub mod config;
 pub mod decide;
 mod depmod;

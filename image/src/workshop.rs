@@ -6,6 +6,7 @@
 
 use crate::apply::{self, Built};
 use crate::binaries::Binaries;
+use crate::bundle::{self, MakeError};
 use crate::config::{self, Config};
 use crate::decide::packages;
 use crate::derived::Derived;
@@ -297,6 +298,20 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
     outputs::check(output, options.force)?;
     let ready = Ready::new(options, Some(output), listen)?;
     apply::build(&apply::Request { inputs: ready.inputs(), output, force: options.force }, listen)
+}
+
+/// Makes a bundle of a configuration: builds its image, proves it, and takes the bundle from that. The image itself goes.
+///
+/// # Errors
+/// Whatever stopped it; then there is no bundle, and an older one is as it was.
+pub fn bundle(options: &Options, wanted: &bundle::Wanted<'_>, listen: &dyn Listen) -> Result<bundle::Made, MakeError> {
+    wanted.check()?;
+    let ready = Ready::new(options, Some(wanted.output), listen)?;
+    let derived = Derived::open(ready.workshop.cache.folder())?;
+    let work = derived.work()?;
+    let image = work.path().join("bundled.img");
+    apply::build(&apply::Request { inputs: ready.inputs(), output: &image, force: false }, listen)?;
+    bundle::make(&image, wanted)
 }
 
 /// What a build would write, decided in the same way; only the cache is written.

@@ -37,7 +37,7 @@ pub fn note(image: &str, slot: &str) -> Result<(), SysError> {
     durable::write_durable(GOOD, &serde_json::to_vec(&boot).unwrap_or_default(), 0o644)
 }
 
-fn boot_partition(disk: &str) -> Option<PathBuf> {
+pub(crate) fn boot_partition(disk: &str) -> Option<PathBuf> {
     let own = candidates().into_iter().find(|candidate| candidate.disk.name == disk)?;
     Some(own.disk.partition_device(own.entry(Role::Boot)?.0))
 }

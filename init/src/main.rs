@@ -33,6 +33,7 @@ mod shutdown;
 mod state;
 mod supervise;
 mod switch;
+mod trial;
 mod watchdog;
 
 use crate::baked::Baked;

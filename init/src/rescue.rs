@@ -4,13 +4,17 @@
 
 use crate::console::Consoles;
 use crate::shutdown;
+use crate::trial;
 use crate::watchdog::Watchdog;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_sys::kmsg;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{WaitOptions, wait};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long the page of a system stands that is still to be tried again.
+const COUNTED: Duration = Duration::from_secs(30);
 
 /// A page for the screen: what is wrong, who must act, what to do.
 pub fn page(fault: &Fault, more: &str) -> String {
@@ -32,6 +36,8 @@ pub fn stay(fault: &Fault, consoles: &mut Consoles) -> ! {
         consoles.line(&line);
     }
     let mut watchdog = Watchdog::open(60);
+    // A system that the boot loader still counts isn't a place to stay: after its last try another one is started.
+    let leaves = trial::tries_left().filter(|left| *left > 0).map(|_| Instant::now() + COUNTED);
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);
@@ -40,6 +46,9 @@ pub fn stay(fault: &Fault, consoles: &mut Consoles) -> ! {
     loop {
         watchdog.pet();
         while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
+        if leaves.is_some_and(|at| at <= Instant::now()) {
+            shutdown::at_once();
+        }
         if let Some(Ok(Some(_))) = source.as_ref().map(SignalFd::read_signal) {
             shutdown::at_once();
         }

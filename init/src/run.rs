@@ -20,7 +20,7 @@ use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places};
+use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places, trial};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -129,7 +129,12 @@ pub fn run() -> Result<Infallible, InitError> {
         child(&["swap", &swap.to_string()]);
     }
 
-    let state = State::new(baked.units.clone(), attached.fault);
+    let has_state = attached.fault.is_none();
+    let mut state = State::new(baked.units.clone(), attached.fault);
+    if let Some(update) = trial::of(&found.slot, &baked.manifest.image).filter(|update| update.failed.is_empty()) {
+        journal.say(What::Effect { text: format!("an update is tried: {}", update.to.words()) });
+        state.tries_an_update(update.patience);
+    }
     let mut running = Running {
         pump: Pump::new(&state, devices)?,
         backlog: Backlog::default(),
@@ -155,6 +160,9 @@ pub fn run() -> Result<Infallible, InitError> {
         baked,
         found,
     };
+    if !has_state && trial::leave_blindly(&running.found.disk, &running.found.slot) {
+        running.go_down(Action::Reboot, "a slot that hasn't proved itself has no state partition");
+    }
     running.run_for_ever()
 }
 
@@ -392,7 +400,12 @@ impl Running {
             Effect::Good => {
                 self.journal.say(What::Good);
                 let marked = boot_good::mark(&self.found.disk, self.baked.manifest.board.boot.flow);
+                let is_marked = marked.is_ok();
                 self.tell(marked);
+                let update = trial::of(&self.found.slot, &self.baked.manifest.image);
+                if let Some(update) = update.filter(|_| is_marked) {
+                    self.tell(trial::prove(&update));
+                }
                 self.tell(durable::replace(paths::GOOD, b"good\n", 0o644).map(|()| None));
                 self.tell(attempts::forget_faults().map(|()| None));
                 let slot = self.found.slot.clone();
@@ -400,6 +413,10 @@ impl Running {
                 self.report_at = Some(now());
                 // Start-up is over: none of what it needed is needed again soon.
                 bakelite_sys::raw::return_memory();
+                None
+            }
+            Effect::GoBack(why) => {
+                self.go_back(&why);
                 None
             }
             Effect::Reboot(unit) => {

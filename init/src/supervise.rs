@@ -38,6 +38,9 @@ const FAILING: usize = 3;
 /// What settle leaves when it changed a file that the payload reads.
 pub const PAYLOAD_CHANGED: &str = "/run/bakelite/payload-changed";
 
+/// Behind a unit's name: why a trial ends that a pass has refused to go on with.
+pub const REFUSED: &str = " refused to go on";
+
 /// What happened. Units by their number.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -103,6 +106,8 @@ pub enum Effect {
     Good,
     /// A unit asks for a restart of the machine.
     Reboot(String),
+    /// What is tried in this boot goes back to what ran before, for this reason.
+    GoBack(String),
     /// Remove a file.
     Remove(&'static str),
 }
@@ -159,6 +164,8 @@ pub struct State {
     refit_at: Option<Moment>,
     refitting: bool,
     trial_until: Option<Moment>,
+    /// In a boot that tries an update: when it has to be a good one.
+    update_until: Option<Moment>,
     well_since: Option<Moment>,
     /// Whether this boot counts as good.
     pub good: bool,
@@ -206,10 +213,16 @@ impl State {
             refit_at: None,
             refitting: false,
             trial_until: None,
+            update_until: None,
             well_since: None,
             good: false,
             ready_at: None,
         }
+    }
+
+    /// In this boot an update is tried, which has to be good so many seconds after the kernel's start.
+    pub fn tries_an_update(&mut self, patience: u64) {
+        self.update_until = Some(patience * 1000);
     }
 
     /// The number of the unit with a role.
@@ -276,7 +289,11 @@ impl State {
             ]
         });
         let well = self.well_since.filter(|_| !self.good).map(|since| since + GOOD);
-        units.chain([self.devices_at, self.refit_at, self.trial_until, well]).flatten().filter(|at| *at > now).min()
+        units
+            .chain([self.devices_at, self.refit_at, self.trial_until, self.update_until, well])
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
     }
 
     fn started(&mut self, now: Moment, number: usize, pid: u32, effects: &mut Vec<Effect>) {
@@ -342,6 +359,13 @@ impl State {
             live.detail = format!("says nothing else but {}", fault.text);
             live.deaf = Some(fault);
             self.stop(now, number, false, effects);
+        }
+    }
+
+    /// In a boot that tries an update, what a person would be needed for leads back; told once.
+    fn go_back(&mut self, why: String, effects: &mut Vec<Effect>) {
+        if self.update_until.take().is_some() {
+            effects.push(Effect::GoBack(why));
         }
     }
 

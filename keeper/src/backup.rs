@@ -16,6 +16,7 @@ use bakelite_spec::appliance::{Encryption, Payload};
 use bakelite_spec::backup::Keep;
 use bakelite_spec::records::{ClusterBorn, Datastore};
 use bakelite_spec::set::{FORMAT, Manifest, TOKEN as TOKEN_MEMBER, Volumes, is_member_path};
+use bakelite_spec::update;
 use bakelite_sys::{durable, machine, names_in, raw, read_text};
 use bakelite_trust::keys;
 use serde::{Deserialize, Serialize};
@@ -144,7 +145,9 @@ pub fn cluster_here(settings: &Settings) -> Option<ClusterBorn> {
     let born = ClusterBorn::ruling(state.as_ref(), disk.as_ref())?.clone();
     let is_ready = settings.manifest.payload.kind != Payload::None
         && born.datastore == Datastore::Sqlite
-        && !Path::new(INTENT).exists();
+        && !Path::new(INTENT).exists()
+        // What an update would go back to must not make room for what it would go back from.
+        && !Path::new(update::PATH).exists();
     is_ready.then_some(born)
 }
 

@@ -10,8 +10,10 @@ use crate::wear::{Medium, Sample};
 use crate::{KeeperError, history, schedule, wear};
 use bakelite_datastore::sizes::sizes;
 use bakelite_plan::{Settings, cluster};
+use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::{Restart, paths};
+use bakelite_spec::update::{Ended, LAST};
 use bakelite_sys::{block, durable, machine, mount, raw, read_text, socket, words};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -42,12 +44,17 @@ pub struct Looks {
     pub in_vain: bool,
     /// The media.
     pub media: Vec<Medium>,
+    /// What became of the last update.
+    pub update: Option<Ended>,
+    /// What is wrong with sticks that have come.
+    pub visitors: Vec<Fault>,
 }
 
 impl Looks {
     /// Looks at what is due. `born` is the cluster on SQLite, if there is one.
     pub fn look(&mut self, settings: &Settings, born: Option<&ClusterBorn>) {
         let now = machine::clock();
+        self.update = read_text(LAST).ok().and_then(|text| serde_json::from_str(&text).ok());
         let Some(unit) = settings.manifest.payload.kind.unit() else { return };
         let listener = self.listener.get_or_insert_with(|| Listener::to(&Path::new(LOGS).join(format!("{unit}.log"))));
         listener.hear(now);

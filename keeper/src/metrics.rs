@@ -36,7 +36,8 @@ fn text(watch: &Watch, looks: &Looks) -> String {
         looks.media.iter().filter_map(|medium| Some((label(medium), value(medium)?))).collect()
     };
     let (backup, drill, database) = (watch.backup.as_ref(), watch.drill.as_ref(), watch.database.as_ref());
-    let metrics: [Metric<'_>; 16] = [
+    let update = looks.update.as_ref();
+    let metrics: [Metric<'_>; 18] = [
         (
             "backup_last_success_timestamp_seconds",
             "When the newest verified backup was made.",
@@ -48,6 +49,12 @@ fn text(watch: &Watch, looks: &Looks) -> String {
             "drill_last_success_timestamp_seconds",
             "When a drill last went well.",
             one(drill.and_then(|d| d.last_good).map(|at| at as f64)),
+        ),
+        ("update_last_timestamp_seconds", "When the last update ended.", one(update.map(|update| update.at as f64))),
+        (
+            "update_last_good",
+            "Whether it proved itself; 0: it went back.",
+            one(update.map(|update| f64::from(update.why.is_empty()))),
         ),
         ("drill_good", "Whether the last drill went well.", one(drill.map(|d| f64::from(d.good)))),
         ("database_bytes", "The file of k3s's database.", one(database.map(|d| d.bytes as f64))),

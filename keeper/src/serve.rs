@@ -7,9 +7,13 @@ use crate::look::Looks;
 use crate::shelf::Shelf;
 use crate::{KeeperError, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
+use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
-use bakelite_sys::{machine, raw, socket, words};
+use bakelite_spec::status::paths;
+use bakelite_spec::update;
+use bakelite_sys::{machine, raw, read_text, socket, words};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between two looks at the clock.
@@ -19,13 +23,15 @@ const PAUSE: Duration = Duration::from_secs(600);
 /// A stick's partitions come one after the other.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read.
-pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
+/// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read; `visit` looks at sticks when
+/// one has come, for what isn't the keeper's, and says what is wrong with them.
+pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) -> Vec<Fault>) -> ! {
     // k3s and what it runs come first.
     let _ = rustix::process::nice(10);
     let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
     // A stick may be in from the start.
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
+    let mut has_come = true;
     loop {
         if let Some(settings) = settings() {
             let cluster = backup::cluster_here(&settings);
@@ -36,9 +42,16 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>) -> ! {
                 not_before = Instant::now() + PAUSE;
             }
             looks.look(&settings, cluster.as_ref());
+            // What isn't proved yet is no place to leave for another system.
+            let is_settled =
+                read_text(paths::GOOD).is_ok_and(|text| !text.is_empty()) && !Path::new(update::PATH).exists();
+            if is_settled && std::mem::take(&mut has_come) {
+                looks.visitors = visit(&settings);
+            }
             told::tell(&looks);
         }
-        plugged |= wait(plugs.as_ref());
+        has_come |= wait(plugs.as_ref());
+        plugged |= has_come;
     }
 }
 

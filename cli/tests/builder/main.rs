@@ -8,6 +8,7 @@
 
 mod bakery;
 mod boards;
+mod bundles;
 mod disk_full;
 mod interrupted;
 mod looked_at;

@@ -12,9 +12,10 @@ use bakelite_spec::answer::{Ended, ago, pairs};
 use bakelite_spec::appliance::Payload;
 use bakelite_spec::event::UnitState;
 use bakelite_spec::fault::Who;
-use bakelite_spec::loader_entry::EntryName;
+use bakelite_spec::loader_entry::{EntryName, LoaderEntry};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::status::{Status, UnitStatus, paths};
+use bakelite_spec::update::{self, Ended as LastUpdate, Update};
 use bakelite_sys::{machine, mount, read_text};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -52,6 +53,10 @@ struct Page {
     /// The last good boot, in seconds since 1970.
     last_good: Option<i64>,
     entries: Vec<Entry>,
+    /// The update that is tried.
+    update: Option<Update>,
+    /// What became of the last one.
+    last_update: Option<LastUpdate>,
     payload: String,
     /// Seconds from the kernel's start to READY.
     ready_at: Option<f64>,
@@ -72,6 +77,8 @@ struct Page {
 struct Entry {
     slot: String,
     generation: u32,
+    /// The id of the image that it starts.
+    image: String,
     /// How often it may still be tried, and how often it was; none once it has proved itself.
     tries_left: Option<u32>,
     tries_done: Option<u32>,
@@ -106,8 +113,8 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
     let kind = layers::settings(root)?.manifest.payload.kind;
     let state = verdict(&status, kind);
     let entries = loader::seen(root).map_or_else(Vec::new, |loader| {
-        let entries = loader.entries.keys().filter_map(|name| EntryName::parse(name));
-        entries.map(Entry::from).collect()
+        let entries = loader.entries.iter();
+        entries.filter_map(|(name, text)| Some(Entry::new(EntryName::parse(name)?, text))).collect()
     });
     let page = Page {
         state,
@@ -117,6 +124,8 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
         good: status.good,
         debug: status.debug,
         last_good: account.last_good.map(|good| good.at),
+        update: read_text(at(update::PATH)).ok().and_then(|text| Update::read(&text)),
+        last_update: account.last_update,
         entries,
         payload: account.payload,
         ready_at: status.ready_at,
@@ -141,10 +150,11 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
     Ok((page, ended))
 }
 
-impl From<EntryName> for Entry {
-    fn from(name: EntryName) -> Self {
+impl Entry {
+    fn new(name: EntryName, text: &str) -> Self {
         let (tries_left, tries_done) = name.tries.unzip();
-        Self { slot: name.slot, generation: name.generation, tries_left, tries_done }
+        let image = LoaderEntry::parse(text).image().to_string();
+        Self { slot: name.slot, generation: name.generation, image, tries_left, tries_done }
     }
 }
 
@@ -193,6 +203,13 @@ fn text(page: &Page, now: i64) -> String {
         rows.push(("last good", ago(now - last)));
     }
     rows.extend(page.entries.iter().map(|entry| ("boot entry", entry.words())));
+    if let Some(update) = &page.update {
+        let side = if update.to.slot == page.slot { "is tried" } else { "is about to be tried, or went back" };
+        rows.push(("update", format!("{} {side}; {} more tries are left", update.to.words(), update.tries)));
+    }
+    if let Some(last) = &page.last_update {
+        rows.push(("last update", format!("{}: {}", ago(now - last.at), last.words())));
+    }
     rows.push(("started", ago(i64::try_from(page.uptime).unwrap_or(i64::MAX))));
     rows.push(("cluster", or(&page.cluster, "none yet")));
     rows.push(("k3s's data", format!("on {}", page.home)));
@@ -221,7 +238,7 @@ impl Entry {
             (Some(left), Some(done)) => format!("{left} tries left, {done} done"),
             _ => "has proved itself".into(),
         };
-        format!("{}, generation {}: {tries}", self.slot, self.generation)
+        format!("{}, generation {}, image {}: {tries}", self.slot, self.generation, self.image)
     }
 }
 
@@ -278,9 +295,9 @@ mod tests {
 
     #[test]
     fn an_entry_tells_its_tries() {
-        let words = |name: &str| Entry::from(EntryName::parse(name).unwrap()).words();
-        assert_eq!(words("bakelite-a.conf"), "a, generation 1: has proved itself");
-        assert_eq!(words("bakelite-a-2+2-1.conf"), "a, generation 2: 2 tries left, 1 done");
-        assert_eq!(words("bakelite-b+0-3.conf"), "b, generation 1: given up after 3 tries");
+        let words = |name: &str| Entry::new(EntryName::parse(name).unwrap(), "version 1.abc+2\n").words();
+        assert_eq!(words("bakelite-a.conf"), "a, generation 1, image abc: has proved itself");
+        assert_eq!(words("bakelite-a-2+2-1.conf"), "a, generation 2, image abc: 2 tries left, 1 done");
+        assert_eq!(words("bakelite-b+0-3.conf"), "b, generation 1, image abc: given up after 3 tries");
     }
 }

@@ -5,6 +5,7 @@
 //! status or signal, and the end of what it said. Must not be given a shell string.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -75,8 +76,17 @@ pub fn run(program: &OsStr, args: &[&OsStr], env: &[(&str, &OsStr)], cwd: Option
 /// Hands this program's terminal, outputs and environment over to another one until it ends; its exit status. One that
 /// was ended by a signal has 128 and its number, as in a shell.
 pub fn hand_over(program: &OsStr, args: &[&OsStr]) -> Result<i32, ToolError> {
+    wait(program, args, Stdio::inherit())
+}
+
+/// The same with a file for its input.
+pub fn feed(program: &OsStr, args: &[&OsStr], input: File) -> Result<i32, ToolError> {
+    wait(program, args, input.into())
+}
+
+fn wait(program: &OsStr, args: &[&OsStr], input: Stdio) -> Result<i32, ToolError> {
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
-    let status = Command::new(program).args(args).status();
+    let status = Command::new(program).args(args).stdin(input).status();
     let status = status.map_err(|source| ToolError::Start { command: command_line(program, args), source })?;
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }

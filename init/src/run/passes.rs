@@ -3,10 +3,10 @@
 
 use super::{Running, contents};
 use crate::shutdown::Action;
-use crate::supervise::{Ask, Event};
-use crate::{attempts, machine};
+use crate::supervise::{Ask, Event, REFUSED};
+use crate::{attempts, machine, trial};
 use bakelite_spec::event::What;
-use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::fault::{Code, Fault, Who};
 use bakelite_spec::status::{LastStart, Report, paths};
 use bakelite_sys::{durable, words};
 use std::path::Path;
@@ -55,6 +55,10 @@ impl Running {
     /// Restarts because a unit asks for it, unless it was in vain already. Then nothing may go on as if it weren't needed.
     pub(super) fn reboot_for(&mut self, unit: &str) {
         let reason = self.reboot_reason.take().unwrap_or_else(|| unit.into());
+        // An update has its own tries.
+        if trial::update().is_some() {
+            self.go_down(Action::Reboot, &format!("{unit} asked for it: {reason}"));
+        }
         match attempts::may_reboot(&reason, machine::running_time()) {
             Ok(true) => self.go_down(Action::Reboot, &format!("{unit} asked for it: {reason}")),
             Ok(false) => {
@@ -64,6 +68,20 @@ impl Running {
             // Without a note it could restart for ever.
             Err(error) => self.withhold_restart(format!("{reason}; a restart can't be noted: {}", words(&error))),
         }
+    }
+
+    /// Leaves what is tried in this boot. What a pass that refused has said is a better reason than that it did.
+    pub(super) fn go_back(&mut self, why: &str) {
+        let mut faults = why.strip_suffix(REFUSED).and_then(|unit| self.reported.get(unit)).into_iter().flatten();
+        let said = faults.find(|fault| fault.who != Who::Wait).map(|fault| fault.text.clone());
+        let why = said.map_or_else(|| why.to_string(), |said| format!("{why}: {said}"));
+        if let Some(update) = trial::of(&self.found.slot, &self.baked.manifest.image)
+            && let Err(error) = trial::leave(update, &why, &self.found.disk)
+        {
+            // The tries run out all the same.
+            log::error!("{}", words(&error));
+        }
+        self.go_down(Action::Reboot, &format!("the update goes back: {why}"));
     }
 
     pub(super) fn withhold_restart(&mut self, text: String) {

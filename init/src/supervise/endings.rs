@@ -1,8 +1,8 @@
 //! What the end of a unit's process means: a one-shot's outcome, a service's failure.
 
 use super::{
-    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, LONG_PAUSE, Live, Moment, PAYLOAD_CHANGED, STEADY, State, said,
-    seconds,
+    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, LONG_PAUSE, Live, Moment, PAYLOAD_CHANGED, REFUSED, STEADY, State,
+    said, seconds,
 };
 use bakelite_spec::event::{Outcome, UnitState, What};
 use bakelite_spec::fault::{Code, Fault, Who};
@@ -89,6 +89,10 @@ impl State {
             Outcome::Refused => {
                 live.state = UnitState::GivenUp;
                 live.detail = "refused: a human is needed".into();
+                if matches!(role, Role::Early | Role::Settle) {
+                    let why = format!("{}{REFUSED}", live.unit.name);
+                    self.go_back(why, effects);
+                }
             }
             Outcome::Reboot => {
                 live.state = UnitState::GivenUp;
@@ -104,6 +108,7 @@ impl State {
                 }
             }
         }
+        let live = &mut self.units[number];
         if let Some(seconds) = live.unit.every_seconds
             && matches!(live.state, UnitState::Done | UnitState::GivenUp)
         {
@@ -174,8 +179,11 @@ impl State {
             fault: fault.clone(),
         }));
         effects.push(said(live));
-        effects.extend(fault.map(|fault| Effect::Say(What::Fault(fault))));
+        effects.extend(fault.clone().map(|fault| Effect::Say(What::Fault(fault))));
         let (not_before, again) = (live.not_before, live.state != UnitState::GivenUp);
+        if let Some(fault) = fault.filter(|fault| fault.who != Who::Wait && (!again || live.failures >= FAILING)) {
+            self.go_back(fault.text, effects);
+        }
         if let Some(settle) = self.of_role(Role::Settle) {
             let settle = &mut self.units[settle];
             settle.unspent = false;

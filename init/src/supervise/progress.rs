@@ -48,6 +48,10 @@ impl State {
                 self.refit_at = Some(now);
             }
         }
+        if self.update_until.is_some_and(|at| at <= now) {
+            let why = format!("it was no good boot within {} s of its start", now / 1000);
+            self.go_back(why, effects);
+        }
         if self.refit_at.is_some_and(|at| at <= now) {
             self.refit_at = None;
             self.refitting = true;
@@ -126,6 +130,7 @@ impl State {
         }
         if !self.good && self.withheld.is_none() && now - since >= GOOD {
             self.good = true;
+            self.update_until = None;
             effects.push(Effect::Good);
         }
     }

@@ -12,6 +12,7 @@ use crate::identity;
 use crate::reset;
 use crate::restore::{self, blank::BORN_NOW};
 use crate::step::{Decision, publish};
+use crate::update;
 use bakelite_spec::appliance::{K3sRole, Payload as Kind};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::{ClusterBorn, Datastore, FORMAT, k3s_version};
@@ -146,7 +147,12 @@ fn judged(facts: &Facts, settings: &Settings) -> Decision {
         return restore::heal(facts, settings, &born, fault, Some(database.revision));
     }
     let known = format!("the database has revision {}, and {} is known", database.revision, born.revision);
-    Decision::of(record(facts, settings, Some(&born), &database), known.clone(), known)
+    // While an update is tried the record stays that of the old k3s until the new one is ready: it may never come so far.
+    let records = match update::trial(facts, settings) {
+        Some(_) => Vec::new(),
+        None => record(facts, settings, Some(&born), &database),
+    };
+    Decision::of(records, known.clone(), known)
 }
 
 /// Whether k3s has said that its database is damaged, at its last start in this boot or the one before: it starts upon it,

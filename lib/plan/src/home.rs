@@ -53,7 +53,7 @@ pub(crate) fn intent(facts: &Facts) -> Option<Intent> {
 }
 
 /// A record as it is written.
-pub(crate) fn json(record: &impl Serialize) -> String {
+pub fn json(record: &impl Serialize) -> String {
     serde_json::to_string(record).map_or_else(|_| String::new(), |text| text + "\n")
 }
 

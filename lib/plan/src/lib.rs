@@ -38,6 +38,7 @@ pub mod table;
 mod testing;
 pub mod time;
 pub mod trim;
+pub mod update;
 
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::manifest::Manifest;

@@ -5,7 +5,7 @@ use crate::facts::Facts;
 use crate::restore::{blank, leftovers, trial};
 use crate::{
     Settings, address, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
-    k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, time, trim,
+    k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, time, trim, update,
 };
 use bakelite_spec::fault::{Code, Fault};
 
@@ -85,6 +85,7 @@ impl std::fmt::Debug for Step {
 
 /// Before network, time and ssh. A refusal doesn't end it: whatever is wrong, an operator with a key gets in.
 pub const EARLY: &[Step] = &[
+    Step { name: "update", ends_the_pass: false, fails_as: Some(Code::UpdateTakenBack), decide: update::decide_early },
     Step { name: "data-disk", ends_the_pass: false, fails_as: Some(Code::DataDiskDamaged), decide: data_disk::decide },
     Step { name: "seed", ends_the_pass: false, fails_as: Some(Code::SeedRefused), decide: seed::decide },
     Step { name: "restore", ends_the_pass: false, fails_as: Some(Code::RestoreRefused), decide: restore::decide_early },
@@ -98,6 +99,7 @@ pub const EARLY: &[Step] = &[
 /// Before every start of the payload.
 pub const SETTLE: &[Step] = &[
     Step { name: "home", ends_the_pass: true, fails_as: None, decide: home::decide },
+    Step { name: "update", ends_the_pass: true, fails_as: None, decide: update::decide },
     Step { name: "restore", ends_the_pass: true, fails_as: None, decide: restore::decide },
     Step { name: "latency", ends_the_pass: false, fails_as: None, decide: latency::decide },
     Step { name: "cmdline", ends_the_pass: true, fails_as: Some(Code::KernelArguments), decide: cmdline::decide },
@@ -112,6 +114,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "proxy", ends_the_pass: true, fails_as: None, decide: proxy::decide },
     Step { name: "k3s-config", ends_the_pass: true, fails_as: None, decide: k3s_config::decide },
     Step { name: "backup", ends_the_pass: false, fails_as: None, decide: backup::decide },
+    Step { name: "updated", ends_the_pass: true, fails_as: None, decide: update::hand_over },
 ];
 
 /// Once the payload is ready for the first time.

@@ -5,6 +5,7 @@
 
 use crate::fault::Fault;
 use crate::status::StepReport;
+use crate::update::Ended;
 use serde::{Deserialize, Serialize};
 
 /// The file's name.
@@ -50,6 +51,9 @@ pub struct Account {
     /// The last good boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good: Option<GoodBoot>,
+    /// What became of the last update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_update: Option<Ended>,
 }
 
 /// What became of a seed.

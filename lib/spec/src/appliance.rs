@@ -52,6 +52,7 @@ pub struct Appliance {
     pub memory: Memory,
     pub storage: Storage,
     pub image: Image,
+    pub update: Updates,
     pub owner: Owner,
     pub backup: Backup,
     pub restore: Restore,
@@ -202,6 +203,18 @@ pub enum WithoutDisk {
 pub struct Image {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot_size: Option<Size>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// How a machine takes updates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Updates {
+    pub patience: Seconds,
 }
 
 /// Whose machines these are.
@@ -341,6 +354,8 @@ mod tests {
             "wifi.ssid",
             "wifi.password",
             "image.slot-size",
+            "image.name",
+            "image.version",
             "storage.serial",
             "storage.without-disk",
             "backup.target",

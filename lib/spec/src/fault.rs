@@ -123,6 +123,9 @@ codes! {
     RestoreIncomplete, "restore-incomplete", You, "Bring the data of the claims, restart k3s on the other nodes; `bakelite retry` takes this message away.";
     RestoreUnfinished, "restore-unfinished", Backup, "Plug the stick with the set in again.";
     ResetUnfinished, "reset-unfinished", You, "The machine is being made blank, and restarts by itself. Where it waits for a data disk, plug that in, or type `bakelite reset` again: what isn't here is then left out.";
+    UpdateRefused, "update-refused", You, "Make a bundle that fits with `bakelite bundle`, or take the stick out.";
+    UpdateTakenBack, "update-taken-back", You, "What ran before runs again. Look at why, mend the image, and bring a new bundle; `bakelite retry` takes this message away.";
+    UpdateUnfinished, "update-unfinished", Backup, "The update went back, and the backup that was taken before it isn't on this machine any more. Plug in the disk or stick that has it.";
     K3sOlder, "k3s-older", You, "Use a card with the k3s version that this cluster has, or a newer one.";
     FirewallRefused, "firewall-refused", Us, "The machine can be reached by ssh; `firewall: open` turns the firewall off until it is mended.";
     K3sKeyChanged, "k3s-key-changed", You, "Set the key back in the YAML: it can't be changed once a cluster is born.";

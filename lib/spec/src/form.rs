@@ -90,6 +90,9 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             "`192.168.1.0/24` or `192.168.1.7`",
         ),
         Form::Port => (is_port(text), "not a port with its protocol", "`80/tcp` or `5000-5100/udp`"),
+        Form::Version => {
+            (crate::update::is_version(text), "not a version", "one to four numbers with dots, such as `\"1.4.2\"`")
+        }
         Form::UsbQuirk => (
             is_usb_quirk(text),
             "not a USB device with its quirks",

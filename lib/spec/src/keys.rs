@@ -523,6 +523,23 @@ pub const APPLIANCE: &[Key] = &[
         Kind::Size(Size(64 * MIB), Size(64 * GIB)),
         "The size of each of the two system partitions, which can never grow later. Without it: twice the content, at least 1 GiB.",
     ),
+    optional(
+        "image.name",
+        Kind::Text(Form::Name),
+        "What kind of appliance this is. A machine takes no update that has another name.",
+    ),
+    optional(
+        "image.version",
+        Kind::Text(Form::Version),
+        "The appliance's own version: one to four numbers with dots. A machine takes no update that has a lower one.",
+    ),
+    section("update", "How a machine takes updates."),
+    key(
+        "update.patience",
+        Kind::Duration(Seconds(180), Seconds(6 * 3600)),
+        "900",
+        "How long an updated machine may take, from its start, until the boot is a good one. After that it goes back to what ran before.",
+    ),
     section("owner", "Whose machines these are."),
     key(
         "owner.keys",

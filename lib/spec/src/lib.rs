@@ -11,6 +11,7 @@ pub mod appliance;
 pub mod attempts;
 pub mod backup;
 pub mod board;
+pub mod bundle;
 pub mod causes;
 pub mod check;
 pub mod cmdline;
@@ -45,5 +46,6 @@ pub mod serial;
 pub mod set;
 pub mod status;
 pub mod unit;
+pub mod update;
 #[cfg(feature = "yaml")]
 pub mod yaml;

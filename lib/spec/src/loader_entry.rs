@@ -10,7 +10,10 @@ use crate::cmdline::Cmdline;
 pub const FOLDER: &str = "loader/entries";
 /// Tries of an entry that hasn't proved itself yet.
 pub const TRIES: u32 = 3;
+/// What the version of a flashed entry begins with; each update counts on.
+pub const FIRST: u32 = 1;
 const PREFIX: &str = "bakelite-";
+const SLOT: &str = "bakelite.slot";
 const SET: &str = "#set";
 const WAS: &str = "#was";
 const OPTIONS: &str = "options";
@@ -128,6 +131,34 @@ impl LoaderEntry {
         Self { lines: self.lines.clone(), options, set, was }
     }
 
+    /// How often the machine was updated when it was added, from [`FIRST`]: an entry sorts before all with a lower rank.
+    pub fn rank(&self) -> u32 {
+        let version = self.lines.iter().find(|(key, _)| key == VERSION);
+        version.and_then(|(_, value)| value.split_once('.')?.0.parse().ok()).unwrap_or(0)
+    }
+
+    /// The id of the image that it starts.
+    pub fn image(&self) -> &str {
+        let version = self.lines.iter().find(|(key, _)| key == VERSION).map_or("", |(_, value)| value.as_str());
+        let plain = version.split_once('.').map_or(version, |(_, image)| image);
+        plain.split_once('+').map_or(plain, |(image, _)| image)
+    }
+
+    /// An image's first entry as that of a slot, with a rank of its own.
+    #[must_use]
+    pub fn for_slot(mut self, slot: &str, rank: u32) -> Self {
+        let before = self.options.value(SLOT).unwrap_or_default().to_string();
+        for (key, value) in &mut self.lines {
+            *value = match key.as_str() {
+                VERSION => format!("{rank}.{}", value.split_once('.').map_or(value.as_str(), |(_, image)| image)),
+                "title" => value.replace(&format!("(slot {before})"), &format!("(slot {slot})")),
+                _ => value.replacen(&format!("/bakelite/{before}/"), &format!("/bakelite/{slot}/"), 1),
+            };
+        }
+        self.options.merge(&Cmdline::parse(&format!("{SLOT}={slot}")));
+        self
+    }
+
     /// The same as a generation of its own, which sorts before those with a lower number.
     #[must_use]
     pub fn generation(mut self, generation: u32) -> Self {
@@ -157,6 +188,26 @@ mod tests {
         for text in ["debian.conf", "bakelite-c.conf", "bakelite-a-1.conf", "bakelite-a-x.conf", "bakelite-a+x.conf"] {
             assert_eq!(EntryName::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_entry_of_another_slot_starts_that_one_and_sorts_before_all_with_a_lower_rank() {
+        let flashed =
+            LoaderEntry::parse(&FLASHED.replace("version 0123", "version 1.0123")).setting(&Cmdline::parse("nosmt"));
+        let other = flashed.clone().for_slot("b", 7);
+        assert_eq!((flashed.image(), other.clone().generation(2).image()), ("0123", "0123"));
+        assert_eq!((flashed.rank(), other.rank(), other.clone().generation(2).rank()), (1, 7, 7));
+        let text = other.render();
+        for line in [
+            "title Bakelite 0.1 (slot b)\n",
+            "version 7.0123\n",
+            "linux /bakelite/b/vmlinuz\ninitrd /bakelite/b/initrd\n",
+            "\n#set nosmt\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert_eq!((other.options.value("bakelite.slot"), other.options.value("quiet")), (Some("b"), Some("")));
+        assert!(!text.contains("slot=a") && LoaderEntry::parse(FLASHED).rank() == 0);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The stick's layout: a partition labelled `BAKELITE`, or any with a folder `bakelite-backup`.
 //!
-//! `sets/<node>/<number>-<UTC>.tar.zst.age`, `grants/<name>.json` with `.sig`, perhaps `restore.yaml`; the same below the
+//! `sets/<node>/<number>-<UTC>.tar.zst.age`, `grants/<name>.json` with `.sig`, `bundles/<name>.bundle`, perhaps `restore.yaml`; the same below the
 //! folder, if there is one.
 //! Names on a stick are somebody else's: only plain ones are looked at.
 
+use bakelite_spec::bundle::ENDING;
 use bakelite_spec::set;
 
 /// The label of a partition that is all ours.
@@ -14,6 +15,8 @@ pub const FOLDER: &str = "bakelite-backup";
 pub const SETS: &str = "sets";
 /// The folder of grants.
 pub const GRANTS: &str = "grants";
+/// The folder of bundles.
+pub const BUNDLES: &str = "bundles";
 /// A person's word: which set takes the place of which cluster.
 pub const WORD: &str = "restore.yaml";
 /// At most so many sets of a node, and so many nodes and grants, are looked at: a stick is no reason to wait for ever.
@@ -28,6 +31,11 @@ pub fn is_node(name: &str) -> bool {
 /// Whether a file's name is a grant's.
 pub fn is_grant(name: &str) -> bool {
     name.ends_with(".json") && !name.starts_with('.') && !name.contains('/')
+}
+
+/// Whether a file's name is a bundle's.
+pub fn is_bundle(name: &str) -> bool {
+    name.ends_with(ENDING) && !name.starts_with('.') && !name.contains('/')
 }
 
 /// The sets among a folder's files, the newest first.
@@ -52,6 +60,7 @@ mod tests {
         for other in ["", "..", ".hidden", "-x", "a/b", "Shop", "a b"] {
             assert!(!is_node(other), "{other}");
         }
+        assert!(is_bundle("shop-1.4.bundle") && !is_bundle(".shop.bundle") && !is_bundle("shop.bundle.partial"));
         assert!(is_grant("shop.json") && !is_grant("shop.json.sig") && !is_grant(".x.json"));
     }
 }

@@ -88,8 +88,10 @@ mod tests {
         let all = all(&folder).unwrap();
         assert!(all.len() >= 15);
         for scenario in &all {
-            let appliance = folder.join("appliances").join(format!("{}.yaml", scenario.appliance));
-            assert!(appliance.is_file(), "{}: no {}", scenario.name, appliance.display());
+            for name in scenario.appliances() {
+                let appliance = folder.join("appliances").join(format!("{name}.yaml"));
+                assert!(appliance.is_file(), "{}: no {}", scenario.name, appliance.display());
+            }
         }
         let smoke = Choice { only: Vec::new(), set: Set::Smoke };
         let asked = Choice { only: vec![all[0].name.clone()], set: Set::Smoke };

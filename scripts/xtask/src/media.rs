@@ -4,8 +4,8 @@
 
 use crate::door;
 use crate::look::{self, Volume};
-use crate::steps::{Check, DamageDatabase, MakeDisk, MakeStick, StateFile};
-use crate::stick;
+use crate::steps::{Check, DamageDatabase, MakeBundles, MakeDisk, MakeStick, StateFile};
+use crate::{bundles, stick};
 use anyhow::{Context, Result, ensure};
 use bakelite_spec::layout::Role;
 use bakelite_vm::media::{blank, copy_sparse};
@@ -14,6 +14,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// The command as a person has it.
+fn program() -> String {
+    let built = || door::root().join("target/bakelite/bin/bakelite").into_os_string();
+    std::env::var_os("BAKELITE_BIN").unwrap_or_else(built).to_string_lossy().into_owned()
+}
 
 /// The media.
 pub struct Media {
@@ -61,15 +67,22 @@ impl Media {
         Ok(())
     }
 
+    /// Makes a stick with bundles of images that lie beside this machine's.
+    pub fn make_bundles(&mut self, wanted: &MakeBundles) -> Result<()> {
+        let path = self.disk(&wanted.name);
+        let images = self.image.parent().context("the image is in a folder")?;
+        bundles::make(&program(), images, &path, wanted)?;
+        self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
+        Ok(())
+    }
+
     /// Flashes the image onto the boot medium, whatever is on that by now.
     pub fn flash(&self, sets: &BTreeMap<String, String>) -> Result<()> {
-        let built = || door::root().join("target/bakelite/bin/bakelite").into_os_string();
-        let program = std::env::var_os("BAKELITE_BIN").unwrap_or_else(built);
         let (image, medium) = (self.image.display().to_string(), self.boot.display().to_string());
         let sets: Vec<String> =
             sets.iter().flat_map(|(key, value)| ["--set".into(), format!("{key}={value}")]).collect();
         let words = ["flash", &image, &medium].into_iter().chain(sets.iter().map(String::as_str));
-        door::run(&program.to_string_lossy(), &words.collect::<Vec<_>>(), &self.folder).map(drop)
+        door::run(&program(), &words.collect::<Vec<_>>(), &self.folder).map(drop)
     }
 
     /// Where all of them are.

@@ -123,6 +123,7 @@ impl<'a> Player<'a> {
             Step::Overlay(overlay) => self.media.overlay(&overlay.text),
             Step::MakeDisk(wanted) => self.media.make_disk(wanted),
             Step::MakeStick(wanted) => self.media.make_stick(wanted),
+            Step::MakeBundles(wanted) => self.media.make_bundles(wanted),
             Step::SameDisk(name) => self.media.same_disk(name),
             Step::StateFile(wanted) => self.media.file(wanted),
             Step::Check(wanted) => self.media.check(wanted),

@@ -40,7 +40,9 @@ const FILES_VARIABLE: &str = "BAKELITE_K3S";
 pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let (public, puller) = (public_key(folder, KEY)?, public_key(folder, PULL_KEY)?);
-    let mut names: Vec<String> = list::chosen(choice)?.into_iter().map(|(scenario, _)| scenario.appliance).collect();
+    let chosen = list::chosen(choice)?;
+    let names = chosen.iter().flat_map(|(scenario, _)| scenario.appliances());
+    let mut names: Vec<String> = names.map(String::from).collect();
     names.sort();
     names.dedup();
     for name in names {
@@ -128,10 +130,11 @@ fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
     if scenario.appliance == OFFICIAL && std::env::var_os(FILES_VARIABLE).is_none() {
         return Some(format!("k3s itself is not here; {FILES_VARIABLE}=DIR names a folder with its release files"));
     }
-    let image = image_of(scenario, places);
-    if !image.is_file() {
+    let images = scenario.appliances().map(|name| places.image_dir.join(format!("{name}.img")));
+    if let Some(image) = images.into_iter().find(|image| !image.is_file()) {
         return Some(format!("there is no {}", image.display()));
     }
+    let image = image_of(scenario, places);
     let missing_here = Machine::new(&image).missing(scenario.firmwares().collect::<Vec<_>>().as_slice());
     missing_here
         .map(|error| error.to_string())

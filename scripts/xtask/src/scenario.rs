@@ -77,6 +77,15 @@ impl Scenario {
         [self.machine.firmware.unwrap_or(Firmware::Direct)].into_iter().chain(changes)
     }
 
+    /// The appliances whose images it needs: its own, and those that bundles are made of.
+    pub fn appliances(&self) -> impl Iterator<Item = &str> {
+        let of_bundles = self.steps.iter().flat_map(|step| match step {
+            Step::MakeBundles(wanted) => &wanted.bundles[..],
+            _ => &[],
+        });
+        std::iter::once(self.appliance.as_str()).chain(of_bundles.map(|bundle| bundle.of.as_str()))
+    }
+
     /// Whether it needs ssh.
     pub fn needs_ssh(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Ssh(_)))
@@ -231,6 +240,7 @@ impl Scenario {
                 | Step::Overlay(_)
                 | Step::MakeDisk(_)
                 | Step::MakeStick(_)
+                | Step::MakeBundles(_)
                 | Step::SameDisk(_)
                 | Step::StateFile(_)
                 | Step::Check(_)

@@ -52,6 +52,8 @@ pub enum Step {
     MakeDisk(MakeDisk),
     /// While the machine is off: a stick with a set of the cluster that lives on the card.
     MakeStick(MakeStick),
+    /// While the machine is off: a stick with bundles, made by the command of images that were baked.
+    MakeBundles(MakeBundles),
     /// Looks whether a disk that was made is the same, byte for byte.
     SameDisk(String),
     /// Looks at a file on the state partition, or a data disk, while the machine is off.
@@ -302,6 +304,42 @@ pub struct MakeStick {
     /// The text of a `restore.yaml` on it, as a person writes it; `$cluster` stands for the id of the cluster on the card.
     #[serde(default)]
     pub word: Option<String>,
+}
+
+/// A stick with bundles.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeBundles {
+    /// The disk's name.
+    pub name: String,
+    /// Its size.
+    pub size: Size,
+    /// Its bundles.
+    pub bundles: Vec<MakeBundle>,
+}
+
+/// A bundle on a stick.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MakeBundle {
+    /// The appliance whose image it is of.
+    pub of: String,
+    /// Whether somebody else than the owner has signed it.
+    #[serde(default)]
+    pub by_a_stranger: bool,
+    /// What is wrong with it.
+    #[serde(default)]
+    pub damage: Option<DamageBundle>,
+}
+
+/// What happened to a bundle on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DamageBundle {
+    /// One bit of its system is another.
+    Flipped,
+    /// Its second half is missing.
+    Truncated,
 }
 
 /// A set on a stick: of the cluster on the card, but for what is said here.

@@ -102,7 +102,7 @@ pub fn put_on_card(card: &Path, state: &Volume, data: &Volume) -> Result<()> {
 /// Makes the stick from the cluster on a state partition.
 pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
     let work = tempfile::tempdir()?;
-    let signer = OwnerKeys::generate(if wanted.granted == Granted::Stranger { STRANGER } else { OWNER });
+    let signer = keys(wanted.granted == Granted::Stranger);
     let root = work.path().join(stick::FOLDER);
     let mut granted = Vec::new();
     let one = [MakeSet::default()];
@@ -132,14 +132,24 @@ pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
         write(&place, &bytes)?;
         write(&PathBuf::from(format!("{}{}", place.display(), signature::ENDING)), signed.as_bytes())?;
     }
-    blank(path, wanted.size.0)?;
+    fill(path, wanted.size.0, &root)
+}
+
+/// Makes a FAT with one folder on it.
+pub fn fill(path: &Path, size: u64, folder: &Path) -> Result<()> {
+    blank(path, size)?;
     let target = path.display().to_string();
     door::run(&tool("mkfs.fat")?, &["-F", "32", &target], Path::new("/"))?;
-    let folder = root.display().to_string();
+    let folder = folder.display().to_string();
     door::run(&tool("mcopy")?, &["-s", "-i", &target, &folder, "::"], Path::new("/")).map(drop)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+/// The owner of the scenarios' machines, or somebody else.
+pub fn keys(is_stranger: bool) -> OwnerKeys {
+    OwnerKeys::generate(if is_stranger { STRANGER } else { OWNER })
+}
+
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     Ok(File::create(path)?.write_all(bytes)?)
 }
@@ -156,10 +166,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_appliance_obeys_the_scenarios_owner() {
-        let path = door::root().join("scripts/scenarios/appliances/restored.yaml");
-        let text = std::fs::read_to_string(path).unwrap();
-        let key = OwnerKeys::generate(OWNER).owner_key();
-        assert!(text.contains(&key), "owner.keys has to be {key}");
+    fn the_appliances_obey_the_scenarios_owner() {
+        for name in ["restored", "updated", "update-good", "update-dies", "update-hangs", "update-panics"] {
+            let path = door::root().join(format!("scripts/scenarios/appliances/{name}.yaml"));
+            let text = std::fs::read_to_string(path).unwrap();
+            let key = keys(false).owner_key();
+            assert!(text.contains(&key), "{name}: owner.keys has to be {key}");
+        }
     }
 }

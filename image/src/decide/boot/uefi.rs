@@ -5,7 +5,7 @@ use super::{MissingFile, entry, initramfs_path, kernel_path};
 use crate::config::Config;
 use crate::tree::Tree;
 use bakelite_spec::board::{Arch, Board};
-use bakelite_spec::loader_entry::{EntryName, FOLDER, TRIES};
+use bakelite_spec::loader_entry::{EntryName, FIRST, FOLDER, TRIES};
 
 /// The loader's files.
 pub(super) fn loader(board: &Board, packages: &Tree) -> Result<Tree, MissingFile> {
@@ -34,7 +34,7 @@ pub(super) fn loader(board: &Board, packages: &Tree) -> Result<Tree, MissingFile
 /// Adds the loader's entry of a slot.
 pub(super) fn add_entry(tree: &mut Tree, config: &Config, version: &str, image: &str, slot: &str) {
     let head = format!(
-        "title Bakelite {version} (slot {slot})\nsort-key bakelite\nversion {image}\nlinux /{}\ninitrd /{}\n",
+        "title Bakelite {version} (slot {slot})\nsort-key bakelite\nversion {FIRST}.{image}\nlinux /{}\ninitrd /{}\n",
         kernel_path(),
         initramfs_path()
     );

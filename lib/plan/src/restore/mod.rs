@@ -318,6 +318,25 @@ fn intend(facts: &Facts, note: &Note, before: Option<Before>) -> Option<Action> 
     publish(facts, INTENT, json(&Intent { format: FORMAT, act, from_epoch, disk, revision, set, before }), 0o600)
 }
 
+/// Puts one of this machine's own sets in place, which was taken before what `why` speaks of.
+pub(crate) fn put_set_back(facts: &Facts, set: &str, why: &str) -> Decision {
+    let Some(sets) = &facts.sets else {
+        return Decision::Run(format!("{why}; looking for the backup from before it"), vec![Action::LookForSets]);
+    };
+    let is_it = |found: &&FoundSet| found.key() == set && found.trust == Trust::Own && found.torn.is_empty();
+    let Some((found, wanted)) = sets.iter().find(is_it).and_then(|found| Some((found, Note::of(found)?))) else {
+        let text = format!("{why}, and the backup from before it, {set}, isn't here whole");
+        return Decision::Refuse(Fault::new(Code::UpdateUnfinished, text));
+    };
+    let wanted = Note { said: why.into(), ..wanted };
+    if note(facts).as_ref() != Some(&wanted) {
+        let text = format!("{why}; {} is unpacked and proved", found.words());
+        return Decision::Run(text, vec![Action::StageSet { set: wanted.set.clone(), note: json(&wanted) }]);
+    }
+    let why = format!("{why}; {} takes the place of what is there", found.words());
+    Decision::Run(why, intend(facts, &wanted, None).into_iter().collect())
+}
+
 /// The intent is there, and the unpacked copy isn't.
 fn resume(facts: &Facts, settings: &Settings, intent: &Intent) -> Decision {
     let Some(sets) = &facts.sets else {

@@ -6,6 +6,7 @@ mod acts;
 mod media;
 mod resetting;
 mod restoring;
+mod updating;
 
 use bakelite_plan::Settings;
 use bakelite_plan::cluster::{ON_DISK, ON_STATE};
@@ -24,8 +25,10 @@ use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
 use bakelite_spec::status::{LastStart, paths};
+use bakelite_spec::update;
 pub use media::{Files, Medium};
 use std::collections::BTreeMap;
+pub use updating::BY_NEW;
 
 /// k3s's database on the card and on a data disk; its text is the revision.
 pub const CARD_DATABASE: &str = "/state/rancher/db";
@@ -52,6 +55,10 @@ pub enum Mutation {
     LeftUnsaid,
     /// The wish for a reset goes before what it is about.
     WishFirst,
+    /// The new slot can be started before the update's record is there.
+    EntryFirst,
+    /// That the new k3s may write isn't noted.
+    StartUnsaid,
 }
 
 pub struct Cut;
@@ -96,6 +103,10 @@ pub struct Bench {
     pub effects: usize,
     pub seed: u64,
     pub mutation: Option<Mutation>,
+    /// The slot that runs, where there are two.
+    pub slot: Option<String>,
+    /// The record of an update, and the new slot's entry by its name.
+    pub armed: (String, (String, String)),
 }
 
 impl Bench {
@@ -127,6 +138,8 @@ impl Bench {
             effects: 0,
             seed: 1,
             mutation: None,
+            slot: None,
+            armed: Default::default(),
         }
     }
 
@@ -308,7 +321,7 @@ impl Bench {
         });
         let of_moves = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
         let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE, reset::WISH, reset::FRESH];
-        let paths = of_moves.into_iter().chain(of_restores);
+        let paths = of_moves.into_iter().chain(of_restores).chain([update::PATH, update::LAST]);
         let mut files: BTreeMap<_, _> = paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
         files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
@@ -328,6 +341,8 @@ impl Bench {
             words: self.sets.as_ref().map_or_else(Vec::new, |_| self.words.clone()),
             sets: self.sets.clone(),
             beyond_baseline: self.beyond_baseline.clone(),
+            loader: self.loader(),
+            cmdline: self.slot.as_ref().map_or_else(String::new, |slot| format!("bakelite.slot={slot}")),
             files,
             ..Facts::default()
         };
@@ -414,7 +429,7 @@ impl Bench {
         // The other steps of settle know nothing of media; convergence.rs cuts them.
         let steps: Vec<Step> = SETTLE
             .iter()
-            .filter(|step| matches!(step.name, "home" | "restore" | "integrity" | "database"))
+            .filter(|step| matches!(step.name, "home" | "update" | "restore" | "integrity" | "database" | "updated"))
             .copied()
             .collect();
         let (decisions, mut goes_on) = self.pass(&steps)?;
@@ -448,6 +463,8 @@ impl Bench {
             return Ok(true);
         };
         assert!(found >= self.revision, "k3s was started upon revision {found}, and {} was known", self.revision);
+        let by_new = self.slot.as_deref() == Some("b");
+        assert!(by_new || found < BY_NEW || self.slot.is_none(), "the old k3s was started upon what the new one wrote");
         if self.doomed.contains(&found) {
             let fault = Some(Fault::new(Code::K3sWrongToken, "different token"));
             let start = LastStart { started: self.uptime as f64, fault, ..LastStart::default() };
@@ -455,8 +472,9 @@ impl Bench {
             self.uptime += 1;
             return Ok(false);
         }
-        self.publish(path, &(found + 5).to_string())?;
-        self.revision = self.revision.max(found + 5);
+        let written = found + if by_new { BY_NEW } else { 5 };
+        self.publish(path, &written.to_string())?;
+        self.revision = self.revision.max(written);
         self.run.remove(paths::LAST_START);
         Ok(true)
     }

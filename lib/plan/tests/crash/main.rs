@@ -7,6 +7,7 @@ mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod resets;
+mod updates;
 
 use bakelite_plan::disk::Proof;
 use bakelite_plan::home::{TO_CARD, TO_DISK};

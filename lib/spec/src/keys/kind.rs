@@ -63,6 +63,8 @@ pub enum Form {
     Sum,
     /// The fingerprint of an OpenPGP key, 40 or 64 hexadecimal digits; spaces are allowed.
     Fingerprint,
+    /// An appliance's own version: one to four numbers with dots.
+    Version,
     /// A short name: lower-case letters, digits and `-`.
     Name,
     /// A module's or a set's name: letters, digits, `-` and `_`.

@@ -11,6 +11,7 @@ use bakelite_plan::restore::{FOLDER, FoundSet, Source};
 use bakelite_plan::seal::SEAL;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Move;
+use bakelite_spec::update::PATH;
 
 const COPYING: &str = "/disk/bakelite/copying.json";
 const COPYING_ON_CARD: &str = "/var/lib/bakelite/copying.json";
@@ -22,6 +23,7 @@ impl Bench {
                 let skipped = match self.mutation {
                     Some(Mutation::SwitchWithoutMoving) => text.contains("moving"),
                     Some(Mutation::LeftUnsaid) => text.contains("left"),
+                    Some(Mutation::StartUnsaid) => path == PATH && text.contains("\"started\":true"),
                     _ => false,
                 };
                 if !skipped {
@@ -38,6 +40,8 @@ impl Bench {
             }
             Action::Remove { path } if path.starts_with("/run/") => drop(self.run.remove(path)),
             Action::Remove { path } => self.remove(path)?,
+            Action::AddEntry { name, text } => self.add_entry(name, text)?,
+            Action::RemoveEntries { names } => self.remove_entries(names)?,
             Action::Prove { disk, .. } => self.proved.push(disk.clone()),
             Action::LookInto { guid } => {
                 let at = self.at(|medium| medium.table.0.as_ref() == Some(guid));
@@ -107,11 +111,9 @@ impl Bench {
             | Action::AwaitTime { .. }
             | Action::MakeDummy { .. }
             | Action::RemoveDummy
-            | Action::AddEntry { .. }
             | Action::TakeSecrets { .. }
             | Action::SpendSeed
             | Action::MarkSeed
-            | Action::RemoveEntries { .. }
             | Action::Trim { .. }
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }

@@ -1,0 +1,200 @@
+//! Updates on the device: a bundle is read once, as a stream, into the slot that doesn't run; then the machine is sent into it.
+//!
+//! The order is: signature, judgement, room; the loader forgets the other slot; kernel and initramfs onto the boot partition; the
+//! system into its slot, read back, its footer last; a verified backup; the record; the loader's entry; restart. Up to the
+//! record nothing of it counts, and the machine is as it was but for a slot that it doesn't use. What each boot does about
+//! the record is decided in the plan.
+
+mod slot;
+pub mod stick;
+
+use crate::disks::Looked;
+use crate::error::FirstbootError;
+use crate::relocate::LIMIT;
+use crate::{layers, loader, probe};
+use bakelite_plan::facts::Facts;
+use bakelite_plan::home::json;
+use bakelite_plan::update::{judge, slot as running_slot};
+use bakelite_plan::{Settings, cluster};
+use bakelite_spec::answer::Answer;
+use bakelite_spec::bundle::{Bundle, INITRAMFS, KERNEL, Part, ROOT};
+use bakelite_spec::layout::RECORD;
+use bakelite_spec::loader_entry::{EntryName, LoaderEntry, TRIES};
+use bakelite_spec::quantity::Size;
+use bakelite_spec::records::Datastore;
+use bakelite_spec::status::paths;
+use bakelite_spec::update::{self, Armed, FORMAT, PATH, Side, Update};
+use bakelite_sys::{SysError, durable, socket, terminal};
+use bakelite_trust::bundle;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Held by whoever writes the other slot.
+const LOCK: &str = "/run/bakelite/update.lock";
+
+/// Whom it is told to.
+type Tell<'a> = &'a dyn Fn(&str);
+
+/// `bakelite update FILE [--dry-run]`; `-` is the standard input.
+///
+/// # Errors
+/// When the words mean nothing, the bundle isn't taken, or something can't be written.
+pub fn run(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
+    let (file, dry_run) = match words {
+        [file] if !file.starts_with("--") => (*file, false),
+        [file, "--dry-run"] | ["--dry-run", file] => (*file, true),
+        _ => return Err(FirstbootError::UnknownWords(format!("update {}", words.join(" ")))),
+    };
+    let tell = |text: &str| {
+        terminal::print(&answer.said(text));
+    };
+    let input: Box<dyn Read> = match file {
+        "-" => Box::new(io::stdin().lock()),
+        path => Box::new(File::open(path).map_err(|source| SysError::Read { path: path.into(), source })?),
+    };
+    let root = Path::new("/");
+    let (facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
+    if dry_run {
+        return rehearse(input, &facts, &settings, &tell);
+    }
+    take(root, input, &facts, &settings, &tell)
+}
+
+/// Reads a bundle to its end and changes nothing.
+fn rehearse(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
+    let judged = |bundle: &Bundle| {
+        judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
+        room(bundle, Path::new("/"), &other(&running_slot(facts)))
+    };
+    let passes = |_: &Bundle, _: &Part, input: &mut dyn Read| {
+        io::copy(input, &mut io::sink())
+            .map(drop)
+            .map_err(|source| bundle::BundleError::Stream { act: "reading", source }.into())
+    };
+    let bundle = bundle::read::<FirstbootError>(&settings.appliance.owner.keys, input, judged, passes)?;
+    tell(&format!("{} is whole, signed by an owner, and would be taken. Nothing was done.", bundle.words()));
+    Ok(())
+}
+
+/// Takes a bundle, and has the machine restart into it.
+fn take(
+    root: &Path,
+    input: impl Read,
+    facts: &Facts,
+    settings: &Settings,
+    tell: Tell<'_>,
+) -> Result<(), FirstbootError> {
+    let Some(_held) = lock()? else {
+        return Err(FirstbootError::NotUpdated("another update is being written".into()));
+    };
+    let slot = other(&running_slot(facts));
+    let begin = |bundle: &Bundle| {
+        judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
+        room(bundle, root, &slot)?;
+        tell(&format!("{} is signed by an owner and fits; it is written into slot {slot}.", bundle.words()));
+        slot::forget(root, &slot)
+    };
+    let part = |_: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
+        KERNEL | INITRAMFS => slot::put_boot_file(root, &slot, part, input),
+        ROOT => slot::put_system(root, &slot, part, input),
+        // Signed, and yet not known: a later format would have said so.
+        _ => Err(bundle::BundleError::Malformed.into()),
+    };
+    let bundle = bundle::read::<FirstbootError>(&settings.appliance.owner.keys, input, begin, part)?;
+    if let Some(missing) = [KERNEL, INITRAMFS, ROOT].into_iter().find(|name| bundle.part(name).is_none()) {
+        return Err(FirstbootError::NotUpdated(format!("the bundle has no {missing}")));
+    }
+    tell("All of it is written and was read back.");
+    arm(root, &bundle, &slot, settings, tell)?;
+    tell("The machine restarts into it now; `bakelite status` says whether it has proved itself.");
+    Ok(socket::ask(Path::new(paths::CONTROL), "reboot", LIMIT)?)
+}
+
+/// A verified backup, the record, the entry: from here on it counts.
+fn arm(root: &Path, bundle: &Bundle, slot: &str, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
+    let set = backup(settings)?;
+    if !set.is_empty() {
+        tell(&format!("The cluster was backed up before it: {set}."));
+    }
+    // Looked at anew: minutes have passed.
+    let facts = probe::facts(root, &Looked::by_early(root), 0);
+    judge(bundle, &facts, settings).map_err(|why| refused(bundle, &why))?;
+    let entries = facts.loader.iter().flat_map(|loader| loader.entries.values());
+    let rank = entries.map(|text| LoaderEntry::parse(text).rank()).max().unwrap_or(0) + 1;
+    let name = EntryName { slot: slot.into(), generation: 1, tries: Some((TRIES, 0)) };
+    let text = LoaderEntry::parse(&bundle.entry).for_slot(slot, rank).render();
+    let image = &settings.appliance.image;
+    let record = Update {
+        format: FORMAT,
+        from: Side {
+            slot: running_slot(&facts),
+            image: settings.manifest.image.clone(),
+            version: image.version.clone().unwrap_or_default(),
+            k3s: settings.manifest.payload.version.clone(),
+        },
+        to: Side {
+            slot: slot.into(),
+            image: bundle.image.clone(),
+            version: bundle.version.clone(),
+            k3s: bundle.k3s.clone(),
+        },
+        epoch: cluster::of(&facts).map_or(0, |born| born.epoch),
+        set,
+        entry: Armed { name: name.text(), text: text.clone() },
+        tries: update::TRIES,
+        patience: settings.appliance.update.patience.0,
+        ..Update::default()
+    };
+    durable::write_durable(PATH, json(&record).as_bytes(), 0o600)?;
+    if let Err(error) = loader::add(root, &record.entry.name, &text) {
+        durable::remove_file(PATH)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// A verified set of the cluster that is here; its key, or nothing where there is no database to come back to.
+fn backup(settings: &Settings) -> Result<String, FirstbootError> {
+    if cluster::datastore(settings) != Datastore::Sqlite {
+        return Ok(String::new());
+    }
+    let made = bakelite_keeper::make_one(settings)?;
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(made.map_or_else(String::new, |path| {
+        let node = path.parent().map(name).unwrap_or_default();
+        format!("{node}/{}", name(&path))
+    }))
+}
+
+fn refused(bundle: &Bundle, why: &str) -> FirstbootError {
+    FirstbootError::NotUpdated(format!("{} isn't taken: {why}", bundle.words()))
+}
+
+/// Whether all of it has room.
+fn room(bundle: &Bundle, root: &Path, slot: &str) -> Result<(), FirstbootError> {
+    let needed = bundle.part(ROOT).map_or(0, |part| part.size) + RECORD;
+    let length = slot::length(root, slot)?;
+    if needed > length {
+        let (needed, length) = (Size(needed).human(), Size(length).human());
+        let why =
+            format!("its system takes {needed}, and slot {slot} has {length}, which can't grow; flash the card anew");
+        return Err(refused(bundle, &why));
+    }
+    Ok(())
+}
+
+/// The slot that doesn't run.
+fn other(slot: &str) -> String {
+    if slot == "b" { "a" } else { "b" }.into()
+}
+
+fn lock() -> Result<Option<File>, FirstbootError> {
+    let failed = |source| SysError::Change { path: LOCK.into(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(LOCK).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error).into()),
+    }
+}

@@ -1,0 +1,163 @@
+//! The slot that doesn't run: its partition, and its files on the boot partition.
+//!
+//! Before anything is written the loader forgets the slot and its footer goes, both durable: so whatever a cut leaves is never
+//! started (law 3). What is written is read back from the medium, and the footer comes last. Little is held in memory, and
+//! what was written doesn't push k3s's pages out of it.
+
+use crate::error::FirstbootError;
+use crate::{boot_partition, disks, loader};
+use bakelite_disk::footer::Footer;
+use bakelite_disk::table::Table;
+use bakelite_spec::bundle::Part;
+use bakelite_spec::hexadecimal::hexadecimal;
+use bakelite_spec::layout::{RECORD, Role, SECTOR};
+use bakelite_spec::loader_entry::EntryName;
+use bakelite_sys::sum::pour;
+use bakelite_sys::{SysError, block, durable, fat};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes that are held in memory.
+const CHUNK: usize = 1 << 20;
+/// Bytes after which what was written is on the medium, and out of memory.
+const SYNC_EACH: u64 = 32 << 20;
+
+/// The slot's partition.
+fn partition(root: &Path, slot: &str) -> Result<(PathBuf, u64), FirstbootError> {
+    let gone = || FirstbootError::NoDisk(format!("with a slot {slot}"));
+    let boot_disk = disks::boot_disk(root);
+    let disk = block::disks(root).into_iter().find(|disk| disk.name == boot_disk).ok_or_else(gone)?;
+    let (mut medium, length) = block::open(&disk.device(), false)?;
+    let table = Table::read(&mut medium, length / SECTOR).map_err(|source| on(&disk.name, source))?;
+    let (number, entry) = Role::of_slot(slot).and_then(|role| table.role(role)).ok_or_else(gone)?;
+    Ok((disk.partition_device(number), entry.length()))
+}
+
+fn on(disk: &str, source: bakelite_disk::DiskError) -> FirstbootError {
+    FirstbootError::Disk { disk: disk.into(), source }
+}
+
+/// The slot's length in bytes.
+///
+/// # Errors
+/// When there is no such partition.
+pub fn length(root: &Path, slot: &str) -> Result<u64, FirstbootError> {
+    Ok(partition(root, slot)?.1)
+}
+
+/// Has the loader and init know nothing of the slot any more.
+///
+/// # Errors
+/// When the boot partition or the slot can't be written.
+pub fn forget(root: &Path, slot: &str) -> Result<(), FirstbootError> {
+    let seen = loader::seen(root).unwrap_or_default();
+    let is_of_slot = |name: &&String| EntryName::parse(name).is_some_and(|name| name.slot == slot);
+    let names: Vec<String> = seen.entries.into_keys().filter(|name| is_of_slot(&name)).collect();
+    if !names.is_empty() {
+        loader::remove(root, &names)?;
+    }
+    let (device, length) = partition(root, slot)?;
+    let (mut medium, _) = block::open(&device, true)?;
+    write_at(&mut medium, &device, length - RECORD, &[0; RECORD as usize])
+}
+
+fn write_at(medium: &mut File, device: &Path, at: u64, bytes: &[u8]) -> Result<(), FirstbootError> {
+    let write = |medium: &mut File| {
+        medium.seek(SeekFrom::Start(at))?;
+        medium.write_all(bytes)?;
+        medium.sync_all()
+    };
+    Ok(write(medium).map_err(|source| SysError::Write { path: device.into(), source })?)
+}
+
+/// Puts a file onto the boot partition, in the slot's folder; nothing there names it.
+///
+/// # Errors
+/// When it can't be written, or what is read back is something else.
+pub fn put_boot_file(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+    let device = boot_partition::device(root)?.ok_or_else(|| FirstbootError::NoDisk("with a boot partition".into()))?;
+    fat::change(&device, |boot| {
+        let folder = boot.root.join("bakelite").join(slot);
+        let path = folder.join(&part.name);
+        durable::make_folder(&folder)?;
+        // The old one first: there is room for two slots, and not for three.
+        durable::remove_file(&path)?;
+        boot.sync()?;
+        let mut file = durable::create_private(&path)?;
+        let written = pour(&mut *input, &mut file).and_then(|written| file.sync_all().map(|()| written));
+        let (_, sum) = written.map_err(|source| SysError::Write { path: path.clone(), source })?;
+        boot.sync()?;
+        durable::forget_cached(&path)?;
+        is_back(&path, &sum, part.size)
+    })?;
+    log::info!("wrote {} of slot {slot} ({} bytes), and read it back", part.name, part.size);
+    Ok(())
+}
+
+/// Puts the system into the slot; its footer is the last that is written.
+///
+/// # Errors
+/// When it can't be written, isn't what was signed, or what is read back is something else.
+pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+    let (device, length) = partition(root, slot)?;
+    let (mut medium, _) = block::open(&device, true)?;
+    let writing = |source| SysError::Write { path: device.clone(), source };
+    medium.seek(SeekFrom::Start(0)).map_err(writing)?;
+    let mut buffer = vec![0; CHUNK];
+    let (mut hash, mut written, mut dirty) = (Sha256::new(), 0u64, 0u64);
+    loop {
+        let filled =
+            fill(input, &mut buffer).map_err(|source| SysError::Read { path: part.name.as_str().into(), source })?;
+        hash.update(&buffer[..filled]);
+        medium.write_all(&buffer[..filled]).map_err(writing)?;
+        written += filled as u64;
+        dirty += filled as u64;
+        let is_last = filled < buffer.len();
+        if dirty >= SYNC_EACH || is_last {
+            medium.sync_data().map_err(writing)?;
+            durable::forget_cached(&device)?;
+            dirty = 0;
+        }
+        if is_last {
+            break;
+        }
+    }
+    let sha256: [u8; 32] = hash.finalize().into();
+    let sum = hexadecimal(sha256);
+    if written != part.size || sum != part.sha256 {
+        return Err(bakelite_trust::bundle::BundleError::Differs(part.name.clone()).into());
+    }
+    is_back(&device, &sum, part.size)?;
+    let footer = Footer { length: part.size, sha256 };
+    write_at(&mut medium, &device, length - RECORD, &footer.encode())?;
+    durable::forget_cached(&device)?;
+    let back = Footer::read(&mut medium, 0, length).map_err(|source| on(&device.display().to_string(), source))?;
+    if back != footer {
+        return Err(FirstbootError::CopyDiffers(device.display().to_string()));
+    }
+    log::info!("wrote the system of slot {slot} ({written} bytes), and read it back");
+    Ok(())
+}
+
+/// Fills the buffer as far as there is something: less is the end.
+fn fill(input: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads so many bytes back from the medium and compares their sum.
+fn is_back(path: &Path, sum: &str, length: u64) -> Result<(), FirstbootError> {
+    let read = |source| SysError::Read { path: path.into(), source };
+    let file = File::open(path).map_err(read)?;
+    let (_, back) = pour(file.take(length), std::io::sink()).map_err(read)?;
+    durable::forget_cached(path)?;
+    if back == sum { Ok(()) } else { Err(FirstbootError::CopyDiffers(path.display().to_string())) }
+}

@@ -1,0 +1,140 @@
+//! Bundles on a stick that is plugged in: the newest that fits is taken, unasked.
+//!
+//! Only what an owner has signed counts; what doesn't fit is told once for each stick. What runs here already is no fault, and
+//! what was tried and went back isn't tried again unasked: it would go round for ever.
+
+use super::take;
+use crate::disks::Looked;
+use crate::error::FirstbootError;
+use crate::world::Machine;
+use crate::{probe, sets};
+use bakelite_plan::Settings;
+use bakelite_plan::facts::Facts;
+use bakelite_plan::update::judge;
+use bakelite_spec::bundle::Bundle;
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::update::{Ended, LAST, compare};
+use bakelite_sys::{SysError, names_in, read_text, stick as medium, words};
+use bakelite_trust::bundle::{self, BundleError};
+use bakelite_trust::stick;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Looks on all sticks, and takes what fits; what is wrong with the others.
+pub fn look(settings: &Settings) -> Vec<Fault> {
+    let root = Path::new("/");
+    let machine = Machine::new(root, Looked::by_early(root));
+    let mut faults = Vec::new();
+    for name in machine.foreign() {
+        let found = sets::stick(&name);
+        let Ok(Some((device, driver))) = found else { continue };
+        let facts = probe::facts(root, &machine.looked, 0);
+        let taken = medium::look(&device, driver, |mounted| {
+            let folder = mounted.join(stick::FOLDER);
+            let folder = if folder.is_dir() { folder } else { mounted.into() }.join(stick::BUNDLES);
+            take_newest(root, &folder, &facts, settings, &mut faults)
+        });
+        if let Err(error) = taken {
+            faults.push(Fault::new(Code::UpdateRefused, format!("the update on {name} failed: {}", words(&error))));
+        }
+    }
+    faults
+}
+
+fn take_newest(
+    root: &Path,
+    folder: &Path,
+    facts: &Facts,
+    settings: &Settings,
+    faults: &mut Vec<Fault>,
+) -> Result<(), FirstbootError> {
+    let names = names_in(folder).into_iter().filter(|name| stick::is_bundle(name)).take(stick::MOST);
+    let heads = names.map(|name| {
+        let path = folder.join(&name);
+        let head = File::open(&path)
+            .map_err(|source| BundleError::Stream { act: "reading", source })
+            .and_then(|file| bundle::manifest(&settings.appliance.owner.keys, file));
+        (name, path, head)
+    });
+    let Chosen { newest, refused } = choose(heads.collect(), |bundle| judge(bundle, facts, settings), settings);
+    faults.extend(refused);
+    let Some((path, bundle)) = newest else { return Ok(()) };
+    log::info!("{} is on a stick, and fits", bundle.words());
+    let file = File::open(&path).map_err(|source| SysError::Read { path, source })?;
+    take(root, file, facts, settings, &|text| log::info!("{text}"))
+}
+
+/// What comes of the bundles on a stick.
+struct Chosen {
+    newest: Option<(PathBuf, Bundle)>,
+    refused: Vec<Fault>,
+}
+
+/// Chooses the newest that fits. Of what is refused it is said why; but where one is taken or runs here, the stick has done what
+/// it was plugged in for, and what else fits others is no fault.
+fn choose(
+    heads: Vec<(String, PathBuf, Result<Bundle, BundleError>)>,
+    fits: impl Fn(&Bundle) -> Result<(), String>,
+    settings: &Settings,
+) -> Chosen {
+    let went_back = read_text(LAST).ok().and_then(|text| serde_json::from_str::<Ended>(&text).ok());
+    let went_back = went_back.filter(|ended| !ended.why.is_empty()).map(|ended| ended.to.image);
+    let (mut chosen, mut unfit, mut runs) = (Chosen { newest: None, refused: Vec::new() }, Vec::new(), false);
+    for (name, path, head) in heads {
+        let refused = |why: &str| Fault::new(Code::UpdateRefused, format!("the bundle {name} isn't taken: {why}"));
+        let bundle = match head {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                chosen.refused.push(refused(&words(&error)));
+                continue;
+            }
+        };
+        if bundle.image == settings.manifest.image {
+            runs = true;
+        } else if Some(&bundle.image) == went_back.as_ref() {
+            unfit.push(refused("it was tried and went back; `bakelite update FILE` tries it once more"));
+        } else if let Err(why) = fits(&bundle) {
+            unfit.push(refused(&why));
+        } else if chosen.newest.as_ref().is_none_or(|(_, best)| is_newer(&bundle, best)) {
+            chosen.newest = Some((path, bundle));
+        }
+    }
+    if !runs && chosen.newest.is_none() {
+        chosen.refused.extend(unfit);
+    }
+    chosen
+}
+
+fn is_newer(bundle: &Bundle, other: &Bundle) -> bool {
+    compare(&bundle.version, &other.version).then(bundle.time.cmp(&other.time)).is_gt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::testing::machine;
+
+    #[test]
+    fn of_several_bundles_the_newest_that_fits_is_taken() {
+        let settings = crate::layers::settings(machine("k3s: rehearsal\n").path()).unwrap();
+        let head = |version: &str, image: &str| {
+            let bundle = Bundle { version: version.into(), image: image.into(), ..Bundle::default() };
+            (format!("{version}.bundle"), PathBuf::from(version), Ok(bundle))
+        };
+        let own = settings.manifest.image.clone();
+        let torn = ("x.bundle".to_string(), PathBuf::new(), Err(BundleError::Torn("manifest.json".into())));
+        let heads = vec![head("1.9", "b"), head("1.10", "c"), head("2.0", "d"), head("1.0", &own), torn];
+        let fits = |bundle: &Bundle| if bundle.version == "2.0" { Err("too new".into()) } else { Ok(()) };
+        let chosen = choose(heads, fits, &settings);
+        assert_eq!(chosen.newest.unwrap().1.version, "1.10");
+        let said = |chosen: &[Fault]| chosen.iter().map(|fault| fault.text.clone()).collect::<Vec<_>>().join("; ");
+        assert_eq!(
+            said(&chosen.refused),
+            "the bundle x.bundle isn't taken: it is cut off within manifest.json; copy it again"
+        );
+        let alone = choose(vec![head("2.0", "d")], fits, &settings);
+        assert_eq!(said(&alone.refused), "the bundle 2.0.bundle isn't taken: too new");
+        let done = choose(vec![head("2.0", "d"), head("1.0", &own)], fits, &settings);
+        assert!(done.newest.is_none() && done.refused.is_empty(), "what it was plugged in for is done");
+    }
+}

@@ -1,0 +1,203 @@
+//! `bakelite bundle`: a built and proved image as one signed file that updates machines.
+//!
+//! What is in it is taken from the finished image, by the same reader that lint proves it with: slot A's squashfs, kernel
+//! and initramfs with the settings, and the loader's entry. Nothing is stamped with the hour: the same image, key and
+//! words give the same bytes. Must never write a private key, nor sign what isn't a whole image.
+
+use crate::error::BuildError;
+use crate::host::file::{self, FileError};
+use crate::opened::Opened;
+use bakelite_spec::appliance::Appliance;
+use bakelite_spec::bundle::{Bundle, FORMAT, INITRAMFS, KERNEL, Part, ROOT, SYSTEM};
+use bakelite_spec::hexadecimal::hexadecimal;
+use bakelite_spec::layers::Effective;
+use bakelite_spec::layout::Role;
+use bakelite_spec::loader_entry::{EntryName, FOLDER};
+use bakelite_spec::update::is_version;
+use bakelite_trust::bundle;
+use bakelite_trust::keys::{KeyError, OwnerKeys};
+use sha2::{Digest, Sha256};
+use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Why no bundle was made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// Building the image.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The key file can't be read.
+    #[error("reading {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The key file isn't one.
+    #[error("{} is no key file: {source}; `bakelite new` makes one", path.display())]
+    Key {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: KeyError,
+    },
+    /// The image can't be taken apart.
+    #[error("{} can't be made a bundle of: {problem}", path.display())]
+    Image {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A version that is none.
+    #[error("`{0}` is no version: one to four numbers with dots, such as 1.4.2")]
+    Version(String),
+    /// The output is there already.
+    #[error("{} is there already; give --force to replace it, or another name", .0.display())]
+    Exists(PathBuf),
+    /// Writing and signing it.
+    #[error(transparent)]
+    Bundle(#[from] bundle::BundleError),
+    /// The output can't be written.
+    #[error(transparent)]
+    Write(#[from] FileError),
+}
+
+/// What is wanted besides the image.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The bundle to write.
+    pub output: &'a Path,
+    /// The owner's key file.
+    pub key: &'a Path,
+    /// The lowest version that it may take the place of; empty for any.
+    pub after: &'a str,
+    /// The highest version that it may take the place of; empty for any.
+    pub until: &'a str,
+    /// Replace a bundle that is there.
+    pub force: bool,
+}
+
+impl Wanted<'_> {
+    /// Refuses what can be known to fail before anything is built; the keys.
+    ///
+    /// # Errors
+    /// When the output is there, a version is none, or the key file isn't one.
+    pub fn check(&self) -> Result<OwnerKeys, MakeError> {
+        if self.output.exists() && !self.force {
+            return Err(MakeError::Exists(self.output.into()));
+        }
+        if let Some(wrong) = [self.after, self.until].into_iter().find(|text| !text.is_empty() && !is_version(text)) {
+            return Err(MakeError::Version(wrong.into()));
+        }
+        let text =
+            std::fs::read_to_string(self.key).map_err(|source| MakeError::Read { path: self.key.into(), source })?;
+        OwnerKeys::parse(&text).map_err(|source| MakeError::Key { path: self.key.into(), source })
+    }
+}
+
+/// What was made.
+#[derive(Debug)]
+pub struct Made {
+    /// What it says of itself.
+    pub bundle: Bundle,
+    /// What a person should know of it.
+    pub notes: Vec<String>,
+}
+
+/// Makes a bundle of an image.
+///
+/// # Errors
+/// When the image isn't whole or can't be updated to, or the output can't be written; an older bundle is then as it was.
+pub fn make(image: &Path, wanted: &Wanted<'_>) -> Result<Made, MakeError> {
+    let keys = wanted.check()?;
+    let opened = Opened::new(image)?;
+    let problem = |problem: String| MakeError::Image { path: image.into(), problem };
+    let taken = Taken::of(&opened).map_err(problem)?;
+    let bundle = Bundle { after: wanted.after.into(), until: wanted.until.into(), ..taken.bundle.clone() };
+    let mut temporary = file::begin_as(wanted.output)?;
+    let writing = |source| bundle::BundleError::Stream { act: "writing", source };
+    let output = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
+    bundle::write(&bundle, &keys, |part| taken.open(&opened, &part.name), output)?.flush().map_err(writing)?;
+    file::publish(temporary, wanted.output)?;
+    let mut notes = Vec::new();
+    if !taken.owners.contains(&keys.owner_key()) {
+        notes.push(
+            "this key isn't in the `owner.keys` of what is in the bundle: machines that take it take no further one signed by it"
+                .into(),
+        );
+    }
+    if bundle.version.is_empty() {
+        notes.push(
+            "the appliance has no `image.version`: only its packages' dates tell which of two bundles is older".into(),
+        );
+    }
+    Ok(Made { bundle, notes })
+}
+
+/// What of an image goes into a bundle.
+struct Taken {
+    bundle: Bundle,
+    kernel: Vec<u8>,
+    initramfs: Vec<u8>,
+    root: (u64, u64),
+    owners: Vec<String>,
+}
+
+impl Taken {
+    fn of(opened: &Opened) -> Result<Self, String> {
+        let manifest = opened.manifest.clone()?;
+        let flow = manifest.board.boot.flow;
+        if !flow.counts_tries() {
+            let board = &manifest.board_name;
+            return Err(format!("what starts {board} counts no tries, and an update without a way back isn't made"));
+        }
+        let volume = opened.boot.as_ref().map_err(Clone::clone)?;
+        let is_entry = |path: &&String| {
+            let name = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
+            name.and_then(EntryName::parse).is_some_and(|name| name.slot == "a" && name.generation == 1)
+        };
+        let entry = volume.files.keys().find(is_entry).ok_or("it has no entry of the boot loader for slot a")?;
+        let entry = String::from_utf8(opened.on_boot(entry)?).map_err(|error| error.to_string())?;
+        let (kernel, initramfs) = (opened.on_boot("bakelite/a/vmlinuz")?, opened.on_boot("bakelite/a/initrd")?);
+        let footer = opened.footer.clone()?;
+        let slot = opened.partition(Role::SystemA).ok_or("it has no slot a")?;
+        let settings = opened.initramfs.as_ref().map_err(Clone::clone)?.get("bakelite/appliance.json");
+        let settings = settings.ok_or("its initramfs holds no bakelite/appliance.json")?;
+        let effective: Effective = serde_json::from_slice(&settings.content).map_err(|error| error.to_string())?;
+        let appliance = Appliance::from_values(&effective.values).map_err(|error| error.to_string())?;
+        let payload = serde_json::to_value(manifest.payload.kind).unwrap_or_default();
+        let part = |name: &str, content: &[u8]| Part {
+            name: name.into(),
+            size: content.len() as u64,
+            sha256: hexadecimal(Sha256::digest(content)),
+        };
+        let root = Part { name: ROOT.into(), size: footer.length, sha256: hexadecimal(footer.sha256) };
+        let bundle = Bundle {
+            format: FORMAT,
+            kind: SYSTEM.into(),
+            name: appliance.image.name.unwrap_or_default(),
+            version: appliance.image.version.unwrap_or_default(),
+            image: manifest.image,
+            time: manifest.time,
+            bakelite: manifest.version,
+            board: manifest.board_name,
+            payload: payload.as_str().unwrap_or_default().into(),
+            k3s: manifest.payload.version,
+            after: String::new(),
+            until: String::new(),
+            entry,
+            parts: vec![part(KERNEL, &kernel), part(INITRAMFS, &initramfs), root],
+        };
+        Ok(Self { bundle, kernel, initramfs, root: (slot.start(), footer.length), owners: appliance.owner.keys })
+    }
+
+    fn open<'a>(&'a self, opened: &'a Opened, part: &str) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match part {
+            KERNEL => Box::new(Cursor::new(&self.kernel)),
+            INITRAMFS => Box::new(Cursor::new(&self.initramfs)),
+            _ => Box::new(opened.span(self.root.0, self.root.1)),
+        })
+    }
+}

@@ -1,0 +1,174 @@
+//! Whether a bundle fits this machine: each refusal says what is in the way, and what would do instead.
+
+use crate::facts::Facts;
+use crate::home::{INTENT, intent};
+use crate::{Settings, cluster, home, update};
+use bakelite_spec::bundle::Bundle;
+use bakelite_spec::records::{Datastore, k3s_version};
+use bakelite_spec::update::compare;
+use std::cmp::Ordering;
+
+/// Why a bundle isn't taken.
+///
+/// # Errors
+/// The sentence for a person.
+pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), String> {
+    let (manifest, image) = (&settings.manifest, &settings.appliance.image);
+    let (name, version) = (image.name.as_deref().unwrap_or_default(), image.version.as_deref().unwrap_or_default());
+    if bundle.board != manifest.board_name {
+        return Err(format!("it is for the board {}, and this is {}", bundle.board, manifest.board_name));
+    }
+    if !manifest.board.boot.flow.counts_tries() || facts.loader.is_none() {
+        return Err("what has started this machine counts no tries, and without a way back nothing is updated".into());
+    }
+    if bundle.name != name {
+        let words =
+            |name: &str| if name.is_empty() { "an appliance without a name".into() } else { format!("`{name}`") };
+        return Err(format!("it is of {}, and this machine is {} (`image.name`)", words(&bundle.name), words(name)));
+    }
+    if bundle.image == manifest.image {
+        return Err(format!("image {} is what runs here", bundle.image));
+    }
+    let words = |version: &str| if version.is_empty() { "none".into() } else { version.to_string() };
+    let older = match compare(&bundle.version, version) {
+        Ordering::Less => Some(format!("its version is {}, and {} runs here", words(&bundle.version), words(version))),
+        Ordering::Equal if bundle.time < manifest.time => Some(format!(
+            "its version is the same ({}), and its packages are older than those that run here",
+            words(version)
+        )),
+        _ => None,
+    };
+    if let Some(older) = older {
+        return Err(format!("it is older: {older}"));
+    }
+    if !bundle.after.is_empty() && compare(version, &bundle.after) == Ordering::Less {
+        return Err(format!("it takes the place of {} and later, and {} runs here", bundle.after, words(version)));
+    }
+    if !bundle.until.is_empty() && compare(version, &bundle.until) == Ordering::Greater {
+        return Err(format!("it takes the place of {} and earlier, and {} runs here", bundle.until, words(version)));
+    }
+    payload(bundle, facts, settings)?;
+    if let Some(update) = update::of(facts) {
+        return Err(format!("{} is still being tried; wait until that has ended", update.to.words()));
+    }
+    if facts.has(INTENT) || intent(facts).is_some() {
+        return Err("an act that changes the cluster's data isn't finished yet".into());
+    }
+    if home::of(facts).is_some_and(|home| home.moving.is_some()) {
+        return Err("the cluster's data is moving between media; wait until that has ended".into());
+    }
+    if !facts.state_is_durable {
+        return Err("there is no state partition to note it on, and so no way back".into());
+    }
+    Ok(())
+}
+
+/// k3s goes forward by one minor at a time, never back (k3s.md 7).
+fn payload(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), String> {
+    let payload = &settings.manifest.payload;
+    let kind = serde_json::to_value(payload.kind).unwrap_or_default();
+    let kind = kind.as_str().unwrap_or_default();
+    let born = cluster::of(facts);
+    if bundle.payload != kind && born.is_some() {
+        return Err(format!("its payload is `{}`, and the cluster here runs with `{kind}`", bundle.payload));
+    }
+    let Some(born) = born else { return Ok(()) };
+    let (Some(has), Some(comes)) = (k3s_version(&born.k3s), k3s_version(&bundle.k3s)) else { return Ok(()) };
+    if comes < has {
+        return Err(format!(
+            "its k3s is {}, and the cluster ran with {} already: k3s never goes back",
+            bundle.k3s, born.k3s
+        ));
+    }
+    if comes[0] != has[0] || comes[1] > has[1] + 1 {
+        return Err(format!(
+            "its k3s is {}, and the cluster runs with {}: k3s goes forward by one minor version at a time; bring one with v{}.{} first",
+            bundle.k3s,
+            born.k3s,
+            has[0],
+            has[1] + 1
+        ));
+    }
+    let is_elsewhere = matches!(born.datastore, Datastore::Etcd | Datastore::External);
+    if is_elsewhere && comes[1] != has[1] {
+        return Err("its k3s is of another minor version, and the cluster's data isn't in SQLite here: no backup of this machine's could bring it back".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Loader;
+    use crate::testing::settings;
+    use bakelite_spec::update::{PATH, Update};
+    use serde_json::json;
+
+    fn machine() -> (Facts, Settings) {
+        let mut settings = settings(&json!({ "image": { "name": "till", "version": "1.4" } }));
+        settings.manifest.time = 1_000;
+        settings.manifest.board.boot.flow = bakelite_spec::board::Flow::Uefi;
+        let born = r#"{"format":1,"epoch":0,"node":"shop-1","datastore":"sqlite","row":"r","revision":9,"k3s":"v1.36.2+k3s1"}"#;
+        let files = [(cluster::ON_STATE.to_string(), born.to_string())].into();
+        (Facts { state_is_durable: true, loader: Some(Loader::default()), files, ..Facts::default() }, settings)
+    }
+
+    fn bundle() -> Bundle {
+        Bundle {
+            name: "till".into(),
+            version: "1.5".into(),
+            image: "new".into(),
+            time: 2_000,
+            board: "qemu-x86_64".into(),
+            payload: "official".into(),
+            k3s: "v1.37.0+k3s1".into(),
+            ..Bundle::default()
+        }
+    }
+
+    #[test]
+    fn a_bundle_fits_or_is_told_why_not() {
+        let (facts, settings) = machine();
+        assert_eq!(judge(&bundle(), &facts, &settings), Ok(()));
+        for (bundle, why) in [
+            (Bundle { board: "rpi4".into(), ..bundle() }, "for the board rpi4, and this is qemu-x86_64"),
+            (Bundle { name: "kiosk".into(), ..bundle() }, "it is of `kiosk`, and this machine is `till`"),
+            (Bundle { name: String::new(), ..bundle() }, "an appliance without a name"),
+            (Bundle { image: "0".into(), ..bundle() }, "image 0 is what runs here"),
+            (Bundle { version: "1.3.9".into(), ..bundle() }, "it is older: its version is 1.3.9, and 1.4 runs here"),
+            (Bundle { version: String::new(), ..bundle() }, "it is older: its version is none"),
+            (Bundle { version: "1.4.0".into(), time: 999, ..bundle() }, "its packages are older"),
+            (Bundle { after: "1.4.1".into(), ..bundle() }, "takes the place of 1.4.1 and later"),
+            (Bundle { until: "1.3".into(), ..bundle() }, "takes the place of 1.3 and earlier"),
+            (Bundle { k3s: "v1.36.1+k3s1".into(), ..bundle() }, "k3s never goes back"),
+            (Bundle { k3s: "v1.38.0+k3s1".into(), ..bundle() }, "bring one with v1.37 first"),
+            (Bundle { payload: "rehearsal".into(), ..bundle() }, "its payload is `rehearsal`"),
+        ] {
+            let said = judge(&bundle, &facts, &settings).unwrap_err();
+            assert!(said.contains(why), "{why}: {said}");
+        }
+        let same = Bundle { version: "1.4".into(), k3s: "v1.36.2+k3s1".into(), ..bundle() };
+        assert_eq!(judge(&same, &facts, &settings), Ok(()), "the same version with newer packages");
+    }
+
+    #[test]
+    fn a_machine_that_has_something_else_to_end_first_takes_none() {
+        let (facts, settings) = machine();
+        let update = Update { tries: 2, ..Update::default() };
+        let mut busy = facts.clone();
+        busy.files.insert(PATH.into(), json(&update));
+        assert!(judge(&bundle(), &busy, &settings).unwrap_err().contains("still being tried"));
+        let direct = Facts { loader: None, ..facts.clone() };
+        assert!(judge(&bundle(), &direct, &settings).unwrap_err().contains("counts no tries"));
+        let volatile = Facts { state_is_durable: false, ..facts.clone() };
+        assert!(judge(&bundle(), &volatile, &settings).unwrap_err().contains("no state partition"));
+        let mut etcd = facts;
+        let born = etcd.files[cluster::ON_STATE].replace("sqlite", "etcd");
+        etcd.files.insert(cluster::ON_STATE.into(), born);
+        assert!(judge(&bundle(), &etcd, &settings).unwrap_err().contains("isn't in SQLite"));
+    }
+
+    fn json(update: &Update) -> String {
+        serde_json::to_string(update).unwrap()
+    }
+}
