@@ -44,6 +44,11 @@ const fn section(path: &'static str, meaning: &'static str) -> Key {
     optional(path, Kind::Section, meaning)
 }
 
+/// A key that is off unless somebody switches it on.
+const fn flag(path: &'static str, meaning: &'static str) -> Key {
+    key(path, Kind::Flag, "false", meaning)
+}
+
 /// A key that may be left out, and for which nothing stands then.
 const fn optional(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
     key(path, kind, "", meaning)
@@ -86,12 +91,7 @@ pub const APPLIANCE: &[Key] = &[
         "\"bakelite-{serial}\"",
         "The node's name. `{serial}` is the machine's serial number (the first network card's MAC where the firmware gives a useless one), `{mac}` that MAC, `{board}` the board, `{seed.NAME}` what the seed says.",
     ),
-    key(
-        "debug",
-        Kind::Flag,
-        "false",
-        "A root shell on the serial console, for a bench. The image shows it loudly; never ship it.",
-    ),
+    flag("debug", "A root shell on the serial console, for a bench. The image shows it loudly; never ship it."),
     key(
         "console",
         Kind::Choice(&["status", "app", "off"]),
@@ -263,7 +263,7 @@ pub const APPLIANCE: &[Key] = &[
     optional("registries.configs{}.tls.ca_file", Kind::Text(Form::DevicePath), "The authority's certificate."),
     optional("registries.configs{}.tls.cert_file", Kind::Text(Form::DevicePath), "This machine's certificate."),
     optional("registries.configs{}.tls.key_file", Kind::Text(Form::DevicePath), "The key of that certificate."),
-    key("registries.configs{}.tls.insecure_skip_verify", Kind::Flag, "false", "Whether any certificate is believed."),
+    flag("registries.configs{}.tls.insecure_skip_verify", "Whether any certificate is believed."),
     section(
         "k3s",
         "The payload. `k3s: v1.36.2+k3s1` is short for `k3s.version`, `k3s: rehearsal` and `k3s: none` are short for `k3s.payload`.",
@@ -285,10 +285,8 @@ pub const APPLIANCE: &[Key] = &[
         Kind::Text(Form::Any),
         "A folder with the release's own files (binary, air-gap images, sha256sum list), used in place of the official site.",
     ),
-    key(
+    flag(
         "k3s.airgap",
-        Kind::Flag,
-        "false",
         "The machine never has a network to pull images from: an image that a manifest names and no archive holds is an error, not a warning.",
     ),
     key(
@@ -307,16 +305,9 @@ pub const APPLIANCE: &[Key] = &[
         Kind::Secret,
         "The token of the cluster to join, or of the one to found. Without it a machine that founds a cluster makes its own.",
     ),
-    key(
-        "k3s.cluster-init",
-        Kind::Flag,
-        "false",
-        "Founds a cluster of several servers, with etcd in place of SQLite. It needs an SSD.",
-    ),
-    key(
+    flag("k3s.cluster-init", "Founds a cluster of several servers, with etcd in place of SQLite. It needs an SSD."),
+    flag(
         "k3s.agents",
-        Kind::Flag,
-        "false",
         "Other machines join this server as agents: it then goes on looking after them as often as k3s does by itself.",
     ),
     key(
@@ -331,10 +322,8 @@ pub const APPLIANCE: &[Key] = &[
         "\"auto\"",
         "`auto`: the only server of a cluster is kept from writing 1.6 GB a day while idle; it writes 0.1. `off`: k3s's own settings.",
     ),
-    key(
+    flag(
         "k3s.hardened",
-        Kind::Flag,
-        "false",
         "No anonymous requests, an audit log of who changed what for 30 days, and a kubelet that insists on the kernel's settings.",
     ),
     key(
@@ -404,7 +393,7 @@ pub const APPLIANCE: &[Key] = &[
         Kind::Secret,
         "Its password (WPA2 or WPA3), as `{secret: name}` or `{seed: name}`. Without it the network is an open one.",
     ),
-    key("wifi.hidden", Kind::Flag, "false", "Whether the network doesn't tell its name, and is asked for by it."),
+    flag("wifi.hidden", "Whether the network doesn't tell its name, and is asked for by it."),
     section(
         "firewall",
         "Who may reach the machine itself. What pods publish (NodePorts, host ports, load balancers) is reachable as Kubernetes says. `firewall: open` is short for `firewall.input: open`.",
@@ -468,12 +457,7 @@ pub const APPLIANCE: &[Key] = &[
         "60",
         "How long the very first start of k3s waits for the network's time on a machine without a clock of its own, while a link has a carrier.",
     ),
-    key(
-        "time.required",
-        Kind::Flag,
-        "false",
-        "Whether that start waits until somebody tells the time, however long, on any machine.",
-    ),
+    flag("time.required", "Whether that start waits until somebody tells the time, however long, on any machine."),
     section("memory", "How the machine's memory is used."),
     key(
         "memory.zram",
