@@ -17,6 +17,7 @@ use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::status::paths;
 use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::{SysError, block, durable, ext4, machine, names_in, raw, socket, words};
+use bakelite_trust::stick;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -207,10 +208,19 @@ fn look(disk: &block::Disk, medium: &mut File, length: u64, look_into: bool) -> 
         }
         Blankness::Holds { at } => at,
     };
-    let whole = signature::recognise(medium, 0, length).map_err(on(disk))?;
+    let mut seen = |start, length| -> Result<Option<Vec<&'static str>>, FirstbootError> {
+        let kinds = signature::recognise(medium, start, length).map_err(on(disk))?;
+        for kind in &kinds {
+            if signature::label(medium, start, kind).map_err(on(disk))? == stick::LABEL {
+                return Ok(None);
+            }
+        }
+        Ok(Some(kinds))
+    };
+    let Some(whole) = seen(0, length)? else { return Ok(Proof::Stick) };
     let mut inside = Vec::new();
     for partition in disk.partitions.values() {
-        let kinds = signature::recognise(medium, partition.start, partition.length).map_err(on(disk))?;
+        let Some(kinds) = seen(partition.start, partition.length)? else { return Ok(Proof::Stick) };
         inside.extend(kinds.into_iter().map(|kind| (partition.name.clone(), kind)));
     }
     let is_table = |kind: &&str| kind.contains("partition table");

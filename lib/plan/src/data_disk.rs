@@ -207,11 +207,7 @@ fn claim(facts: &Facts, settings: &Settings) -> Decision {
         }
     }
     let named = storage.serial.is_some();
-    if storage.claim == Claim::Any && !named && candidates.len() > 1 {
-        let why = "`storage.claim: any` takes only the one disk there is, and there are more";
-        refused.extend(candidates.drain(..).map(|disk| (disk, why.to_string())));
-    }
-    if storage.claim != Claim::Any && !named {
+    if !named {
         let unproved: Vec<_> = candidates.iter().filter(|disk| disk.proof.is_none()).collect();
         if !unproved.is_empty() {
             let look_into = storage.claim == Claim::EmptyFilesystem;
@@ -224,6 +220,10 @@ fn claim(facts: &Facts, settings: &Settings) -> Decision {
                 Some(why) => refused.push((disk, why)),
             }
         }
+    }
+    if storage.claim == Claim::Any && !named && candidates.len() > 1 {
+        let why = "`storage.claim: any` takes only the one disk there is, and there are more";
+        refused.extend(candidates.drain(..).map(|disk| (disk, why.to_string())));
     }
     let rank = |disk: &Disk| storage.prefer.iter().position(|kind| kind == disk.kind()).unwrap_or(usize::MAX);
     candidates.sort_by_key(|disk| (rank(disk), std::cmp::Reverse(disk.size), disk.key()));
@@ -243,7 +243,8 @@ fn without(storage: &Storage, refused: &[(&Disk, String)]) -> Decision {
         .iter()
         .filter(|(disk, _)| {
             let named = storage.serial.as_ref().is_some_and(|serial| disk.is_named(serial));
-            named || !disk.removable && storage.prefer.iter().any(|kind| kind == disk.kind())
+            let is_stick = disk.removable || disk.proof == Some(Proof::Stick);
+            named || !is_stick && storage.prefer.iter().any(|kind| kind == disk.kind())
         })
         .collect();
     let waits = storage.without_disk == Some(WithoutDisk::Wait);
@@ -303,7 +304,9 @@ fn reason(disk: &Disk, storage: &Storage) -> Option<String> {
 /// Why what is on a disk forbids to claim it.
 fn held(disk: &Disk, claim: Claim) -> Option<String> {
     match disk.proof.as_ref()? {
+        Proof::Stick => Some("it is a stick of Bakelite's (label BAKELITE)".into()),
         Proof::Blank => None,
+        _ if claim == Claim::Any => None,
         Proof::EmptyFilesystem(_) if claim == Claim::EmptyFilesystem => None,
         Proof::EmptyFilesystem(kind) => {
             Some(format!("it has an empty {kind}; `storage.claim: empty-filesystem` would take it"))

@@ -53,6 +53,8 @@ pub enum Proof {
     Blank,
     /// One file system without a user's file: its kind.
     EmptyFilesystem(String),
+    /// A stick of Bakelite's, by its label: for backups, grants, updates, recovery.
+    Stick,
     /// Something: in words.
     Holds(String),
     /// It can't be read: why not.
