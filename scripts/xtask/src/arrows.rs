@@ -19,10 +19,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("datastore", &["spec", "sys", "trust"]),
     ("init", &["spec", "disk", "sys", "trust"]),
     ("keeper", DEVICE_LIBRARIES),
-    // One program on the device, so that what both need is there once.
-    ("firstboot", &["spec", "plan", "disk", "sys", "trust", "datastore", "keeper", "recovery"]),
     // Its program is firstboot's: a second one would have the same libraries once more.
     ("recovery", DEVICE_LIBRARIES),
+    // One program on the device, so that what both need is there once.
+    ("firstboot", &["spec", "plan", "disk", "sys", "trust", "datastore", "keeper", "recovery"]),
     ("image", &["spec", "disk", "trust"]),
     ("flash", &["spec", "disk", "trust", "image"]),
     ("bakelite", &["spec", "plan", "image", "flash", "vm"]),
