@@ -1,4 +1,5 @@
-//! `bakelite factory`: a line at work, the pass, and its record. Exit status: 0 done, 1 a device or medium isn't good, 2 the line is wrong.
+//! `bakelite factory`: a line at work, the pass, and its record. Exit status: 0 done, 1 a device or medium isn't good,
+//! 2 the line is wrong.
 
 use crate::arguments::{Factory, FactoryAct, RecordForm};
 use crate::flash::fail;

@@ -1,8 +1,8 @@
 //! The settings of this machine: what was baked, and on top of it what a person wrote for it or at it.
 //!
-//! The order is fixed: baked < seed (seed.yaml, by the flasher) < overlay (bakelite.yaml on the boot partition) < applied (`bakelite config`) < kernel
-//! command line. A layer that is wrong counts as it was last accepted, as a whole; on the command line, a word that is wrong
-//! is left out.
+//! The order is fixed: baked < seed (seed.yaml, by the flasher) < overlay (bakelite.yaml on the boot partition) <
+//! applied (`bakelite config`) < kernel command line. A layer that is wrong counts as it was last accepted, as a whole;
+//! on the command line, a word that is wrong is left out.
 
 use crate::error::FirstbootError;
 use crate::overlay::{self, Seen};

@@ -1,8 +1,8 @@
 //! Media of this host: a block device that nobody else holds, or a file that stands for one. The press's door to both.
 //!
-//! Whole pages go past the page cache, so that the speed that is shown is the medium's, a stick doesn't fill this machine's
-//! memory with what it has yet to write, and what is read back comes from the medium. What isn't whole pages goes through the cache,
-//! is synced, and dropped from it before it is read.
+//! Whole pages go past the page cache, so that the speed that is shown is the medium's, a stick doesn't fill this
+//! machine's memory with what it has yet to write, and what is read back comes from the medium. What isn't whole pages
+//! goes through the cache, is synced, and dropped from it before it is read.
 
 use bakelite_disk::Medium;
 use bakelite_disk::press::{ALIGNED, Target};

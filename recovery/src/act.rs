@@ -11,7 +11,7 @@ use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::loader_entry::FOLDER;
 use bakelite_spec::pi::COMMIT;
 use bakelite_sys::fat::Writable;
-use bakelite_sys::sum::pour;
+use bakelite_sys::sum::{fill, pour};
 use bakelite_sys::{SysError, block, durable, fat, machine, raw, tool};
 use bakelite_trust::recovery::{SYSTEM, StickFile};
 use bakelite_trust::stick::LABEL;
@@ -156,17 +156,6 @@ fn write_where_it_differs(
         }
         at += length as u64;
     }
-}
-
-fn fill(from: &mut impl Read, bytes: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match from.read(&mut bytes[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
 }
 
 /// Puts a file onto the boot partition in place of one that isn't whole; it has its name when all of it is there.

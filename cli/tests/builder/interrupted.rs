@@ -73,7 +73,7 @@ fn killed_in_mid_build() {
     let started = Instant::now();
     good_again(bakery, &bench, "file:///nowhere");
     let mut moments = Moments::new(started.elapsed());
-    for _ in 0..if full() { 40 } else { 5 } {
+    for _ in 0..if full() { 40 } else { 3 } {
         kill(bakery, &bench, "file:///nowhere", moments.next());
         if full() {
             good_again(bakery, &bench, "file:///nowhere");
@@ -89,7 +89,7 @@ fn killed_while_the_cache_is_filled() {
     put(&bench.lock(), &bakery.lock);
     let mirror = local_mirror(bakery, &bench);
     let mut moments = Moments::new(Duration::from_millis(700));
-    for _ in 0..if full() { 40 } else { 8 } {
+    for _ in 0..if full() { 40 } else { 4 } {
         kill(bakery, &bench, &mirror, moments.next());
         if full() {
             fs::remove_dir_all(&bench.cache).unwrap();

@@ -1,7 +1,9 @@
-//! A Raspberry Pi's generations of kernel arguments: two files each in the slot's folder, and one file that says which one counts.
+//! A Raspberry Pi's generations of kernel arguments: two files each in the slot's folder, and one file that says which
+//! one counts.
 //!
-//! A new generation is written and made durable while nothing names it; what a cut has left of it nobody reads. Then the
-//! file that config.txt includes is overwritten in place: one sector, the old one or the new one. The old generation stays.
+//! A new generation is written and made durable while nothing names it; what a cut has left of it nobody reads. Then
+//! the file that config.txt includes is overwritten in place: one sector, the old one or the new one. The old
+//! generation stays.
 
 use bakelite_plan::facts::Loader;
 use bakelite_spec::loader_entry::{EntryName, LoaderEntry};

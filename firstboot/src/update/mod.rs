@@ -1,9 +1,10 @@
-//! Updates on the device: a bundle is read once, as a stream, into the slot that doesn't run; then the machine is sent into it.
+//! Updates on the device: a bundle is read once, as a stream, into the slot that doesn't run; then the machine is sent
+//! into it.
 //!
-//! The order is: signature, judgement, room; the loader forgets the other slot; kernel and initramfs onto the boot partition; the
-//! system into its slot, read back, its footer last; a verified backup; the record; the loader's entry; restart. Up to the
-//! record nothing of it counts, and the machine is as it was but for a slot that it doesn't use. What each boot does about
-//! the record is decided in the plan.
+//! The order is: signature, judgement, room; the loader forgets the other slot; kernel and initramfs onto the boot
+//! partition; the system into its slot, read back, its footer last; a verified backup; the record; the loader's entry;
+//! restart. Up to the record nothing of it counts, and the machine is as it was but for a slot that it doesn't use.
+//! What each boot does about the record is decided in the plan.
 
 mod slot;
 pub mod stick;

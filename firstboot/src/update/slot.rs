@@ -12,7 +12,7 @@ use bakelite_spec::bundle::Part;
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::loader_entry::EntryName;
-use bakelite_sys::sum::pour;
+use bakelite_sys::sum::{fill, pour};
 use bakelite_sys::{SysError, block, durable, fat};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -108,8 +108,8 @@ pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) ->
     let mut buffer = vec![0; CHUNK];
     let (mut hash, mut written, mut dirty) = (Sha256::new(), 0u64, 0u64);
     loop {
-        let filled =
-            fill(input, &mut buffer).map_err(|source| SysError::Read { path: part.name.as_str().into(), source })?;
+        let filled = fill(&mut *input, &mut buffer)
+            .map_err(|source| SysError::Read { path: part.name.as_str().into(), source })?;
         hash.update(&buffer[..filled]);
         medium.write_all(&buffer[..filled]).map_err(writing)?;
         written += filled as u64;
@@ -139,18 +139,6 @@ pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) ->
     }
     log::info!("wrote the system of slot {slot} ({written} bytes), and read it back");
     Ok(())
-}
-
-/// Fills the buffer as far as there is something: less is the end.
-fn fill(input: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(&mut buffer[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
 }
 
 /// Reads so many bytes back from the medium and compares their sum.

@@ -1,7 +1,7 @@
 //! The line at work: what comes to the ports is judged or flashed, each medium once, and all of it is recorded first.
 //!
-//! The order is the point. A row is reserved durably before a byte is written; `finishing` is durable before the medium becomes one
-//! that boots; and a row goes to another medium only when the one that had it was wiped or never booted.
+//! The order is the point. A row is reserved durably before a byte is written; `finishing` is durable before the medium
+//! becomes one that boots; and a row goes to another medium only when the one that had it was wiped or never booted.
 
 use super::judge;
 use super::ports::{Ports, Present};

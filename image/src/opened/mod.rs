@@ -1,5 +1,5 @@
-//! An image opened for looking, by lint and inspect: a file or a device, read-only. Everything in it is read once, and what couldn't be read
-//! is kept as the reason, for the rules that need it.
+//! An image opened for looking, by lint and inspect: a file or a device, read-only. Everything in it is read once, and
+//! what couldn't be read is kept as the reason, for the rules that need it.
 
 pub mod fat;
 mod metadata;

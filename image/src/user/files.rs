@@ -1,5 +1,5 @@
-//! `files`: a user's own files, and what is made of `wifi` in the same way. A text that refers to secrets is baked as a template and a link to where the device
-//! makes the file at each start; all else goes in as it is.
+//! `files`: a user's own files, and what is made of `wifi` in the same way. A text that refers to secrets is baked as a
+//! template and a link to where the device makes the file at each start; all else goes in as it is.
 
 use super::{Loading, placed};
 use crate::decide::wifi;

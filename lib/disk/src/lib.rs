@@ -1,4 +1,5 @@
-//! Bytes on media, over `Read + Write + Seek`: partition tables, the records at the ends of Bakelite's partitions, what a disk holds.
+//! Bytes on media, over `Read + Write + Seek`: partition tables, the records at the ends of Bakelite's partitions, what
+//! a disk holds.
 //!
 //! Nothing here knows whether it works on a card, a file or memory; whoever writes says how to make it durable
 //! ([`Medium`]). Every reader takes foreign bytes: it refuses, it never panics and never allocates what they ask for.

@@ -2,8 +2,9 @@
 //!
 //! Law 3: an entry is never changed. Other arguments make a new generation, which is added whole and counts by sorting
 //! before the old one; the old one stays, and the loader falls back to it when the new one doesn't come up three times.
-//! Where nothing counts tries (a Raspberry Pi), the new generation is committed when it is added, the old one stays beside it,
-//! and a person can commit that again. Law 10: the machine restarts once for it. A boot that comes up without them all the same is told, never tried again.
+//! Where nothing counts tries (a Raspberry Pi), the new generation is committed when it is added, the old one stays
+//! beside it, and a person can commit that again. Law 10: the machine restarts once for it. A boot that comes up
+//! without them all the same is told, never tried again.
 
 use crate::Settings;
 use crate::action::Action;

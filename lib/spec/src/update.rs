@@ -1,7 +1,9 @@
-//! An update on its way from one slot to the other: the record that makes boots trials, and what became of the last one.
+//! An update on its way from one slot to the other: the record that makes boots trials, and what became of the last
+//! one.
 //!
-//! firstboot writes the record before the new slot can be started at all, counts tries in it and ends it; init reads it, as a trial
-//! that isn't good by its time is no place to stay. What follows from it is decided in `plan`. It holds no secret.
+//! firstboot writes the record before the new slot can be started at all, counts tries in it and ends it; init reads
+//! it, as a trial that isn't good by its time is no place to stay. What follows from it is decided in `plan`. It holds
+//! no secret.
 
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;

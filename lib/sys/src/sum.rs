@@ -25,6 +25,21 @@ pub fn pour(mut from: impl Read, mut to: impl Write) -> io::Result<(u64, String)
     }
 }
 
+/// Fills a buffer as far as a stream goes: less than its length is the end.
+///
+/// # Errors
+/// When reading fails.
+pub fn fill(mut from: impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
