@@ -173,8 +173,17 @@ pub struct Build {
     /// Build a recovery stick for the machines of this appliance instead of an image for one of them (docs/recovery.md)
     #[arg(long, requires = "key")]
     pub recovery: bool,
+    /// The same stick, which also puts its system onto machines that never had one (docs/installer.md)
+    #[arg(long, requires = "key", conflicts_with = "recovery")]
+    pub installer: bool,
+    /// With --installer: a table of machines, CSV, a column a key, each found by its mac or serial, else in order
+    #[arg(long, value_name = "CSV", requires = "installer")]
+    pub rows: Option<PathBuf>,
+    /// With --rows: settings that all rows have in common, a YAML
+    #[arg(long, value_name = "YAML", requires = "rows")]
+    pub seed: Option<PathBuf>,
     /// The owner's key file, which signs the stick: `bakelite new` made it
-    #[arg(long, requires = "recovery")]
+    #[arg(long)]
     pub key: Option<PathBuf>,
 }
 
@@ -275,6 +284,14 @@ pub enum FactoryAct {
         #[arg(required = true)]
         media: Vec<PathBuf>,
     },
+    /// Take over what installer sticks have recorded; exit status 1: something of it can't be taken
+    Merge {
+        /// The line's YAML
+        line: PathBuf,
+        /// The stick, an image of it, or where it is mounted
+        #[arg(required = true)]
+        sticks: Vec<PathBuf>,
+    },
     /// What the record has: which row, which medium, what became of it
     Record {
         /// The line's YAML
@@ -294,9 +311,9 @@ pub enum RecordForm {
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The image
+    /// The image, or a recovery or installer stick; a machine that is started from that has the disks of --disk and no other
     pub image: PathBuf,
-    /// How the boot medium is attached and how large it is: virtio, nvme, ahci, usb, sd; nvme:20G
+    /// How the boot medium is attached and how large it is: virtio, nvme, ahci, usb, sd; nvme:20G; a stick is behind USB
     #[arg(long, default_value = "virtio")]
     pub medium: String,
     /// A disk besides: nvme:20G makes one, usb:backup.img attaches a file; may be given several times

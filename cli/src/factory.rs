@@ -9,11 +9,11 @@ use bakelite_flash::FlashError;
 use bakelite_flash::factory::export::{Form, export, verdict};
 use bakelite_flash::factory::ports::HostPorts;
 use bakelite_flash::factory::record::State;
-use bakelite_flash::factory::{self, FactoryEvent, Mode, Told, Verdict};
+use bakelite_flash::factory::{self, FactoryEvent, Merged, Mode, Told, Verdict};
 use bakelite_flash::flash::{FlashEvent, Listen};
 use bakelite_spec::causes::words;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +23,7 @@ pub fn factory(arguments: Factory, screen: &Screen) -> ExitCode {
         (Some(FactoryAct::Pass { line, media }), _) => {
             media.iter().try_fold(true, |good, medium| Ok(pass(&line, medium, screen)? && good))
         }
+        (Some(FactoryAct::Merge { line, sticks }), _) => merge(&line, &sticks, screen),
         (Some(FactoryAct::Record { line, form }), _) => show(&line, form, screen),
         (None, Some(line)) => {
             let mode = Mode { once: arguments.once || arguments.board.is_some(), board: arguments.board };
@@ -114,6 +115,29 @@ fn pass(line: &Path, medium: &Path, screen: &Screen) -> Result<bool, FlashError>
             Ok(false)
         }
     }
+}
+
+fn merge(line: &Path, sticks: &[PathBuf], screen: &Screen) -> Result<bool, FlashError> {
+    let factory = factory::Factory::open(line, None)?;
+    let mut is_all_taken = true;
+    for stick in sticks {
+        for (attempt, merged) in factory.merge(stick)? {
+            is_all_taken &= !matches!(merged, Merged::Refused(_));
+            if screen.json {
+                screen.value(
+                    &json!({ "event": "merged", "row": attempt.row, "ticket": attempt.ticket, "result": merged }),
+                );
+                continue;
+            }
+            let what = match merged {
+                Merged::Taken => "taken over".into(),
+                Merged::Known => "known already".into(),
+                Merged::Refused(why) => format!("REFUSED: {why}"),
+            };
+            screen.line(&format!("row {} ({}): {what}", attempt.row, attempt.board.words()));
+        }
+    }
+    Ok(is_all_taken)
 }
 
 fn show(line: &Path, form: RecordForm, screen: &Screen) -> Result<bool, FlashError> {

@@ -17,7 +17,10 @@ mod run;
 mod simulate;
 
 use arguments::{Arguments, Build, Bundle, Command, Inputs, Stick};
+use bakelite_flash::FlashError;
+use bakelite_flash::installer::rows;
 use bakelite_image::bundle::{self, MakeError};
+use bakelite_image::recovery::Installer;
 use bakelite_image::stick::{self, StickError, Wanted};
 use bakelite_image::workshop::{self, Options};
 use bakelite_image::{BuildError, boards, start};
@@ -50,9 +53,14 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(
             CommandError::Build(BuildError::Config { findings })
-            | CommandError::Bundle(MakeError::Build(BuildError::Config { findings })),
+            | CommandError::Bundle(MakeError::Build(BuildError::Config { findings }))
+            | CommandError::Rows(FlashError::Build(BuildError::Config { findings })),
         ) => {
             screen.findings(&findings);
+            ExitCode::from(2)
+        }
+        Err(CommandError::Rows(error)) if error.is_usage() => {
+            screen.error(&error);
             ExitCode::from(2)
         }
         Err(error) => {
@@ -69,6 +77,8 @@ enum CommandError {
     Build(#[from] BuildError),
     #[error(transparent)]
     Machine(#[from] VmError),
+    #[error(transparent)]
+    Rows(#[from] FlashError),
     #[error(transparent)]
     Stick(#[from] StickError),
     #[error(transparent)]
@@ -177,11 +187,14 @@ fn some_of(names: &[String]) -> Option<String> {
     }
 }
 
-fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
+fn build_image(build: Build, screen: &Screen) -> Result<(), CommandError> {
     let started = Instant::now();
+    let rows = build.rows.as_ref().map(|table| rows(table, build.seed.as_deref(), &build.inputs.config)).transpose()?;
+    let installer = build.installer.then_some(Installer { rows });
     let options = Options { lock: build.lock, force: build.force, ..options(build.inputs) };
-    let built = match &build.key {
-        Some(key) => workshop::build_recovery(&options, key, &build.output, screen)?,
+    let is_stick = build.recovery || build.installer;
+    let built = match build.key.as_ref().filter(|_| is_stick) {
+        Some(key) => workshop::build_recovery(&options, key, installer.as_ref(), &build.output, screen)?,
         None => workshop::build(&options, &build.output, screen)?,
     };
     screen.finish();
@@ -189,26 +202,20 @@ fn build_image(build: Build, screen: &Screen) -> Result<(), BuildError> {
         screen.detail(&format!("firmware that modules ask for and no package brings: {names}"));
     }
     let (manifest, layout) = (&built.manifest, &built.layout);
-    if build.recovery {
-        screen.line(&format!(
-            "{}: recovery stick of image {} for {}, payload {}, {} in all, {:.1} s",
-            build.output.display(),
-            manifest.image,
-            manifest.board_name,
-            manifest.payload.title(),
-            Size(layout.length).human(),
-            started.elapsed().as_secs_f64()
-        ));
-        return Ok(());
-    }
+    let (kind, system) = match (build.recovery, build.installer) {
+        (true, _) => ("recovery stick of image", String::new()),
+        (_, true) => ("installer stick of image", String::new()),
+        _ => {
+            let room = layout.partitions.get(2).map_or(0, |slot| slot.length);
+            ("image", format!("system {} of {}, ", Size(manifest.system.length).human(), Size(room).human()))
+        }
+    };
     screen.line(&format!(
-        "{}: image {} for {}, payload {}, system {} of {}, {} in all, {:.1} s",
+        "{}: {kind} {} for {}, payload {}, {system}{} in all, {:.1} s",
         build.output.display(),
         manifest.image,
         manifest.board_name,
         manifest.payload.title(),
-        Size(manifest.system.length).human(),
-        Size(layout.partitions.get(2).map_or(0, |slot| slot.length)).human(),
         Size(layout.length).human(),
         started.elapsed().as_secs_f64()
     ));

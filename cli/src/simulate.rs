@@ -7,7 +7,7 @@ use bakelite_plan::{Local, Settings, forecast};
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::finding::Finding;
 use bakelite_spec::layers::Layer;
-use bakelite_spec::manifest::{FORMAT, Manifest, PayloadManifest, System, UserManifest};
+use bakelite_spec::manifest::{Manifest, PayloadManifest};
 use std::path::Path;
 
 /// The forecast's lines.
@@ -36,22 +36,12 @@ pub fn simulate(path: &Path, machine: &Path) -> Result<String, BuildError> {
 
 /// What an image of this appliance would say of itself, as far as decisions need it.
 fn settings(config: config::Config) -> Settings {
-    let manifest = Manifest {
-        format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").into(),
-        image: String::new(),
-        time: 0,
-        board_name: config.board_name,
-        board: config.board,
-        boot: Vec::new(),
-        system: System { length: 0, sha256: String::new(), kernel: String::new() },
-        payload: PayloadManifest {
-            kind: config.appliance.k3s.payload,
-            version: config.appliance.k3s.version.clone(),
-            program: String::new(),
-            files: Vec::new(),
-        },
-        user: UserManifest::default(),
+    let payload = PayloadManifest {
+        kind: config.appliance.k3s.payload,
+        version: config.appliance.k3s.version.clone(),
+        program: String::new(),
+        files: Vec::new(),
     };
+    let manifest = Manifest::unbaked(config.board_name, config.board, payload);
     Settings { appliance: config.appliance, manifest, local: Local::default() }
 }

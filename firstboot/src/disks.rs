@@ -43,6 +43,9 @@ pub struct Looked {
     /// Names in the cluster that aren't in its baseline; settle's own.
     #[serde(skip)]
     pub beyond_baseline: Option<Vec<String>>,
+    /// Names of what went with a database that was moved aside; settle's own.
+    #[serde(skip)]
+    pub lost: Option<Vec<String>>,
     /// What is wrong with the database, once it was checked; empty if nothing is.
     pub database: Option<String>,
 }

@@ -10,6 +10,7 @@ use crate::boot_partition;
 use crate::error::FirstbootError;
 use crate::world::Changed;
 use bakelite_plan::facts::Loader;
+use bakelite_spec::cmdline::Cmdline;
 use bakelite_spec::loader_entry::{EntryName, FOLDER};
 use bakelite_spec::pi::COMMIT;
 use bakelite_sys::{SysError, durable, efivar, fat, names_in, read_text};
@@ -33,7 +34,11 @@ pub fn seen(root: &Path) -> Option<Loader> {
 pub fn look(root: &Path, boot: &Path) -> Result<(), FirstbootError> {
     let loader = match efivar::loader("LoaderEntrySelected") {
         Some(selected) => Some(Loader { selected, entries: entries(boot) }),
-        None => raspberry_pi::look(boot, seen(root).map(|before| before.selected)),
+        None => {
+            let line = Cmdline::parse(&read_text(root.join("proc/cmdline")).unwrap_or_default());
+            let slot = line.value("bakelite.slot").unwrap_or_default();
+            raspberry_pi::look(boot, slot, seen(root).map(|before| before.selected))
+        }
     };
     let Some(loader) = loader else { return Ok(()) };
     let text = serde_json::to_vec(&loader).map_err(FirstbootError::WriteReport)?;
@@ -99,7 +104,7 @@ pub fn remove(root: &Path, names: &[String]) -> Result<Changed, FirstbootError> 
     fat::change(&device(root)?, |boot| {
         for name in names {
             match generation(boot.root, name) {
-                Some(name) => raspberry_pi::remove(boot.root, &name)?,
+                Some(name) => raspberry_pi::remove(boot.root, &name, &|| boot.sync())?,
                 None => durable::remove_file(boot.root.join(FOLDER).join(name))?,
             }
             boot.sync()?;

@@ -72,7 +72,8 @@ fn main() -> ExitCode {
     }
     bakelite_sys::kmsg::start();
     if let ["medic", stick, own] = words.get(1..).unwrap_or_default() {
-        return match bakelite_recovery::run(stick, own) {
+        let mut machine = Machine::new(Path::new("/"), Looked::default());
+        return match bakelite_recovery::run(stick, own, &mut machine) {
             Ok(outcome) => ExitCode::from(outcome.status().unwrap_or(1)),
             Err(error) => {
                 println!("the medic stopped: {}", bakelite_sys::words(&error));

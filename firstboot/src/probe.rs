@@ -3,17 +3,18 @@
 use crate::disks::{self, Looked};
 use crate::{loader, moving, payload as files_of_payload, placed, put_back, sealing, seed};
 use bakelite_plan::facts::{Database, Dummy, Facts, Link};
-use bakelite_plan::update::{ARMED, GOING_BACK};
+use bakelite_plan::update::GOING_BACK;
 use bakelite_plan::{
     address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
     old_copy, payload, reset, restore, settings, trim,
 };
 use bakelite_spec::attempts;
+use bakelite_spec::fault::Code;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
 use bakelite_spec::secret;
-use bakelite_spec::status::paths;
+use bakelite_spec::status::{Status, paths};
 use bakelite_spec::update;
 use bakelite_sys::{block, link, machine, mount, names_in, raw, read_text, words};
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ const FILES: &[&str] = &[
     paths::GOOD,
     update::PATH,
     update::LAST,
-    ARMED,
+    update::ARMED,
     GOING_BACK,
     cluster::ON_STATE,
     cluster::ON_DISK,
@@ -148,6 +149,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         words: looked.words.clone(),
         beyond_baseline: looked.beyond_baseline.clone(),
         climbed: looked.climbed.clone(),
+        lost: looked.lost.clone(),
         token_lost: looked.token_lost,
         vanished: disks::has_vanished(&disks),
         disks,
@@ -160,6 +162,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         to_seal: sealing::digest(&sealing::collect(root)),
         shown: shown(),
         payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
+        power_is_low: power_is_low(&at(paths::STATUS)),
         clock: machine::clock(),
         clock_is_set: raw::clock_is_synchronised(),
         ..Facts::default()
@@ -170,6 +173,11 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         facts.free_beside_data = mount::free(&at(restore::FOLDER));
     }
     facts
+}
+
+fn power_is_low(status: &Path) -> bool {
+    let status = read_text(status).ok().and_then(|text| serde_json::from_str::<Status>(&text).ok());
+    status.is_some_and(|status| status.faults.iter().any(|fault| fault.code == Code::PowerLow))
 }
 
 fn controllers(path: &Path) -> Vec<String> {

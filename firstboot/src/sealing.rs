@@ -7,7 +7,7 @@ use bakelite_datastore::rekey;
 use bakelite_plan::disk::Seal;
 use bakelite_plan::identity::{Identity, RECORD, TOKEN};
 use bakelite_plan::seal::SEALED;
-use bakelite_spec::hexadecimal::hexadecimal;
+use bakelite_spec::hexadecimal::{self, hexadecimal};
 use bakelite_spec::status::paths;
 use bakelite_sys::{SysError, durable, names_in, read_text};
 use serde::{Deserialize, Serialize};
@@ -26,13 +26,6 @@ pub struct SealedFile {
     mode: u32,
     /// Its content as hexadecimal digits.
     content: String,
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
 fn hash(bytes: &[u8]) -> String {
@@ -85,7 +78,7 @@ fn open(bytes: &[u8]) -> Option<(u64, String, Vec<SealedFile>)> {
 /// What a seal says, without its secrets.
 pub fn describe(bytes: &[u8]) -> Option<Seal> {
     let (generation, digest, files) = open(bytes)?;
-    let record = unhex(&files.iter().find(|file| file.path == RECORD)?.content)?;
+    let record = hexadecimal::bytes(&files.iter().find(|file| file.path == RECORD)?.content)?;
     let identity: Identity = serde_json::from_slice(&record).ok()?;
     Some(Seal { node: identity.node, generation, digest })
 }
@@ -110,7 +103,7 @@ pub fn unseal(bytes: &[u8], root: &Path) -> Result<(), SysError> {
     for file in files.iter().filter(|file| known(&file.path)) {
         let path = root.join(file.path.trim_start_matches('/'));
         durable::make_folder(path.parent().unwrap_or(&path))?;
-        durable::write_durable(&path, &unhex(&file.content).ok_or_else(broken)?, file.mode)?;
+        durable::write_durable(&path, &hexadecimal::bytes(&file.content).ok_or_else(broken)?, file.mode)?;
     }
     Ok(())
 }
@@ -123,7 +116,7 @@ pub fn find_token(root: &Path) -> Option<String> {
     let of_passwd = |server: &PathBuf| rekey::token_of_passwd(&read_text(server.join("cred/passwd")).ok()?);
     let sealed = || {
         let (.., files) = open(&std::fs::read(at(bakelite_plan::seal::SEAL)).ok()?)?;
-        let content = unhex(&files.iter().find(|file| file.path == TOKEN)?.content)?;
+        let content = hexadecimal::bytes(&files.iter().find(|file| file.path == TOKEN)?.content)?;
         String::from_utf8(content).ok()
     };
     let opens = |token: &String| {

@@ -6,19 +6,19 @@
 use crate::disks;
 use crate::error::FirstbootError;
 use crate::layers;
-use crate::storage::{LOOK, read_only};
+use crate::storage::read_only;
 use crate::world::{Changed, Machine, World};
 use age::Identity;
 use bakelite_datastore::restore;
 use bakelite_datastore::set::{self, Opened, SetError};
 use bakelite_disk::signature;
+use bakelite_plan::disk::Disk;
 use bakelite_plan::identity::DEVICE_KEY;
 use bakelite_plan::reset;
 use bakelite_plan::restore::{FOLDER, FoundSet, OWN, STAGING, Source, Trust, Word};
 use bakelite_spec::set::PLAIN;
-use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::sum::pour;
-use bakelite_sys::{block, durable, ext4, machine, names_in, raw, read_text, stick as medium, words};
+use bakelite_sys::{block, durable, machine, names_in, raw, read_text, stick as medium, words};
 use bakelite_trust::file_key::FileKey;
 use bakelite_trust::grant::{self, Grant, Verdict};
 use bakelite_trust::{keys, signature as signed, stick};
@@ -59,7 +59,7 @@ impl Machine {
             found.extend(in_folder(source, Path::new(folder), &[], &believed));
         }
         for name in self.foreign() {
-            match on_stick(&name, |root| Ok((word(&name, root.as_deref()), in_root(&name, root, &believed)))) {
+            match on_stick(&name, |root, _| Ok((word(&name, root), in_root(&name, root, &believed)))) {
                 Ok(seen) => {
                     let (word, sets) = seen.unwrap_or_default();
                     said.extend(word);
@@ -81,21 +81,16 @@ impl Machine {
         Ok(open(found, &self.believed()?, &|path, keys| set::verify(path, keys, scratch))?)
     }
 
-    /// Partitions, and disks without any, that aren't this machine's.
+    /// Partitions, and disks without any, that aren't this machine's and that nobody is at: the keeper may be writing to one.
     pub(crate) fn foreign(&self) -> Vec<String> {
-        let own = |name: &str| {
-            let known = disks::all(&self.root, &self.looked);
-            known
-                .iter()
-                .any(|disk| disk.name == name && (disk.boot || disk.data.as_ref().is_some_and(|data| data.attached)))
+        let known = disks::all(&self.root, &self.looked);
+        let is_free = |disk: &Disk| {
+            !disk.boot && disk.used_by.is_empty() && !disk.data.as_ref().is_some_and(|data| data.attached)
         };
-        let others = block::disks(&self.root).into_iter().filter(|disk| !own(&disk.name));
-        others
-            .flat_map(|disk| {
-                let parts: Vec<String> = disk.partitions.values().map(|partition| partition.name.clone()).collect();
-                if parts.is_empty() { vec![disk.name] } else { parts }
-            })
-            .collect()
+        let others = block::disks(&self.root)
+            .into_iter()
+            .filter(|disk| known.iter().any(|known| known.name == disk.name && is_free(known)));
+        others.flat_map(|disk| disk.places()).collect()
     }
 
     pub(crate) fn stage_set(&mut self, key: &str, note: &str) -> Result<Changed, FirstbootError> {
@@ -121,9 +116,8 @@ type Opening<'a> = dyn Fn(&Path, &[&dyn Identity]) -> Result<Opened, SetError> +
 /// Opens a set where it lies, and compares it with what was seen of it.
 fn open(found: &FoundSet, believed: &Believed, opening: &Opening<'_>) -> Result<(), SetError> {
     match &found.source {
-        Source::Stick(name) => on_stick(name, |root| {
-            let Some(root) = root else { return Ok(Err(gone())) };
-            Ok(open_in(&root.join(stick::SETS), found, &grants(&root, believed), believed, opening))
+        Source::Stick(name) => on_stick(name, |root, _| {
+            Ok(open_in(&root.join(stick::SETS), found, &grants(root, believed), believed, opening))
         })
         .unwrap_or_else(|error| Some(Err(SetError::NotASet(words(&error)))))
         .unwrap_or_else(|| Err(gone())),
@@ -138,32 +132,51 @@ fn gone() -> SetError {
     SetError::NotASet("it isn't there any more".into())
 }
 
-/// Mounts a partition for a look and says where sets are on it; `None` where it isn't a stick's.
-fn on_stick<T>(
+/// What is known of a file system before it is mounted.
+struct Recognised {
+    driver: &'static str,
+    /// Whether its label says that all of it is ours.
+    labelled: bool,
+}
+
+fn recognise(name: &str, disk: &mut File, length: u64) -> Result<Option<Recognised>, FirstbootError> {
+    let on = |source| FirstbootError::Disk { disk: name.into(), source };
+    let kinds = signature::recognise(disk, 0, length).map_err(on)?;
+    let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, medium::driver(kind)?))) else {
+        return Ok(None);
+    };
+    Ok(Some(Recognised { driver, labelled: signature::label(disk, 0, kind).map_err(on)? == stick::LABEL }))
+}
+
+/// Mounts a stick of ours for a look, and says where our layout begins on it, and which driver it has; `None` where it is
+/// none, by its label or by our folder.
+///
+/// # Errors
+/// When it can't be mounted, or what the look itself says.
+pub(crate) fn on_stick<T>(
     name: &str,
-    act: impl FnOnce(Option<PathBuf>) -> Result<T, FirstbootError>,
+    act: impl FnOnce(&Path, &'static str) -> Result<T, FirstbootError>,
 ) -> Result<Option<T>, FirstbootError> {
     let device = Path::new("/dev").join(name);
     read_only(&device, |disk, length| {
-        let on = |source| FirstbootError::Disk { disk: name.into(), source };
-        let kinds = signature::recognise(disk, 0, length).map_err(on)?;
-        let Some((kind, driver)) = kinds.iter().find_map(|kind| Some((*kind, medium::driver(kind)?))) else {
-            return Ok(None);
-        };
-        let label = signature::label(disk, 0, kind).map_err(on)?;
-        durable::make_folder(LOOK)?;
-        if driver == "ext4" {
-            ext4::look(&device, LOOK)?;
-        } else {
-            let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            mount::mount(&device.to_string_lossy(), LOOK, driver, flags, "")?;
-        }
-        let folder = Path::new(LOOK).join(stick::FOLDER);
-        let root = if folder.is_dir() { Some(folder) } else { (label == stick::LABEL).then(|| LOOK.into()) };
-        let done = act(root);
-        mount::unmount(Path::new(LOOK), false)?;
-        done.map(Some)
+        let Some(Recognised { driver, labelled }) = recognise(name, disk, length)? else { return Ok(None) };
+        medium::look(&device, driver, |mounted| {
+            let folder = mounted.join(stick::FOLDER);
+            let root = if folder.is_dir() { Some(folder.as_path()) } else { labelled.then_some(mounted) };
+            root.map(|root| act(root, driver)).transpose()
+        })
     })
+}
+
+/// Whether a place is a stick of ours. One that can't be mounted is known by its label alone: sets on it are lost anyway.
+///
+/// # Errors
+/// When it can't be read.
+pub(crate) fn is_stick(name: &str) -> Result<bool, FirstbootError> {
+    let (mut disk, length) = block::open(&Path::new("/dev").join(name), false)?;
+    let Some(Recognised { labelled, .. }) = recognise(name, &mut disk, length)? else { return Ok(false) };
+    let has_folder = || on_stick(name, |_, _| Ok(())).inspect_err(|error| log::info!("{name}: {}", words(error)));
+    Ok(labelled || matches!(has_folder(), Ok(Some(()))))
 }
 
 /// The device and its driver, if it is a stick of ours.
@@ -171,31 +184,22 @@ fn on_stick<T>(
 /// # Errors
 /// When it can't be looked at.
 pub fn stick(name: &str) -> Result<Option<(PathBuf, &'static str)>, FirstbootError> {
-    let is_ours = on_stick(name, |root| Ok(root.is_some()))?;
-    if is_ours != Some(true) {
-        return Ok(None);
-    }
-    let device = Path::new("/dev").join(name);
-    let (mut disk, length) = block::open(&device, false)?;
-    let on = |source| FirstbootError::Disk { disk: name.into(), source };
-    let kinds = signature::recognise(&mut disk, 0, length).map_err(on)?;
-    Ok(kinds.iter().find_map(|kind| medium::driver(kind)).map(|driver| (device, driver)))
+    on_stick(name, |_, driver| Ok((Path::new("/dev").join(name), driver)))
 }
 
-fn in_root(name: &str, root: Option<PathBuf>, believed: &Believed) -> Vec<FoundSet> {
-    let Some(root) = root else { return Vec::new() };
-    let grants = grants(&root, believed);
+fn in_root(name: &str, root: &Path, believed: &Believed) -> Vec<FoundSet> {
+    let grants = grants(root, believed);
     in_folder(&Source::Stick(name.into()), &root.join(stick::SETS), &grants, believed)
 }
 
 /// The word of a person's on a stick, in the form of bakelite.yaml.
-fn word(name: &str, root: Option<&Path>) -> Option<Word> {
+fn word(name: &str, root: &Path) -> Option<Word> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Words {
         restore: Word,
     }
-    let bytes = read_small(&root?.join(stick::WORD))?;
+    let bytes = read_small(&root.join(stick::WORD))?;
     match serde_yaml::from_slice::<Words>(&bytes) {
         Ok(words) => Some(Word { source: Some(Source::Stick(name.into())), ..words.restore }),
         Err(error) => {
@@ -318,7 +322,7 @@ fn open_in(
     if Some(&opened.manifest) != found.manifest.as_ref() {
         return Err(SetError::NotASet("it was changed since it was looked at".into()));
     }
-    Ok(())
+    opened.lives(believed.now)
 }
 
 #[cfg(test)]
@@ -329,7 +333,7 @@ mod tests {
     fn a_word_on_a_stick_is_read_as_in_the_settings_and_speaks_of_that_stick() {
         let root = tempfile::tempdir().unwrap();
         let write = |text: &str| durable::replace(root.path().join(stick::WORD), text.as_bytes(), 0o600).unwrap();
-        let read = || word("sda1", Some(root.path()));
+        let read = || word("sda1", root.path());
         assert_eq!(read(), None);
         write("restore: {set: newest, replaces: shop-1.abc.0}\n");
         let said = Word {
@@ -344,6 +348,5 @@ mod tests {
             write(other);
             assert_eq!(read(), None, "{other}");
         }
-        assert_eq!(word("sda1", None), None);
     }
 }

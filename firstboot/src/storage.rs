@@ -4,20 +4,19 @@
 
 use crate::disks;
 use crate::error::FirstbootError;
-use crate::sealing;
 use crate::world::{Changed, Machine};
+use crate::{sealing, sets};
 use bakelite_disk::blank::{self, Proof as Blankness};
 use bakelite_disk::born::Born;
 use bakelite_disk::data::{self, Found};
 use bakelite_disk::ext4::BLOCK;
-use bakelite_disk::{Guid, signature};
+use bakelite_disk::{Guid, begun, signature};
 use bakelite_plan::disk::{Disk, Proof};
 use bakelite_plan::seal::SEAL;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::status::paths;
 use bakelite_sys::mount::{self, MountFlags};
 use bakelite_sys::{SysError, block, durable, ext4, machine, names_in, raw, socket, words};
-use bakelite_trust::stick;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,10 +49,13 @@ impl Machine {
         Ok((disk, found, device))
     }
 
-    pub(crate) fn prove(&mut self, key: &str, look_into: bool) -> Result<Changed, FirstbootError> {
+    pub(crate) fn look_at(&mut self, key: &str, look_into: bool) -> Result<Changed, FirstbootError> {
         let disk = self.disk(|disk| disk.key() == key, key)?;
-        let proof = read_only(&disk.device(), |medium, length| look(&disk, medium, length, look_into))
-            .unwrap_or_else(|error| Proof::Unreadable(words(&error)));
+        let looked = || match is_stick(&disk)? {
+            true => Ok(Proof::Stick),
+            false => read_only(&disk.device(), |medium, length| look(&disk, medium, length, look_into)),
+        };
+        let proof = looked().unwrap_or_else(|error: FirstbootError| Proof::Unreadable(words(&error)));
         self.looked.proofs.insert(key.into(), proof);
         Ok(Changed::Yes)
     }
@@ -175,6 +177,19 @@ fn own_folder() -> Result<(), SysError> {
     durable::sync_folder(Path::new(paths::DATA_MOUNT))
 }
 
+/// What the medic asks of disks is asked here: who may be written to is decided in one way.
+impl bakelite_recovery::Disks for Machine {
+    fn all(&mut self) -> Vec<Disk> {
+        disks::all(&self.root, &self.looked)
+    }
+
+    fn prove(&mut self, key: &str, look_into: bool) {
+        if let Err(error) = self.look_at(key, look_into) {
+            log::info!("{key}: {}", words(&error));
+        }
+    }
+}
+
 fn on(disk: &block::Disk) -> impl Fn(bakelite_disk::DiskError) -> FirstbootError {
     let name = disk.name.clone();
     move |source| FirstbootError::Disk { disk: name.clone(), source }
@@ -199,8 +214,22 @@ pub(crate) fn read_only<T>(
     done
 }
 
+/// Whether a disk is a stick of ours, or a part of it: then somebody's backups are on it, whatever else is.
+fn is_stick(disk: &block::Disk) -> Result<bool, FirstbootError> {
+    for place in disk.places() {
+        if sets::is_stick(&place)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Looks what a disk holds; the kernel refuses writes to it.
 fn look(disk: &block::Disk, medium: &mut File, length: u64, look_into: bool) -> Result<Proof, FirstbootError> {
+    // One that is too short to be read there isn't marked either.
+    if begun::is_marked(medium).unwrap_or(false) {
+        return Ok(Proof::Begun);
+    }
     let at = match blank::prove(medium, length).map_err(on(disk))? {
         Blankness::Blank { read } => {
             log::info!("{} is blank as far as {} MiB of it say", disk.name, read >> 20);
@@ -208,19 +237,10 @@ fn look(disk: &block::Disk, medium: &mut File, length: u64, look_into: bool) -> 
         }
         Blankness::Holds { at } => at,
     };
-    let mut seen = |start, length| -> Result<Option<Vec<&'static str>>, FirstbootError> {
-        let kinds = signature::recognise(medium, start, length).map_err(on(disk))?;
-        for kind in &kinds {
-            if signature::label(medium, start, kind).map_err(on(disk))? == stick::LABEL {
-                return Ok(None);
-            }
-        }
-        Ok(Some(kinds))
-    };
-    let Some(whole) = seen(0, length)? else { return Ok(Proof::Stick) };
-    let mut inside = Vec::new();
+    let mut seen = |start, length| signature::recognise(medium, start, length).map_err(on(disk));
+    let (whole, mut inside) = (seen(0, length)?, Vec::new());
     for partition in disk.partitions.values() {
-        let Some(kinds) = seen(partition.start, partition.length)? else { return Ok(Proof::Stick) };
+        let kinds = seen(partition.start, partition.length)?;
         inside.extend(kinds.into_iter().map(|kind| (partition.name.clone(), kind)));
     }
     let is_table = |kind: &&str| kind.contains("partition table");

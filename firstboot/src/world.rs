@@ -196,7 +196,7 @@ impl World for Machine {
                 durable::remove_file(&path)?;
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
-            Action::Prove { disk, look_into } => return self.prove(disk, *look_into),
+            Action::Prove { disk, look_into } => return self.look_at(disk, *look_into),
             Action::LookInto { guid } => return self.look_into(guid),
             Action::Claim { disk } => return self.claim(disk),
             Action::Bear { guid } => return self.bear(guid),
@@ -223,6 +223,9 @@ impl World for Machine {
             Action::NoteBaseline { database, baseline } => blank::note(&self.at(database), &self.at(baseline))?,
             Action::CompareWithBaseline { baseline } => {
                 self.looked.beyond_baseline = Some(blank::beyond(&self.at(baseline))?);
+            }
+            Action::CompareWithAside { aside, revision } => {
+                self.looked.lost = Some(blank::lost(aside, *revision));
             }
             Action::StopWorkloads { unit } => put_back::stop_workloads(unit)?,
             Action::PutBack { aside } => {

@@ -4,7 +4,7 @@
 
 use crate::error::{FlashError, io_error};
 use crate::image::Image;
-use bakelite_disk::boot;
+use bakelite_disk::{boot, cpio};
 use bakelite_image::opened::{fat, read_cpio};
 use bakelite_spec::layers::Effective;
 use bakelite_spec::layout::SECTOR;
@@ -15,8 +15,6 @@ use std::os::unix::fs::FileExt;
 
 /// The most of an initramfs's end in which its last archive is looked for.
 const LAST: usize = 1 << 20;
-/// The magic of a cpio archive's member.
-const MEMBER: &[u8] = b"070701";
 const MANIFEST: &str = "bakelite/manifest.json";
 const SETTINGS: &str = "bakelite/appliance.json";
 
@@ -75,7 +73,7 @@ fn is_initramfs(name: &str) -> bool {
 /// The settings in the last archive of an initramfs: the first place from which archives are whole up to the end.
 fn last_archive(bytes: &[u8]) -> Option<(Manifest, Effective)> {
     let from = bytes.len().saturating_sub(LAST).next_multiple_of(4);
-    let places = (from..bytes.len()).step_by(4).filter(|at| bytes[*at..].starts_with(MEMBER));
+    let places = (from..bytes.len()).step_by(4).filter(|at| bytes[*at..].starts_with(cpio::MAGIC));
     places.filter_map(|at| read_cpio(&bytes[at..]).ok()).find_map(|members| {
         let manifest = serde_json::from_slice(&members.get(MANIFEST)?.content).ok()?;
         let effective = serde_json::from_slice(&members.get(SETTINGS)?.content).ok()?;

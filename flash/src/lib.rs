@@ -11,10 +11,10 @@ mod file;
 pub mod flash;
 mod hub;
 pub mod image;
+pub mod installer;
 mod pieces;
 pub mod seed;
 pub mod table;
-pub mod target;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod wanted;

@@ -3,16 +3,16 @@
 //! Checked with the table of keys and upon the image's own settings, by the same code as on the machine: what that would
 //! refuse is never written. Secrets are shown and told by their names only, and go nowhere but onto the medium.
 
-use crate::baked::Baked;
 use crate::error::FlashError;
 use bakelite_disk::press::Target;
 use bakelite_image::opened::fat as reader;
 use bakelite_image::write::fat::{self, Window};
+use bakelite_spec::board::Board;
 use bakelite_spec::check::value_at;
 use bakelite_spec::finding::nearest;
 use bakelite_spec::keys::{APPLIANCE, Kind, find};
 use bakelite_spec::laid;
-use bakelite_spec::layers::Layer;
+use bakelite_spec::layers::{Effective, Layer};
 use bakelite_spec::seed::{LIMIT, NAME, Seed};
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
@@ -77,18 +77,23 @@ impl SeedFile {
         &self.seed
     }
 
+    /// Its text, as it goes onto a medium.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether it names one machine, so that no second medium may get it.
     pub fn is_one_machines(&self) -> bool {
         let hostname = self.seed.settings["hostname"].as_str();
         self.seed.node.is_some() || hostname.is_some_and(|name| !name.contains('{'))
     }
 
-    /// Whether the image's machines would take it.
+    /// Whether machines with these settings would take it.
     ///
     /// # Errors
     /// What they would refuse it for.
-    pub fn check(&self, baked: &Baked) -> Result<(), FlashError> {
-        let laid = laid::lay(&baked.effective, &baked.manifest.board, Layer::Seed, &self.seed.document);
+    pub fn check(&self, effective: &Effective, board: &Board) -> Result<(), FlashError> {
+        let laid = laid::lay(effective, board, Layer::Seed, &self.seed.document);
         laid.map(drop).map_err(|findings| FlashError::Seed(laid::line(&findings)))
     }
 

@@ -5,6 +5,7 @@
 
 use crate::error::FlashError;
 use crate::seed::SeedFile;
+use bakelite_spec::installer::plain;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,14 @@ pub struct Row {
     pub sets: Vec<(String, String)>,
     /// A sum over all of it, by which a changed row is known.
     pub sum: String,
+}
+
+impl Row {
+    /// The node that it names; empty where that is a pattern, or left to the machine.
+    pub fn node(&self) -> String {
+        let named = self.columns.get("seed.node").or_else(|| self.columns.get("hostname"));
+        named.filter(|name| !name.contains('{')).cloned().unwrap_or_default()
+    }
 }
 
 /// The table.
@@ -70,7 +79,6 @@ impl Table {
     /// # Errors
     /// When there is none, or more than one.
     pub fn find(&self, word: &str) -> Result<&Row, FlashError> {
-        let plain = |text: &str| text.to_lowercase().replace([':', '-'], "");
         let by_board = |row: &&Row| {
             ["mac", "serial"].iter().any(|key| row.columns.get(*key).is_some_and(|value| plain(value) == plain(word)))
         };

@@ -10,7 +10,7 @@ use crate::flash::{Done, Job, Listen, flash, is_gone};
 use crate::image::Image;
 use crate::seed::SeedFile;
 use crate::table::Table;
-use crate::target::HostMedium;
+use bakelite_disk::press::OpenMedium;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ pub struct Wanted {
 pub struct Opened {
     /// What it is called.
     pub name: String,
-    medium: HostMedium,
+    medium: OpenMedium,
     /// What is known of it; nothing of a file.
     disk: Option<Disk>,
     seed: Option<SeedFile>,
@@ -83,7 +83,7 @@ pub fn prepare(wanted: &Wanted) -> Result<Ready, FlashError> {
     let mut boot = (0, 0);
     if seeds.iter().any(Option::is_some) {
         let baked = Baked::read(&image)?;
-        seeds.iter().flatten().try_for_each(|seed| seed.check(&baked))?;
+        seeds.iter().flatten().try_for_each(|seed| seed.check(&baked.effective, &baked.manifest.board))?;
         boot = baked.boot;
     }
     let all = disks(Path::new("/"));
@@ -137,13 +137,13 @@ pub fn open(word: &str, all: &[Disk], image: u64) -> Result<Opened, FlashError> 
         || word.starts_with("/dev/")
         || resolve(word).is_some();
     if !is_disk {
-        let medium = HostMedium::file(Path::new(word), image).map_err(io_error("opening", word))?;
+        let medium = OpenMedium::file(Path::new(word), image).map_err(io_error("opening", word))?;
         return Ok(Opened { name: word.into(), medium, disk: None, seed: None });
     }
     let chosen = named(word, all, &resolve)?;
     permit(&chosen, image)?;
     let device = chosen.disk.device();
-    let medium = HostMedium::device(&device).map_err(|source| match source.raw_os_error() {
+    let medium = OpenMedium::device(&device).map_err(|source| match source.raw_os_error() {
         Some(16) => FlashError::Refused {
             device: device.display().to_string(),
             why: "something holds it that isn't seen here (ZFS, another program); free it first".into(),

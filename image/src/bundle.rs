@@ -1,24 +1,30 @@
 //! `bakelite bundle`: a built and proved image as one signed file that updates machines.
 //!
-//! What is in it is taken from the finished image, by the same reader that lint proves it with: slot A's squashfs, kernel
-//! and initramfs with the settings, and the loader's entry. Nothing is stamped with the hour: the same image, key and
+//! What is in it is taken from the finished image, by the same reader that lint proves it with: slot A's squashfs, kernel,
+//! initramfs with the settings, device trees, and the loader's entry. Nothing is stamped with the hour: the same image, key and
 //! words give the same bytes. Must never write a private key, nor sign what isn't a whole image.
 
 use crate::error::BuildError;
 use crate::host::file::{self, FileError};
 use crate::opened::Opened;
 use bakelite_spec::appliance::Appliance;
-use bakelite_spec::bundle::{Bundle, FORMAT, INITRAMFS, KERNEL, Part, ROOT, SYSTEM};
+use bakelite_spec::board::{Flow, Tries};
+use bakelite_spec::bundle::{Bundle, DEVICE_TREE, FORMAT, INITRAMFS, KERNEL, Part, ROOT, SYSTEM};
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layers::Effective;
 use bakelite_spec::layout::Role;
 use bakelite_spec::loader_entry::{EntryName, FOLDER};
+use bakelite_spec::pi;
 use bakelite_spec::update::is_version;
 use bakelite_trust::bundle;
 use bakelite_trust::keys::{KeyError, OwnerKeys};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// Slot a's folder on the boot partition, where an image has its system.
+const SLOT: &str = "bakelite/a/";
 
 /// Why no bundle was made.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +145,8 @@ pub fn make(image: &Path, wanted: &Wanted<'_>) -> Result<Made, MakeError> {
 /// What of an image goes into a bundle.
 struct Taken {
     bundle: Bundle,
-    kernel: Vec<u8>,
-    initramfs: Vec<u8>,
+    /// By their parts' names.
+    boot: BTreeMap<String, Vec<u8>>,
     root: (u64, u64),
     owners: Vec<String>,
 }
@@ -148,19 +154,28 @@ struct Taken {
 impl Taken {
     fn of(opened: &Opened) -> Result<Self, String> {
         let manifest = opened.manifest.clone()?;
-        let flow = manifest.board.boot.flow;
-        if !flow.counts_tries() {
-            let board = &manifest.board_name;
-            return Err(format!("what starts {board} counts no tries, and an update without a way back isn't made"));
-        }
-        let volume = opened.boot.as_ref().map_err(Clone::clone)?;
-        let is_entry = |path: &&String| {
-            let name = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
-            name.and_then(EntryName::parse).is_some_and(|name| name.slot == "a" && name.generation == 1)
+        let board = &manifest.board;
+        let entry = match (board.tries(), board.boot.flow) {
+            (Some(Tries::Counted), _) => loader_entry(opened)?,
+            (Some(Tries::Once), _) => generation(opened)?,
+            (None, Flow::RaspberryPi) => {
+                return Err(format!(
+                    "the kernel of {} doesn't tell the firmware to try (`kernel.tryboot` of the board), and an update without a way back isn't made",
+                    board.kernel.package
+                ));
+            }
+            (None, _) => {
+                let name = &manifest.board_name;
+                return Err(format!("what starts {name} counts no tries, and an update without a way back isn't made"));
+            }
         };
-        let entry = volume.files.keys().find(is_entry).ok_or("it has no entry of the boot loader for slot a")?;
-        let entry = String::from_utf8(opened.on_boot(entry)?).map_err(|error| error.to_string())?;
-        let (kernel, initramfs) = (opened.on_boot("bakelite/a/vmlinuz")?, opened.on_boot("bakelite/a/initrd")?);
+        let trees = device_trees(opened)?;
+        let names = [KERNEL, INITRAMFS].into_iter().map(String::from).chain(trees);
+        let boot = names.map(|name| {
+            let content = opened.on_boot(&format!("{SLOT}{name}"))?;
+            Ok::<_, String>((name, content))
+        });
+        let boot: Vec<(String, Vec<u8>)> = boot.collect::<Result<_, _>>()?;
         let footer = opened.footer.clone()?;
         let slot = opened.partition(Role::SystemA).ok_or("it has no slot a")?;
         let settings = opened.initramfs.as_ref().map_err(Clone::clone)?.get("bakelite/appliance.json");
@@ -188,16 +203,46 @@ impl Taken {
             after: String::new(),
             until: String::new(),
             entry,
-            parts: vec![part(KERNEL, &kernel), part(INITRAMFS, &initramfs), root],
+            parts: boot.iter().map(|(name, content)| part(name, content)).chain([root]).collect(),
         };
-        Ok(Self { bundle, kernel, initramfs, root: (slot.start(), footer.length), owners: appliance.owner.keys })
+        let root = (slot.start(), footer.length);
+        Ok(Self { bundle, boot: boot.into_iter().collect(), root, owners: appliance.owner.keys })
     }
 
     fn open<'a>(&'a self, opened: &'a Opened, part: &str) -> io::Result<Box<dyn Read + 'a>> {
-        Ok(match part {
-            KERNEL => Box::new(Cursor::new(&self.kernel)),
-            INITRAMFS => Box::new(Cursor::new(&self.initramfs)),
-            _ => Box::new(opened.span(self.root.0, self.root.1)),
+        Ok(match self.boot.get(part) {
+            Some(content) => Box::new(Cursor::new(content)),
+            None => Box::new(opened.span(self.root.0, self.root.1)),
         })
     }
+}
+
+/// systemd-boot's entry of slot a.
+fn loader_entry(opened: &Opened) -> Result<String, String> {
+    let volume = opened.boot.as_ref().map_err(Clone::clone)?;
+    let is_entry = |path: &&String| {
+        let name = path.strip_prefix(FOLDER).and_then(|rest| rest.strip_prefix('/'));
+        name.and_then(EntryName::parse).is_some_and(|name| name.slot == "a" && name.generation == 1)
+    };
+    let entry = volume.files.keys().find(is_entry).ok_or("it has no entry of the boot loader for slot a")?;
+    String::from_utf8(opened.on_boot(entry)?).map_err(|error| error.to_string())
+}
+
+/// A Raspberry Pi's first generation of slot a, as an entry of a loader.
+fn generation(opened: &Opened) -> Result<String, String> {
+    let text = |name: String| {
+        let bytes = opened.on_boot(&format!("{SLOT}{name}"))?;
+        String::from_utf8(bytes).map_err(|error| error.to_string())
+    };
+    let volume = opened.boot.as_ref().map_err(Clone::clone)?;
+    let set = pi::set(1);
+    let set = if volume.files.contains_key(&format!("{SLOT}{set}")) { text(set)? } else { String::new() };
+    Ok(pi::entry(&text(pi::arguments(1))?, &set).render())
+}
+
+/// The device trees in slot a's folder, by name.
+fn device_trees(opened: &Opened) -> Result<Vec<String>, String> {
+    let volume = opened.boot.as_ref().map_err(Clone::clone)?;
+    let names = volume.files.keys().filter_map(|path| path.strip_prefix(SLOT));
+    Ok(names.filter(|name| name.ends_with(DEVICE_TREE) && Bundle::is_boot_file(name)).map(String::from).collect())
 }

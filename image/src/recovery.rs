@@ -1,4 +1,5 @@
-//! `bakelite build --recovery`: a stick with which a machine of this appliance is diagnosed and repaired.
+//! `bakelite build --recovery`: a stick with which a machine of this appliance is diagnosed and repaired; `--installer`: the same
+//! one, which also puts its system onto machines that never had one.
 //!
 //! The system is written as for an image, and laid onto a FAT beside kernel, initramfs and what firmware starts: the stick
 //! boots where the board can, and is found by a machine's own initramfs where it can't. An owner signs the sums of all of it.
@@ -17,21 +18,27 @@ use crate::sbom;
 use crate::tree::{Blob, Tree};
 use bakelite_disk::Guid;
 use bakelite_disk::table::Table;
+use bakelite_spec::cmdline::FROM_STICK;
 use bakelite_spec::hexadecimal::hexadecimal;
+use bakelite_spec::installer::{ROWS, Rows};
 use bakelite_spec::layout::{self, RECORD};
-use bakelite_spec::loader_entry::{EntryName, FOLDER};
+use bakelite_spec::loader_entry::{EntryName, FOLDER, STICK};
 use bakelite_spec::manifest::System;
 use bakelite_spec::pi;
 use bakelite_trust::keys::OwnerKeys;
-use bakelite_trust::recovery::{ARGUMENT, BOOT, FORMAT, MANIFEST, Manifest, SYSTEM, StickFile};
+use bakelite_trust::recovery::{BOOT, FORMAT, MANIFEST, Manifest, SYSTEM, StickFile};
 use bakelite_trust::signature;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// The stick's own loader entry: nobody counts its tries, which would rename it.
-const ENTRY: &str = "bakelite-recovery.conf";
+/// What makes a stick an installer.
+#[derive(Clone, Debug, Default)]
+pub struct Installer {
+    /// Its table of machines, if there is one.
+    pub rows: Option<Rows>,
+}
 
 /// Reads an owner's key file whose public half an appliance's machines know.
 ///
@@ -52,7 +59,12 @@ pub fn owner(path: &Path, config: &Config) -> Result<OwnerKeys, BuildError> {
 ///
 /// # Errors
 /// Whatever stopped it; then there is no stick, and an older one is as it was.
-pub fn build(request: &Request<'_>, keys: &OwnerKeys, listen: &dyn Listen) -> Result<Built, BuildError> {
+pub fn build(
+    request: &Request<'_>,
+    keys: &OwnerKeys,
+    installer: Option<&Installer>,
+    listen: &dyn Listen,
+) -> Result<Built, BuildError> {
     outputs::check(request.output, request.force)?;
     let Inputs { config, lock, cache, .. } = request.inputs;
     let derived = Derived::open(cache.folder())?;
@@ -81,7 +93,13 @@ pub fn build(request: &Request<'_>, keys: &OwnerKeys, listen: &dyn Listen) -> Re
     let mut files = vec![file(SYSTEM, None, &blob).map_err(reading())?];
     files.extend(of_machine(&of(config), &mut tree).map_err(reading())?);
     tree.file(SYSTEM, 0o644, blob);
-    let (bytes, signed) = Manifest { format: FORMAT, image: image.clone(), slot: slot.0, files }.sign(keys);
+    if let Some(rows) = installer.and_then(|installer| installer.rows.as_ref()) {
+        let rows = serde_json::to_vec(rows).map_err(|error| reading()(error.into()))?;
+        tree.file(ROWS, 0o600, rows);
+        files.extend(tree.blob(ROWS).map(|blob| file(ROWS, None, blob)).transpose().map_err(reading())?);
+    }
+    let installs = installer.is_some();
+    let (bytes, signed) = Manifest { format: FORMAT, image: image.clone(), slot: slot.0, installs, files }.sign(keys);
     tree.file(MANIFEST, 0o644, bytes);
     tree.file(&format!("{MANIFEST}{}", signature::ENDING), 0o644, signed.into_bytes());
 
@@ -117,7 +135,7 @@ fn system(prepared: &mut Prepared, time: u32, derived: &Derived, work: &Work) ->
 /// What the stick itself is started by: as a machine is, but that its kernel is told so.
 fn started(config: &Config, of: &impl Fn(&Config) -> Tree) -> Tree {
     let mut told = config.clone();
-    told.board.cmdline.push(ARGUMENT.into());
+    told.board.cmdline.push(FROM_STICK.into());
     let mut tree = of(&told);
     let entries: Vec<String> = tree
         .entries()
@@ -127,7 +145,7 @@ fn started(config: &Config, of: &impl Fn(&Config) -> Tree) -> Tree {
     for path in entries {
         let Some(entry) = tree.blob(&path).cloned() else { continue };
         tree.retain(|other, _| other != path);
-        tree.file(&format!("{FOLDER}/{ENTRY}"), 0o644, entry);
+        tree.file(&format!("{FOLDER}/{STICK}"), 0o644, entry);
     }
     tree
 }

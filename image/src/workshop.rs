@@ -17,6 +17,7 @@ use crate::payload::{self, Payload};
 use crate::plan::{self, Plan};
 use crate::prepare::{Inputs, Prepared, add_index};
 use crate::progress::{BuildEvent, Listen};
+use crate::recovery::{self, Installer};
 use crate::source::cache::{Cache, default_folder};
 use crate::source::http::Fetcher;
 use crate::source::k3s;
@@ -24,7 +25,7 @@ use crate::source::lock::{Lock, LockRequest, make_lock};
 use crate::source::mirror::{MIRROR_VARIABLE, MirrorChoice, Mirrors, choose};
 use crate::source::trust::TrustedKeys;
 use crate::user::User;
-use crate::{recovery, repositories, user};
+use crate::{repositories, user};
 use bakelite_spec::appliance::Payload as Kind;
 use bakelite_spec::board::Arch;
 use bakelite_spec::finding::Finding;
@@ -300,15 +301,22 @@ pub fn build(options: &Options, output: &Path, listen: &dyn Listen) -> Result<Bu
     apply::build(&apply::Request { inputs: ready.inputs(), output, force: options.force }, listen)
 }
 
-/// Builds a recovery stick that an owner's key file signs.
+/// Builds a recovery stick that an owner's key file signs, or one that installs besides.
 ///
 /// # Errors
 /// Whatever stopped it; then there is no stick, and an older one is as it was.
-pub fn build_recovery(options: &Options, key: &Path, output: &Path, listen: &dyn Listen) -> Result<Built, BuildError> {
+pub fn build_recovery(
+    options: &Options,
+    key: &Path,
+    installer: Option<&Installer>,
+    output: &Path,
+    listen: &dyn Listen,
+) -> Result<Built, BuildError> {
     outputs::check(output, options.force)?;
     let ready = Ready::new(options, Some(output), listen)?;
     let keys = recovery::owner(key, &ready.workshop.config)?;
-    recovery::build(&apply::Request { inputs: ready.inputs(), output, force: options.force }, &keys, listen)
+    let request = apply::Request { inputs: ready.inputs(), output, force: options.force };
+    recovery::build(&request, &keys, installer, listen)
 }
 
 /// Makes a bundle of a configuration: builds its image, proves it, and takes the bundle from that. The image itself goes.

@@ -1,23 +1,41 @@
-//! A good boot: takes the tries counter off the loader entry's name, so that systemd-boot counts it no more.
+//! A good boot: takes the tries counter off the loader entry's name, so that systemd-boot counts it no more; or commits the slot
+//! that a Raspberry Pi's firmware was told to try.
 //!
-//! The one rename on FAT of something live (law 3): after a cut both names are legal, and the one without a counter
-//! wins. The partition is mounted only for that moment.
+//! The counter's is the one rename on FAT of something live (law 3): after a cut both names are legal, and the one without
+//! a counter wins. A commit is one sector. The partition is mounted only for that moment.
 
 use crate::medium::candidates;
 use bakelite_spec::account::{GOOD, GoodBoot};
 use bakelite_spec::board::Flow;
 use bakelite_spec::layout::Role;
+use bakelite_sys::commits::{self, Commits};
 use bakelite_sys::{SysError, durable, efivar, fat, machine, names_in, read_text};
 use std::path::{Path, PathBuf};
 
-/// Marks this boot; what was done. Nothing where what started the kernel counts no tries, or not those of this entry.
+/// Marks this boot of a slot; what was done. Nothing where what started the kernel counts no tries, or not those of this
+/// entry, and where the slot is committed.
 ///
 /// # Errors
 /// When the partition can't be mounted or the name can't be changed.
-pub fn mark(disk: &str, flow: Flow) -> Result<Option<String>, SysError> {
-    if !flow.counts_tries() {
+pub fn mark(disk: &str, flow: Flow, slot: &str) -> Result<Option<String>, SysError> {
+    match flow {
+        Flow::Uefi => mark_counted(disk),
+        Flow::RaspberryPi => mark_tried(disk, slot),
+        Flow::Direct => Ok(None),
+    }
+}
+
+fn mark_tried(disk: &str, slot: &str) -> Result<Option<String>, SysError> {
+    let Some(device) = boot_partition(disk) else { return Ok(None) };
+    let is_tried = |boot: &Path| Commits::read(boot).is_some_and(|commits| commits.is_tried(slot));
+    if !fat::look(&device, |boot| Ok::<_, SysError>(is_tried(boot)))? {
         return Ok(None);
     }
+    let kept = fat::change(&device, |boot| commits::keep(boot.root, slot))?;
+    Ok(kept.then(|| format!("committed slot {slot}: firmware starts it from now on")))
+}
+
+fn mark_counted(disk: &str) -> Result<Option<String>, SysError> {
     let Some(counted) = efivar::loader("LoaderBootCountPath") else { return Ok(None) };
     let Some(device) = boot_partition(disk) else { return Ok(None) };
     let counted = counted.replace('\\', "/");

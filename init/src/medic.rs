@@ -12,12 +12,13 @@ use crate::modules::{self, Modules};
 use crate::switch::{NEW_ROOT, enter};
 use crate::{INITRAMFS_SELF, cmdline, shutdown};
 use bakelite_disk::signature;
-use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::cmdline::{Cmdline, FROM_STICK};
 use bakelite_spec::event::{Outcome, What};
 use bakelite_sys::mount::{MountFlags, apart, mount, mount_file};
 use bakelite_sys::sum::pour;
 use bakelite_sys::{SysError, block, durable, machine, names_in, read_text, tool, words};
-use bakelite_trust::recovery::{ARGUMENT, LIMIT, MANIFEST, Manifest, PLACE, RecoveryError, SYSTEM};
+use bakelite_trust::document::DocumentError;
+use bakelite_trust::recovery::{LIMIT, MANIFEST, Manifest, PLACE, SYSTEM};
 use bakelite_trust::{signature as signed, stick};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -40,6 +41,10 @@ const PROGRAM: &str = "/usr/lib/bakelite/firstboot";
 const STORAGE: &str = "08";
 /// Ends with nothing to tell: it was no recovery stick.
 const NONE: u8 = 3;
+/// How long what was done stands on the screen before the machine is switched off.
+const SHOWN: Duration = Duration::from_secs(10);
+/// Lines that a screen has room for.
+const LINES: usize = 23;
 
 /// What is known of sticks in this boot.
 pub struct Medic {
@@ -50,18 +55,26 @@ pub struct Medic {
     asked: Option<Duration>,
     /// The device of the stick from which the medic ran.
     ran_from: Option<PathBuf>,
+    /// What it has said.
+    page: Vec<String>,
 }
 
 impl Medic {
     /// Nothing is known yet.
     pub fn new(cmdline: &Cmdline, has_no_owner: bool) -> Self {
-        let started_from_stick = cmdline.values(ARGUMENT).next().is_some();
-        Self { started_from_stick, has_no_owner, seen: BTreeSet::new(), asked: None, ran_from: None }
+        let started_from_stick = cmdline.values(FROM_STICK).next().is_some();
+        let (seen, page) = (BTreeSet::new(), Vec::new());
+        Self { started_from_stick, has_no_owner, seen, asked: None, ran_from: None, page }
     }
 
     /// Whether firmware has read this kernel from the stick itself.
     pub fn is_started_from_stick(&self) -> bool {
         self.started_from_stick
+    }
+
+    /// What the medic has said; nothing where it hasn't run.
+    pub fn page(&self) -> &[String] {
+        &self.page
     }
 
     /// Whether the medic has run in this boot.
@@ -82,12 +95,18 @@ impl Medic {
         if self.has_no_owner {
             return false;
         }
-        let names: Vec<String> = partitions(own).into_iter().filter(|name| self.seen.insert(name.clone())).collect();
+        let names: Vec<String> = places(own).into_iter().filter(|name| self.seen.insert(name.clone())).collect();
         for name in names.iter().filter(|name| is_labelled(name)) {
-            match run(name, own, journal) {
+            self.page.clear();
+            match run(name, own, &mut self.page, journal) {
                 Some(Outcome::Reboot) => {
                     journal.say(What::Shutdown { action: "reboot".into(), why: "the machine was repaired".into() });
                     shutdown::at_once()
+                }
+                Some(Outcome::PowerOff) => {
+                    journal.say(What::Shutdown { action: "poweroff".into(), why: "the machine has its system".into() });
+                    std::thread::sleep(SHOWN);
+                    shutdown::off_at_once()
                 }
                 Some(_) => {
                     self.ran_from = Some(Path::new("/dev").join(name));
@@ -103,14 +122,9 @@ impl Medic {
 }
 
 /// Partitions, and disks without any, that aren't the machine's own.
-fn partitions(own: Option<&str>) -> Vec<String> {
+fn places(own: Option<&str>) -> Vec<String> {
     let others = block::disks(Path::new("/")).into_iter().filter(|disk| Some(disk.name.as_str()) != own);
-    others
-        .flat_map(|disk| {
-            let parts: Vec<String> = disk.partitions.into_values().map(|partition| partition.name).collect();
-            if parts.is_empty() { vec![disk.name] } else { parts }
-        })
-        .collect()
+    others.flat_map(|disk| disk.places()).collect()
 }
 
 /// Whether a partition holds a FAT with the label of our sticks.
@@ -138,7 +152,7 @@ fn is_enumerating(root: &Path) -> bool {
 }
 
 /// Runs the medic from a partition to its end; `None` where there is none that is believed.
-fn run(name: &str, own: Option<&str>, journal: &mut Journal) -> Option<Outcome> {
+fn run(name: &str, own: Option<&str>, page: &mut Vec<String>, journal: &mut Journal) -> Option<Outcome> {
     let (reader, writer) = std::io::pipe().ok()?;
     let command = [INITRAMFS_SELF, PART, name, own.unwrap_or_default()].map(String::from);
     let started = tool::spawn(tool::Start {
@@ -152,6 +166,8 @@ fn run(name: &str, own: Option<&str>, journal: &mut Journal) -> Option<Outcome> 
     let child = started.inspect_err(|error| log::warn!("{}", words(error))).ok()?;
     for line in BufReader::new(reader).lines().map_while(Result::ok) {
         journal.say(What::Effect { text: format!("recovery: {line}") });
+        page.push(line);
+        journal.consoles.screen(&page[page.len().saturating_sub(LINES)..].join("\n"));
     }
     let child = rustix::process::Pid::from_raw(child.cast_signed())?;
     let status = rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).ok()??.1.exit_status();
@@ -167,7 +183,7 @@ enum StickError {
     #[error(transparent)]
     System(#[from] SysError),
     #[error(transparent)]
-    Refused(#[from] RecoveryError),
+    Refused(#[from] DocumentError),
     #[error("{path} on it isn't what was signed: the stick is damaged")]
     Changed { path: &'static str },
     #[error("{}", .0)]

@@ -165,7 +165,12 @@ pub fn find(
         let told_medium = if medic.is_started_from_stick() { Told::Nothing } else { Told::read() };
         let now = machine::uptime();
         let candidates = candidates();
-        let found: Vec<String> = candidates.iter().map(|candidate| candidate.disk.name.clone()).collect();
+        let found: Vec<String> = if medic.is_started_from_stick() {
+            // A disk without a table may be the one that is to get the system.
+            block::disks(Path::new("/")).into_iter().map(|disk| disk.name).collect()
+        } else {
+            candidates.iter().map(|candidate| candidate.disk.name.clone()).collect()
+        };
         if loaded > 0 || found != names {
             names = found;
             changed_at = now;
@@ -176,8 +181,9 @@ pub fn find(
             Choice::Two(..) => (true, None),
             Choice::None => (now - begun > PATIENCE, None),
         };
-        // Before anything of the medium is mounted.
-        if (is_settled || medic.is_started_from_stick()) && medic.has_turn(own.map(String::as_str), journal) {
+        // Before anything of the medium is mounted. Where there is none, the one that is meant may only be late.
+        let is_quiet = medic.is_started_from_stick() && now - changed_at >= QUIET_TWIN;
+        if (is_settled || is_quiet) && medic.has_turn(own.map(String::as_str), journal) {
             std::thread::sleep(Duration::from_millis(50));
             continue;
         }
@@ -193,7 +199,11 @@ pub fn find(
             told = true;
             let disks = if names.is_empty() { "no disk at all".into() } else { names.join(", ") };
             let fault = Fault::new(Code::NoBootMedium, format!("none of the disks here is the boot medium ({disks})"));
-            journal.consoles.page(&rescue::page(&fault, "It is still being looked for."));
+            let more = match medic.page() {
+                [] => "It is still being looked for.".into(),
+                lines => lines.join("\n  "),
+            };
+            journal.consoles.page(&rescue::page(&fault, &more));
             journal.say(What::Fault(fault));
         }
         std::thread::sleep(Duration::from_millis(50));

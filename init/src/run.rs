@@ -133,7 +133,7 @@ pub fn run() -> Result<Infallible, InitError> {
     let mut state = State::new(baked.units.clone(), attached.fault);
     if let Some(update) = trial::of(&found.slot, &baked.manifest.image).filter(|update| update.failed.is_empty()) {
         journal.say(What::Effect { text: format!("an update is tried: {}", update.to.words()) });
-        state.tries_an_update(update.patience);
+        state.tries_an_update(update.patience, !update.workloads.is_empty());
     }
     let mut running = Running {
         pump: Pump::new(&state, devices)?,
@@ -160,7 +160,8 @@ pub fn run() -> Result<Infallible, InitError> {
         baked,
         found,
     };
-    if !has_state && trial::leave_blindly(&running.found.disk, &running.found.slot) {
+    let flow = running.baked.manifest.board.boot.flow;
+    if !has_state && trial::leave_blindly(&running.found.disk, &running.found.slot, flow) {
         running.go_down(Action::Reboot, "a slot that hasn't proved itself has no state partition");
     }
     running.run_for_ever()
@@ -399,7 +400,8 @@ impl Running {
             }
             Effect::Good => {
                 self.journal.say(What::Good);
-                let marked = boot_good::mark(&self.found.disk, self.baked.manifest.board.boot.flow);
+                let (disk, slot) = (&self.found.disk, &self.found.slot);
+                let marked = boot_good::mark(disk, self.baked.manifest.board.boot.flow, slot);
                 let is_marked = marked.is_ok();
                 self.tell(marked);
                 let update = trial::of(&self.found.slot, &self.baked.manifest.image);

@@ -13,10 +13,12 @@ use crate::supervise::{Live, State};
 use crate::watchdog::Watchdog;
 use bakelite_spec::event::What;
 use bakelite_spec::unit::Role;
+use bakelite_spec::update::{ARMED, TRYBOOT};
 use bakelite_sys::mount::{self, MountFlags};
-use bakelite_sys::{durable, machine as facts, words};
+use bakelite_sys::{durable, machine as facts, raw, read_text, words};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::system::{RebootCommand, reboot};
+use std::ffi::CString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -156,7 +158,10 @@ pub fn shutdown(mut parts: Parts<'_>, action: Action, why: &str) -> ! {
     }
     parts.watchdog.pet();
     down(match action {
-        Action::Reboot => RebootCommand::Restart,
+        Action::Reboot => {
+            ask_for_a_try();
+            RebootCommand::Restart
+        }
         Action::PowerOff => RebootCommand::PowerOff,
         Action::Halt => RebootCommand::Halt,
     })
@@ -198,6 +203,20 @@ fn unmount_all() {
 pub fn at_once() -> ! {
     rustix::fs::sync();
     down(RebootCommand::Restart)
+}
+
+/// Where firmware tries another system once, the restart itself asks for it.
+fn ask_for_a_try() {
+    let is_armed = read_text(ARMED).is_ok_and(|text| text == TRYBOOT);
+    if let Some(argument) = CString::new(TRYBOOT).ok().filter(|_| is_armed) {
+        raw::restart_with(&argument);
+    }
+}
+
+/// Switches the machine off where nothing of it is mounted.
+pub fn off_at_once() -> ! {
+    rustix::fs::sync();
+    down(RebootCommand::PowerOff)
 }
 
 fn down(command: RebootCommand) -> ! {

@@ -38,6 +38,10 @@ const FAILING: usize = 3;
 /// What settle leaves when it changed a file that the payload reads.
 pub const PAYLOAD_CHANGED: &str = "/run/bakelite/payload-changed";
 
+/// Between two looks whether workloads are available again.
+const WORKLOADS_EACH: Moment = 5_000;
+/// Why a trial ends in which k3s is ready, and what ran before isn't available again.
+pub const WORKLOADS: &str = "workloads that were available before aren't again";
 /// Behind a unit's name: why a trial ends that a pass has refused to go on with.
 pub const REFUSED: &str = " refused to go on";
 
@@ -166,6 +170,8 @@ pub struct State {
     trial_until: Option<Moment>,
     /// In a boot that tries an update: when it has to be a good one.
     update_until: Option<Moment>,
+    /// Whether that takes that the workloads of before are available again.
+    needs_workloads: bool,
     well_since: Option<Moment>,
     /// Whether this boot counts as good.
     pub good: bool,
@@ -214,15 +220,18 @@ impl State {
             refitting: false,
             trial_until: None,
             update_until: None,
+            needs_workloads: false,
             well_since: None,
             good: false,
             ready_at: None,
         }
     }
 
-    /// In this boot an update is tried, which has to be good so many seconds after the kernel's start.
-    pub fn tries_an_update(&mut self, patience: u64) {
+    /// In this boot an update is tried, which has to be good so many seconds after the kernel's start; with workloads that were
+    /// available before, they have to be so again.
+    pub fn tries_an_update(&mut self, patience: u64, with_workloads: bool) {
         self.update_until = Some(patience * 1000);
+        self.needs_workloads = with_workloads;
     }
 
     /// The number of the unit with a role.
@@ -289,6 +298,7 @@ impl State {
             ]
         });
         let well = self.well_since.filter(|_| !self.good).map(|since| since + GOOD);
+        let well = well.map(|at| if self.needs_workloads { at.max(now + WORKLOADS_EACH) } else { at });
         units
             .chain([self.devices_at, self.refit_at, self.trial_until, self.update_until, well])
             .flatten()

@@ -4,8 +4,10 @@
 //! the machine restarts into what ran before. What follows there is firstboot's. Must never take the last entry away.
 
 use crate::boot_good::boot_partition;
+use bakelite_spec::board::Flow;
 use bakelite_spec::loader_entry::{EntryName, FOLDER};
 use bakelite_spec::update::{LAST, PATH, Update};
+use bakelite_sys::commits::{self, Commits};
 use bakelite_sys::{SysError, durable, efivar, fat, machine, names_in, read_text};
 use std::path::Path;
 
@@ -24,7 +26,7 @@ pub fn of(slot: &str, image: &str) -> Option<Update> {
 /// # Errors
 /// When it can't be written; the next boot is a trial again then.
 pub fn prove(update: &Update) -> Result<Option<String>, SysError> {
-    let ended = update.ended(machine::clock(), false);
+    let ended = update.ended(machine::clock(), false, &[]);
     durable::write_durable(LAST, &serde_json::to_vec(&ended).unwrap_or_default(), 0o600)?;
     durable::remove_file(PATH)?;
     durable::sync_folder(Path::new(PATH).parent().unwrap_or(Path::new("/")))?;
@@ -42,10 +44,13 @@ pub fn leave(update: Update, why: &str, disk: &str) -> Result<(), SysError> {
     forget(disk, &slot).map(drop)
 }
 
-/// Takes a slot's entries away where another slot has one; whether that was so.
+/// Takes a slot's entries away where another slot has one, or a Raspberry Pi's slot that is only tried; whether that was so.
 fn forget(disk: &str, slot: &str) -> Result<bool, SysError> {
     let Some(device) = boot_partition(disk) else { return Ok(false) };
     fat::change(&device, |boot| {
+        if Commits::read(boot.root).is_some() {
+            return commits::forget(boot.root, slot);
+        }
         let folder = boot.root.join(FOLDER);
         let Some(names) = goes(&names_in(&folder), slot) else { return Ok(false) };
         names.into_iter().try_for_each(|name| durable::remove_file(folder.join(name)))?;
@@ -62,8 +67,9 @@ fn goes(names: &[String], slot: &str) -> Option<Vec<String>> {
 }
 
 /// Leaves a slot that hasn't proved itself and can't even say so, as there is no state; whether the machine has to restart.
-pub fn leave_blindly(disk: &str, slot: &str) -> bool {
-    tries_left().is_some() && forget(disk, slot).unwrap_or(false)
+pub fn leave_blindly(disk: &str, slot: &str, flow: Flow) -> bool {
+    let is_unproved = flow == Flow::RaspberryPi || tries_left().is_some();
+    is_unproved && forget(disk, slot).unwrap_or(false)
 }
 
 /// How often the boot loader would start what runs once more before it gives it up; `None` where it doesn't count.

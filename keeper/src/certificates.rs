@@ -3,13 +3,11 @@
 //! k3s renews leaf certificates only at its start, and only in their last months (k3s: 120 days, older versions 90). A
 //! node that is up for eight months has to be restarted once. What is next is decided here; pure but for reading files.
 
-use crate::KeeperError;
+use bakelite_datastore::certificate::not_after;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::set::instant;
 use bakelite_spec::status::Restart;
 use bakelite_sys::{names_in, read_text};
-use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
-use der::{Decode, Document, SliceReader, Tag, Tagged};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -116,7 +114,7 @@ pub fn look() -> Expiry {
     for folder in FOLDERS.iter().map(Path::new) {
         for name in names_in(folder).into_iter().filter(|name| name.ends_with(".crt")) {
             let path = folder.join(&name);
-            let Ok(end) = read_text(&path).map_err(KeeperError::from).and_then(|text| not_after(&text)) else {
+            let Some(end) = read_text(&path).ok().and_then(|text| not_after(&text)) else {
                 log::debug!("{} is no certificate", path.display());
                 continue;
             };
@@ -128,39 +126,10 @@ pub fn look() -> Expiry {
     expiry
 }
 
-/// When the first certificate of a PEM text ends, in seconds since 1970 (RFC 5280, 4.1).
-fn not_after(text: &str) -> Result<i64, KeeperError> {
-    const END: &str = "-----END CERTIFICATE-----\n";
-    let first = text.split_inclusive(END.trim_end()).next().unwrap_or_default();
-    let (_, document) = Document::from_pem(first)?;
-    fn inside(whole: AnyRef<'_>) -> der::Result<SliceReader<'_>> {
-        SliceReader::new(whole.value())
-    }
-    let mut certificate = inside(AnyRef::from_der(document.as_bytes())?)?;
-    let mut fields = inside(AnyRef::decode(&mut certificate)?)?;
-    // The version may be left out; then come serial number, algorithm, issuer, validity.
-    if AnyRef::decode(&mut fields)?.tag().is_context_specific() {
-        AnyRef::decode(&mut fields)?;
-    }
-    AnyRef::decode(&mut fields)?;
-    AnyRef::decode(&mut fields)?;
-    let mut validity = inside(AnyRef::decode(&mut fields)?)?;
-    AnyRef::decode(&mut validity)?;
-    let end = AnyRef::decode(&mut validity)?;
-    let since = if end.tag() == Tag::UtcTime {
-        UtcTime::try_from(end)?.to_unix_duration()
-    } else {
-        GeneralizedTime::try_from(end)?.to_unix_duration()
-    };
-    Ok(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const END_2036: i64 = 2_110_665_522;
-    const END_2076: i64 = 3_372_105_522;
     const NOW: i64 = 1_795_280_100;
 
     fn leaf(days: i64) -> Expiry {
@@ -195,18 +164,5 @@ mod tests {
         let old = Expiry { authority: Some(NOW + 100 * DAY), ..leaf(300) };
         assert!(faults(old, false, NOW)[0].text.contains("authority"));
         assert!(announced(Plan { at: 1, done: None }, leaf(59)).why.contains("2027-01-19"));
-    }
-
-    #[test]
-    fn the_end_of_a_certificate_is_read() {
-        // openssl req -x509 -newkey ed25519 -nodes -subj /CN=x -days 3650, and the same beyond 2050.
-        for (text, end) in [(include_str!("testing/2036.crt"), END_2036), (include_str!("testing/2076.crt"), END_2076)]
-        {
-            assert_eq!(not_after(text).unwrap(), end);
-            assert_eq!(not_after(&format!("{text}{text}")).unwrap(), end, "the first of a chain");
-        }
-        for no in ["", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"] {
-            assert!(not_after(no).is_err(), "{no}");
-        }
     }
 }

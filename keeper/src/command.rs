@@ -131,11 +131,14 @@ fn verify(answer: Answer, settings: &Settings, wanted: Option<&str>) -> Result<(
     let live = contents.live.values().sum::<u64>();
     let value = json!({
         "set": name, "place": shelf.place, "whole": true, "node": manifest.node, "revision": contents.revision,
-        "k3s": manifest.k3s, "live": live
+        "k3s": manifest.k3s, "live": live, "authority-until": opened.authority_until
     });
     terminal::print(&answer.one(&value, || {
+        let until = opened
+            .authority_until
+            .map_or(String::new(), |until| format!("; its cluster's own authority is good until {}", instant(until)));
         format!(
-            "{name} on the {}: whole; {} at revision {}, k3s {}, {live} live keys; its token opens it",
+            "{name} on the {}: whole; {} at revision {}, k3s {}, {live} live keys; its token opens it{until}",
             shelf.place, manifest.node, contents.revision, manifest.k3s
         )
     }));

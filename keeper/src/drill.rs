@@ -95,6 +95,7 @@ fn come_back(path: &Path, keys: &[&dyn Identity], folder: &Path, k3s: &str) -> R
     }
     let places = Places { live: folder.join("live"), staged: folder.join("staged"), aside: folder.join("aside") };
     let opened = stage(path, keys, &places.staged, "")?;
+    opened.lives(machine::clock())?;
     let token = read_text(places.staged.join(TOKEN))?;
     put_in_place(&places)?;
     let database = places.live.join("server/db/state.db");

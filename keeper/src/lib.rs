@@ -23,6 +23,7 @@ mod target;
 #[cfg(test)]
 mod testing;
 mod told;
+mod trial;
 mod volumes;
 mod wear;
 
@@ -114,9 +115,6 @@ pub enum KeeperError {
         /// What is wrong.
         why: String,
     },
-    /// What should be a certificate.
-    #[error("reading a certificate")]
-    Certificate(#[from] der::Error),
     /// The history of what was written to media.
     #[error("{act} the history {}", path.display())]
     History {

@@ -14,7 +14,7 @@ use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::{Restart, paths};
 use bakelite_spec::update::{Ended, LAST};
-use bakelite_sys::{block, durable, machine, mount, raw, read_text, socket, words};
+use bakelite_sys::{block, durable, health, machine, mount, raw, read_text, socket, words};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -79,10 +79,11 @@ impl Looks {
     }
 
     fn look_at_media(&mut self, now: i64) -> Result<(), KeeperError> {
-        let disks = block::disks(Path::new("/"));
+        let mut disks = block::disks(Path::new("/"));
         let (path, each) = history::place();
         let is_due = self.noted.is_none_or(|noted| now < noted || now - noted >= each);
         if is_due || self.media.len() != disks.len() {
+            health::ask(&mut disks);
             let mut connection = history::open(&path)?;
             let mut rows = history::read(&connection, &path)?;
             // What was noted before a restart of the watch counts as well.
@@ -146,6 +147,7 @@ fn sample(disk: &block::Disk, boot: &str, now: i64) -> Sample {
 pub fn media() -> Result<Vec<Medium>, KeeperError> {
     let (path, _) = history::place();
     let rows = if path.exists() { history::read(&history::open(&path)?, &path)? } else { Vec::new() };
-    let now = machine::clock();
-    Ok(block::disks(Path::new("/")).iter().map(|disk| wear::medium(disk, &rows, now)).collect())
+    let (now, mut disks) = (machine::clock(), block::disks(Path::new("/")));
+    health::ask(&mut disks);
+    Ok(disks.iter().map(|disk| wear::medium(disk, &rows, now)).collect())
 }

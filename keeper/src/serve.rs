@@ -5,8 +5,11 @@
 use crate::backup::Record;
 use crate::look::Looks;
 use crate::shelf::Shelf;
+use crate::trial::{self, Trial};
 use crate::{KeeperError, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
+use bakelite_plan::identity::{self, Identity};
+use bakelite_plan::update::window;
 use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::paths;
@@ -31,9 +34,11 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
     let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
     // A stick may be in from the start.
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
-    let mut has_come = true;
+    let (mut has_come, mut was_open) = (true, true);
+    let (mut trial, mut is_tried) = (Trial::default(), false);
     loop {
         if let Some(settings) = settings() {
+            is_tried = trial.look(&settings);
             let cluster = backup::cluster_here(&settings);
             if let Some(born) = cluster.as_ref().filter(|_| Instant::now() >= not_before)
                 && let Err(error) = back_up(&settings, born, &mut plugged)
@@ -45,14 +50,25 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
             // What isn't proved yet is no place to leave for another system.
             let is_settled =
                 read_text(paths::GOOD).is_ok_and(|text| !text.is_empty()) && !Path::new(update::PATH).exists();
+            // What has waited for its window is looked for again when that opens.
+            let is_open = opens(&settings);
+            let has_opened = is_open && !was_open;
+            (was_open, has_come) = (is_open, has_come || has_opened);
             if is_settled && std::mem::take(&mut has_come) {
                 looks.visitors = visit(&settings);
             }
             told::tell(&looks);
         }
-        has_come |= wait(plugs.as_ref());
+        has_come |= wait(plugs.as_ref(), if is_tried { trial::EACH } else { LOOK });
         plugged |= has_come;
     }
+}
+
+/// Whether the window for updates is open on this machine.
+fn opens(settings: &Settings) -> bool {
+    let identity = read_text(identity::RECORD).ok().and_then(|text| serde_json::from_str::<Identity>(&text).ok());
+    let node = identity.map(|identity| identity.node).unwrap_or_default();
+    window::is_open(settings.appliance.update.window.as_ref(), &node, machine::clock())
 }
 
 /// Makes a backup if one is due, gives a target that was plugged in what it lacks, or holds a drill: one of them a turn.
@@ -86,12 +102,12 @@ fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Resul
 }
 
 /// Waits for the next look; whether a disk has come meanwhile.
-fn wait(plugs: Option<&OwnedFd>) -> bool {
+fn wait(plugs: Option<&OwnedFd>, limit: Duration) -> bool {
     let Some(plugs) = plugs else {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(limit);
         return false;
     };
-    let until = Instant::now() + LOOK;
+    let until = Instant::now() + limit;
     while socket::wait(plugs, until.saturating_duration_since(Instant::now())) {
         if came(plugs) {
             std::thread::sleep(SETTLE);

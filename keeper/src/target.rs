@@ -21,7 +21,7 @@ pub fn serve(settings: &Settings, node: &str, record: &mut Record) -> bool {
     let Some(label) = &settings.appliance.backup.target else { return false };
     let newest = Shelf::all(node).into_iter().filter_map(|shelf| Some((shelf.newest()?, shelf)));
     let Some(((name, _), shelf)) = newest.max_by_key(|((_, shelved), _)| *shelved) else { return false };
-    match visit(settings, label, node, &shelf.folder.join(&name), &name, record) {
+    match visit(settings, label, node, &shelf.folder.join(&name), record) {
         Ok(has_newer) => {
             record.target_failed = None;
             has_newer
@@ -35,40 +35,73 @@ pub fn serve(settings: &Settings, node: &str, record: &mut Record) -> bool {
     }
 }
 
-fn visit(
-    settings: &Settings,
-    label: &str,
-    node: &str,
-    set: &Path,
-    name: &str,
-    record: &mut Record,
-) -> Result<bool, KeeperError> {
+fn visit(settings: &Settings, label: &str, node: &str, set: &Path, record: &mut Record) -> Result<bool, KeeperError> {
     let Some((device, driver)) = find(label)? else { return Ok(false) };
     let place = format!("stick {label}");
     let shelf = |root: &Path| Shelf { place: place.clone(), folder: folder(root, label).join(stick::SETS).join(node) };
-    let there = medium::look(&device, driver, |root| Ok::<_, KeeperError>(shelf(root).newest()))?;
-    let own = bakelite_spec::set::number(name).unwrap_or(0);
-    record.behind = there.as_ref().map_or(0, |(_, there)| there.number);
-    match there {
-        Some((there, _)) if there == name => return Ok(false),
-        Some((_, there)) if there.number >= own => return Ok(true),
-        _ => {}
+    let newest = |root: &Path| -> Result<Option<Held>, KeeperError> {
+        let shelf = shelf(root);
+        Ok(shelf.newest().map(|(name, _)| Held::of(&shelf.folder.join(name))))
+    };
+    let there = medium::look(&device, driver, newest)?;
+    record.behind = there.as_ref().map_or(0, |there| there.number);
+    let here = Held::of(set);
+    match lacks(there.as_ref(), &here) {
+        Lacks::Nothing => return Ok(false),
+        Lacks::Newer => return Ok(true),
+        Lacks::This => {}
     }
     let keep = &settings.appliance.backup.keep;
     let bytes = medium::change(&device, driver, |root| {
         let shelf = shelf(root);
         durable::make_folder(&shelf.folder)?;
         shelf.clear_halves()?;
-        let needed = set.metadata().map_or(0, |meta| meta.len()) + SPARE;
+        let needed = here.bytes + SPARE;
         let early = shelf.make_room(needed, keep, machine::clock())?;
-        let bytes = shelf.take(set, name, |half| backup::open(settings, half).map(drop))?;
+        let bytes = shelf.take(set, &here.name, |half| backup::open(settings, half).map(drop))?;
         shelf.prune(keep, machine::clock())?;
         record.note_room(&place, Ok(early))?;
         Ok::<_, KeeperError>(bytes)
     })?;
-    log::info!("copied {name} onto {label} ({bytes} bytes), and opened it again there");
-    record.target = Some(Target { label: label.into(), set: name.into(), at: machine::clock() });
+    log::info!("copied {} onto {label} ({bytes} bytes), and opened it again there", here.name);
+    record.target = Some(Target { label: label.into(), set: here.name, at: machine::clock() });
     Ok(false)
+}
+
+/// A set's file, as far as can be told without opening it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    name: String,
+    number: u64,
+    bytes: u64,
+}
+
+impl Held {
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = bakelite_spec::set::number(&name).unwrap_or(0);
+        Self { name, number, bytes: path.metadata().map_or(0, |meta| meta.len()) }
+    }
+}
+
+/// What a target lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacks {
+    Nothing,
+    /// The newest set of here.
+    This,
+    /// A set that is newer than what it has of an earlier life of this node.
+    Newer,
+}
+
+/// Compares the newest set on a target with the newest here. One of the same name that is shorter is what a stick pulled out
+/// too early has left of it: FAT's repair takes bytes from one of two names.
+fn lacks(there: Option<&Held>, here: &Held) -> Lacks {
+    match there {
+        Some(there) if there == here => Lacks::Nothing,
+        Some(there) if there.name != here.name && there.number >= here.number => Lacks::Newer,
+        _ => Lacks::This,
+    }
 }
 
 /// Where the stick's layout begins on such a medium.
@@ -87,9 +120,7 @@ fn find(label: &str) -> Result<Option<(PathBuf, &'static str)>, KeeperError> {
         if numbers.into_iter().any(|number| mounted.contains(number)) || disk.read_only {
             continue;
         }
-        let whole = disk.partitions.is_empty().then(|| disk.device());
-        let parts = disk.partitions.values().map(|partition| Path::new("/dev").join(&partition.name));
-        for device in parts.chain(whole) {
+        for device in disk.places().iter().map(|place| Path::new("/dev").join(place)) {
             match labelled(&device, label) {
                 Ok(driver) => found.extend(driver.map(|driver| (device, driver))),
                 // A sick disk is no reason not to look at the others.
@@ -132,6 +163,20 @@ mod tests {
         durable::replace(&disk, &vec![0u8; 1 << 20], 0o600).unwrap();
         assert_eq!(labelled(&disk, "Backups").unwrap(), None);
         assert_eq!(labelled(&disk, "").unwrap(), None);
+    }
+
+    #[test]
+    fn a_target_gets_what_it_lacks_and_what_a_pulled_stick_has_left_half() {
+        let copy =
+            |name: &str, bytes| Held { name: name.into(), number: bakelite_spec::set::number(name).unwrap(), bytes };
+        let here = copy("00000007-20261121T165500Z.tar.zst.age", 900);
+        assert_eq!(lacks(None, &here), Lacks::This);
+        assert_eq!(lacks(Some(&copy("00000006-20261121T155500Z.tar.zst.age", 900)), &here), Lacks::This);
+        assert_eq!(lacks(Some(&here), &here), Lacks::Nothing);
+        assert_eq!(lacks(Some(&Held { bytes: 0, ..here.clone() }), &here), Lacks::This);
+        for name in ["00000007-20260101T165500Z.tar.zst.age", "00000009-20260101T165500Z.tar.zst.age"] {
+            assert_eq!(lacks(Some(&copy(name, 900)), &here), Lacks::Newer, "{name}");
+        }
     }
 
     #[test]

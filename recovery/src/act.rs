@@ -7,12 +7,13 @@ use bakelite_disk::footer::Footer;
 use bakelite_disk::table::Table;
 use bakelite_disk::{Guid, Medium as _};
 use bakelite_plan::recovery::{Action, Facts};
+use bakelite_spec::hexadecimal;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::loader_entry::FOLDER;
 use bakelite_spec::pi::COMMIT;
 use bakelite_sys::fat::Writable;
 use bakelite_sys::sum::{fill, pour};
-use bakelite_sys::{SysError, block, durable, fat, machine, raw, tool};
+use bakelite_sys::{SysError, block, durable, ext4, fat, machine, raw, tool};
 use bakelite_trust::recovery::{SYSTEM, StickFile};
 use bakelite_trust::stick::LABEL;
 use std::fs::File;
@@ -20,7 +21,6 @@ use std::io::{Read, Seek, SeekFrom, Write, sink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const FSCK: &str = "/usr/sbin/fsck.fat";
 const MKFS_FAT: &str = "/usr/sbin/mkfs.fat";
 const LIMIT: Duration = Duration::from_secs(600);
 /// Bytes that are compared and written at once.
@@ -31,13 +31,16 @@ const HALF: &str = "half";
 impl Probe<'_> {
     /// Does one thing to the machine that the facts are about.
     pub(crate) fn apply(&mut self, action: &Action, facts: &Facts) -> Result<(), MedicError> {
+        if let Action::Install(key) = action {
+            return self.install(key);
+        }
         let name = facts.media.first().map(|medium| medium.disk.clone()).unwrap_or_default();
         let disk = block::disks(Path::new("/")).into_iter().find(|disk| disk.name == name);
         let disk = disk.ok_or(MedicError::Gone(name))?;
         match action {
             Action::CopyTable => copy_table(&disk),
             Action::MakeTable => self.make_table(&disk),
-            Action::MendBoot => mend_boot(&boot_device(&disk)?),
+            Action::MendBoot => Ok(fat::repair(&boot_device(&disk)?)?),
             Action::MakeBoot => self.make_boot(&boot_device(&disk)?),
             Action::WriteFiles(names) => self.write_files(&boot_device(&disk)?, names),
             Action::WriteEntry => self.write_first(&boot_device(&disk)?),
@@ -46,7 +49,9 @@ impl Probe<'_> {
             })
             .map_err(MedicError::System),
             Action::WriteSlot(letter) => self.write_slot(&disk, letter),
-            Action::MendVolume(name) => volume::mend(&volume_of(&disk, name)?.device),
+            Action::MendVolume(name) => Ok(ext4::repair(&volume_of(&disk, name)?.device)?),
+            // It is done above: there is no medium yet.
+            Action::Install(_) => Ok(()),
         }
     }
 
@@ -62,7 +67,7 @@ impl Probe<'_> {
         tell(disk, &medium, &table)
     }
 
-    fn make_boot(&self, device: &Path) -> Result<(), MedicError> {
+    pub(crate) fn make_boot(&self, device: &Path) -> Result<(), MedicError> {
         let device_name = device.to_string_lossy();
         // Clusters of 4 KiB, as the workshop makes them.
         tool::must(MKFS_FAT, &["-F", "32", "-s", "8", "-n", LABEL, &device_name], LIMIT)?;
@@ -117,20 +122,13 @@ impl Probe<'_> {
         if sum != system.sha256 {
             return Err(MedicError::Forgets(disk.name.clone()));
         }
-        let footer = Footer { length: system.length, sha256: bytes_of(&sum).ok_or_else(gone)? };
+        let sha256 = hexadecimal::bytes(&sum).and_then(|sum| sum.try_into().ok()).ok_or_else(gone)?;
+        let footer = Footer { length: system.length, sha256 };
         medium.seek(SeekFrom::Start(start + length - RECORD)).map_err(failed)?;
         medium.write_all(&footer.encode()).map_err(failed)?;
         medium.make_durable().map_err(failed)?;
         Ok(())
     }
-}
-
-fn bytes_of(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    for (number, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(number * 2..number * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Writes pieces of a stream that aren't on a medium already: most of a damaged system is whole, and a cut goes on.
@@ -172,14 +170,6 @@ fn put(boot: &Writable<'_>, path: &str, bytes: &[u8]) -> Result<(), SysError> {
     boot.sync()?;
     durable::rename(&half, &path)?;
     boot.sync()
-}
-
-fn mend_boot(device: &Path) -> Result<(), MedicError> {
-    let ended = tool::run(FSCK, &["-a", "-w", &device.to_string_lossy()], LIMIT)?;
-    match ended.status {
-        Some(0 | 1) => Ok(()),
-        _ => Err(ended.into_error().into()),
-    }
 }
 
 /// Writes a partition table of which one copy is whole, and tells the kernel of its partitions.
@@ -226,11 +216,5 @@ mod tests {
         assert_eq!(write_where_it_differs(&whole[..], &mut medium, 512).unwrap(), PIECE as u64);
         assert_eq!(medium.get_ref()[512..], whole);
         assert_eq!(write_where_it_differs(&whole[..], &mut medium, 512).unwrap(), 0);
-    }
-
-    #[test]
-    fn a_sum_is_bytes() {
-        assert_eq!(bytes_of(&"0a".repeat(32)), Some([10; 32]));
-        assert_eq!(bytes_of("0a"), None);
     }
 }

@@ -9,17 +9,24 @@ mod act;
 mod boot;
 mod database;
 mod initramfs;
+mod install;
+mod installer;
 mod probe;
 mod report;
 mod volume;
 
 use bakelite_disk::DiskError;
-use bakelite_plan::recovery::{Action, Finding, Remedy, decide, next};
+use bakelite_plan::disk::Disk;
+use bakelite_plan::recovery::{Action, Finding, Next, Remedy, decide, next};
 use bakelite_spec::event::Outcome;
-use bakelite_sys::{SysError, words};
-use bakelite_trust::recovery::{MANIFEST, Manifest, PLACE, RecoveryError, StickFile};
+use bakelite_sys::mount::{MountFlags, remount};
+use bakelite_sys::{SysError, durable, words};
+use bakelite_trust::document::DocumentError;
+use bakelite_trust::recovery::{MANIFEST, Manifest, PLACE, StickFile};
 use probe::Probe;
 use std::path::{Path, PathBuf};
+
+const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// What the medic can't do.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +42,15 @@ pub enum MedicError {
         /// Why.
         source: DiskError,
     },
+    /// The settings that the stick's own start has brought can't be read.
+    #[error("the settings in the stick's initramfs: {0}")]
+    Baked(serde_json::Error),
+    /// The stick's table of machines can't be read.
+    #[error("the stick's table of machines: {0}")]
+    Rows(serde_json::Error),
     /// The stick's manifest can't be read.
     #[error("the stick's manifest: {0}")]
-    Manifest(#[from] RecoveryError),
+    Manifest(#[from] DocumentError),
     /// A file of the stick isn't what was signed.
     #[error("{0} on the stick isn't what was signed: the stick is damaged")]
     Changed(String),
@@ -47,6 +60,16 @@ pub enum MedicError {
     /// What was read back isn't what was written.
     #[error("{0} doesn't keep what is written to it")]
     Forgets(String),
+}
+
+/// The one who knows disks, as firstboot does: the same words choose one for data and one for a system.
+pub trait Disks {
+    /// All disks, with what was found out about them so far.
+    fn all(&mut self) -> Vec<Disk>;
+
+    /// Finds out what the disk with a key holds, while the kernel refuses every write to it; `look_into`: also whether a file
+    /// system is an empty one.
+    fn prove(&mut self, key: &str, look_into: bool);
 }
 
 /// The stick that this runs from.
@@ -67,6 +90,14 @@ impl Stick {
         Ok(Self { root: root.into(), manifest: Manifest::parse(&bytes)?, name: name.into() })
     }
 
+    /// Has something written onto it, durably.
+    fn change(&self, act: impl FnOnce() -> Result<(), SysError>) -> Result<(), MedicError> {
+        remount(&self.root, FLAGS)?;
+        let written = act().and_then(|()| durable::sync_file_system(&self.root));
+        remount(&self.root, FLAGS | MountFlags::RDONLY)?;
+        Ok(written?)
+    }
+
     /// A file's bytes, which are those that were signed.
     fn read(&self, file: &StickFile) -> Result<Vec<u8>, MedicError> {
         let path = self.root.join(&file.path);
@@ -82,9 +113,9 @@ impl Stick {
 ///
 /// # Errors
 /// When the stick itself can't be read, or a disk can't be looked at.
-pub fn run(stick: &str, own: &str) -> Result<Outcome, MedicError> {
+pub fn run(stick: &str, own: &str, disks: &mut dyn Disks) -> Result<Outcome, MedicError> {
     let stick = Stick::open(stick)?;
-    let mut probe = Probe::new(&stick, own);
+    let mut probe = Probe::new(&stick, own, disks)?;
     let facts = probe.look()?;
     let first = decide(&facts);
     let image = &stick.manifest.image;
@@ -93,14 +124,19 @@ pub fn run(stick: &str, own: &str) -> Result<Outcome, MedicError> {
     let mut done: Vec<Action> = Vec::new();
     let mut failed = Vec::new();
     let (mut facts, mut findings) = (facts, first.clone());
-    while let Some(action) = next(&findings).cloned() {
-        let action = match action {
-            // What fsck.fat can't put in order is made anew.
-            Action::MendBoot if done.contains(&Action::MendBoot) => Action::MakeBoot,
-            action => action,
+    loop {
+        let action = match next(&findings, &done) {
+            Next::Nothing => break,
+            Next::Do(action) => action,
+            Next::DoesntHold(action) => {
+                failed.push(format!("{}: it didn't hold; the medium may be worn out", report::words(&action)));
+                break;
+            }
         };
-        if done.contains(&action) {
-            failed.push(format!("{}: it didn't hold; the medium may be worn out", report::words(&action)));
+        if let Action::Install(_) = action
+            && !probe.may_install()
+        {
+            failed.push("nobody said yes, and nothing was written".into());
             break;
         }
         match probe.apply(&action, &facts) {
@@ -119,7 +155,10 @@ pub fn run(stick: &str, own: &str) -> Result<Outcome, MedicError> {
         report::page(&findings).iter().for_each(|line| say(line));
     }
     let needs_person = !failed.is_empty() || findings.iter().any(|finding| finding.remedy == Remedy::Person);
-    let verdict = verdict(&findings, done.len(), needs_person);
+    if let (false, [medium]) = (needs_person, &facts.media[..]) {
+        probe.settle_record(&medium.disk, done.contains(&Action::MakeTable))?;
+    }
+    let verdict = verdict(&findings, &done, needs_person, stick.manifest.installs);
     say(&verdict);
     let told =
         report::Told { facts: &facts, first: &first, done: &done, failed: &failed, last: &findings, verdict: &verdict };
@@ -130,13 +169,26 @@ pub fn run(stick: &str, own: &str) -> Result<Outcome, MedicError> {
     Ok(match (needs_person, done.is_empty()) {
         (true, _) => Outcome::Refused,
         (false, true) => Outcome::GoOn,
+        (false, false) if stick.manifest.installs && is_new(&done) => Outcome::PowerOff,
         (false, false) => Outcome::Reboot,
     })
 }
 
-fn verdict(findings: &[Finding], done: usize, needs_person: bool) -> String {
+/// Whether the machine has got its system just now.
+fn is_new(done: &[Action]) -> bool {
+    done.iter().any(|action| matches!(action, Action::Install(_)))
+}
+
+fn verdict(findings: &[Finding], done: &[Action], needs_person: bool, installs: bool) -> String {
     let itself = findings.iter().any(|finding| finding.remedy == Remedy::Machine);
-    match (needs_person, done, itself) {
+    match (needs_person, done.len(), itself) {
+        (false, ..) if is_new(done) && installs => {
+            "RESULT: the machine has its system, and is switched off now. Pull the stick out, and switch it on".into()
+        }
+        (false, ..) if is_new(done) => {
+            "RESULT: the machine has its system; it starts again now. Leave the stick in: it takes its backup from there"
+                .into()
+        }
         (true, _, _) => "RESULT: a person is needed; read out the lines with CALL".into(),
         (false, 0, false) => "RESULT: nothing is wrong, and nothing was written".into(),
         (false, 0, true) => "RESULT: nothing was written; the machine does the rest as it starts".into(),

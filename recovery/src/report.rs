@@ -2,13 +2,10 @@
 
 use crate::{MedicError, Stick};
 use bakelite_plan::recovery::{Action, Facts, Finding, Remedy};
-use bakelite_sys::mount::{MountFlags, remount};
-use bakelite_sys::{SysError, durable, machine};
+use bakelite_sys::{durable, machine};
 use bakelite_trust::recovery::REPORTS;
 use serde::Serialize;
 use std::path::Path;
-
-const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
 /// All that is told.
 #[derive(Serialize)]
@@ -48,6 +45,7 @@ pub(crate) fn words(action: &Action) -> String {
         Action::RemoveEntries(names) => format!("removed the boot entries {}", names.join(", ")),
         Action::WriteSlot(letter) => format!("wrote system {letter}, and read it back"),
         Action::MendVolume(name) => format!("had e2fsck repair {name}"),
+        Action::Install(_) => "put the system onto that disk, and read it back".into(),
     }
 }
 
@@ -69,20 +67,16 @@ pub(crate) fn write(stick: &Stick, told: &Told<'_>) -> Result<String, MedicError
     let serial = machine::serial(Path::new("/"));
     let plain: String = serial.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
     let folder = format!("{REPORTS}/{}", if plain.is_empty() { "machine" } else { &plain });
-    remount(&stick.root, FLAGS)?;
     let place = stick.root.join(&folder);
-    let put = || -> Result<(), SysError> {
+    stick.change(|| {
         durable::make_folder(&place)?;
         let json = serde_json::to_vec_pretty(told).unwrap_or_default();
         for (name, bytes) in [("report.json", &json[..]), ("report.txt", text(told).as_bytes())] {
             durable::remove_file(place.join(name))?;
             durable::write_whole(&place.join(name), bytes, 0o644)?;
         }
-        durable::sync_file_system(&stick.root)
-    };
-    let written = put();
-    remount(&stick.root, FLAGS | MountFlags::RDONLY)?;
-    written?;
+        Ok(())
+    })?;
     Ok(format!("{folder}/report.txt"))
 }
 

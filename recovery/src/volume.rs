@@ -85,13 +85,3 @@ fn needs_journal(file: &mut File, start: u64) -> bool {
     let known = file.seek(SeekFrom::Start(start + 1080)).and_then(|_| file.read_exact(&mut magic));
     read.and(known).is_ok() && magic == [0x53, 0xef] && byte[0] & NEEDS_JOURNAL != 0
 }
-
-/// Repairs what can be repaired.
-pub(crate) fn mend(device: &Path) -> Result<(), MedicError> {
-    let ended = tool::run(E2FSCK, &["-f", "-y", &device.to_string_lossy()], LIMIT)?;
-    // A sum: 1 repaired, 2 restart if it was mounted, which it wasn't.
-    match ended.status {
-        Some(0..=3) => Ok(()),
-        _ => Err(ended.into_error().into()),
-    }
-}

@@ -3,7 +3,7 @@
 use bakelite_spec::board::Board;
 use bakelite_spec::keys::{APPLIANCE, BOARD, defaults};
 use bakelite_spec::layers::{Effective, Layer};
-use bakelite_spec::manifest::{Manifest, PayloadManifest, System, UserManifest};
+use bakelite_spec::manifest::{Manifest, PayloadManifest};
 use bakelite_spec::status::paths;
 use bakelite_spec::yaml::Document;
 use bakelite_sys::durable;
@@ -31,18 +31,7 @@ pub fn machine(appliance: &str) -> tempfile::TempDir {
         program: String::new(),
         files: Vec::new(),
     };
-    let manifest = Manifest {
-        format: 1,
-        version: "0".into(),
-        image: "0".into(),
-        time: 0,
-        board_name: "qemu-x86_64".into(),
-        board: Board::from_values(&board).unwrap(),
-        boot: Vec::new(),
-        system: System { length: 1, sha256: String::new(), kernel: String::new() },
-        payload,
-        user: UserManifest::default(),
-    };
+    let manifest = Manifest::unbaked("qemu-x86_64", Board::from_values(&board).unwrap(), payload);
     let baked = |name: &str| format!("{}/{name}", paths::BAKED);
     write(root.path(), &baked("manifest.json"), &serde_json::to_string(&manifest).unwrap());
     write(root.path(), &baked("appliance.json"), &serde_json::to_string(&effective).unwrap());

@@ -55,6 +55,8 @@ struct Page {
     entries: Vec<Entry>,
     /// The update that is tried.
     update: Option<Update>,
+    /// What it still waits for, of the workloads from before it.
+    update_waits_for: String,
     /// What became of the last one.
     last_update: Option<LastUpdate>,
     payload: String,
@@ -125,6 +127,7 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
         debug: status.debug,
         last_good: account.last_good.map(|good| good.at),
         update: read_text(at(update::PATH)).ok().and_then(|text| Update::read(&text)),
+        update_waits_for: read_text(at(update::WORKLOADS_MISSING)).unwrap_or_default(),
         last_update: account.last_update,
         entries,
         payload: account.payload,
@@ -205,7 +208,11 @@ fn text(page: &Page, now: i64) -> String {
     rows.extend(page.entries.iter().map(|entry| ("boot entry", entry.words())));
     if let Some(update) = &page.update {
         let side = if update.to.slot == page.slot { "is tried" } else { "is about to be tried, or went back" };
-        rows.push(("update", format!("{} {side}; {} more tries are left", update.to.words(), update.tries)));
+        let waits = match page.update_waits_for.as_str() {
+            "" => String::new(),
+            missing => format!("; not available again yet: {missing}"),
+        };
+        rows.push(("update", format!("{} {side}; {} more tries are left{waits}", update.to.words(), update.tries)));
     }
     if let Some(last) = &page.last_update {
         rows.push(("last update", format!("{}: {}", ago(now - last.at), last.words())));
@@ -238,7 +245,8 @@ impl Entry {
             (Some(left), Some(done)) => format!("{left} tries left, {done} done"),
             _ => "has proved itself".into(),
         };
-        format!("{}, generation {}, image {}: {tries}", self.slot, self.generation, self.image)
+        let image = if self.image.is_empty() { String::new() } else { format!(", image {}", self.image) };
+        format!("{}, generation {}{image}: {tries}", self.slot, self.generation)
     }
 }
 

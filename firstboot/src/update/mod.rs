@@ -13,18 +13,20 @@ use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::relocate::LIMIT;
 use crate::{layers, loader, probe};
+use bakelite_datastore::workloads;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::json;
 use bakelite_plan::update::{judge, slot as running_slot};
 use bakelite_plan::{Settings, cluster};
 use bakelite_spec::answer::Answer;
+use bakelite_spec::board::Tries;
 use bakelite_spec::bundle::{Bundle, INITRAMFS, KERNEL, Part, ROOT};
 use bakelite_spec::layout::RECORD;
 use bakelite_spec::loader_entry::{EntryName, LoaderEntry, TRIES};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::records::Datastore;
 use bakelite_spec::status::paths;
-use bakelite_spec::update::{self, Armed, FORMAT, PATH, Side, Update};
+use bakelite_spec::update::{self, ARMED, Armed, FORMAT, PATH, Side, TRYBOOT, Update};
 use bakelite_sys::{SysError, durable, socket, terminal};
 use bakelite_trust::bundle;
 use std::fs::File;
@@ -97,8 +99,8 @@ fn take(
         slot::forget(root, &slot)
     };
     let part = |_: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
-        KERNEL | INITRAMFS => slot::put_boot_file(root, &slot, part, input),
         ROOT => slot::put_system(root, &slot, part, input),
+        name if Bundle::is_boot_file(name) => slot::put_boot_file(root, &slot, part, input),
         // Signed, and yet not known: a later format would have said so.
         _ => Err(bundle::BundleError::Malformed.into()),
     };
@@ -123,7 +125,8 @@ fn arm(root: &Path, bundle: &Bundle, slot: &str, settings: &Settings, tell: Tell
     judge(bundle, &facts, settings).map_err(|why| refused(bundle, &why))?;
     let entries = facts.loader.iter().flat_map(|loader| loader.entries.values());
     let rank = entries.map(|text| LoaderEntry::parse(text).rank()).max().unwrap_or(0) + 1;
-    let name = EntryName { slot: slot.into(), generation: 1, tries: Some((TRIES, 0)) };
+    let once = settings.manifest.board.tries() == Some(Tries::Once);
+    let name = EntryName { slot: slot.into(), generation: 1, tries: Some((if once { 1 } else { TRIES }, 0)) };
     let text = LoaderEntry::parse(&bundle.entry).for_slot(slot, rank).render();
     let image = &settings.appliance.image;
     let record = Update {
@@ -142,8 +145,11 @@ fn arm(root: &Path, bundle: &Bundle, slot: &str, settings: &Settings, tell: Tell
         },
         epoch: cluster::of(&facts).map_or(0, |born| born.epoch),
         set,
+        workloads: workloads(settings, &facts)?,
         entry: Armed { name: name.text(), text: text.clone() },
-        tries: update::TRIES,
+        once,
+        // Where a restart asks for each try, this command's own asks for the first one.
+        tries: update::TRIES - u32::from(once),
         patience: settings.appliance.update.patience.0,
         ..Update::default()
     };
@@ -152,7 +158,17 @@ fn arm(root: &Path, bundle: &Bundle, slot: &str, settings: &Settings, tell: Tell
         durable::remove_file(PATH)?;
         return Err(error);
     }
-    Ok(())
+    let asked = if once { TRYBOOT } else { "" };
+    Ok(durable::replace(ARMED, asked.as_bytes(), 0o644)?)
+}
+
+/// The workloads that are available now, and have to be so again.
+fn workloads(settings: &Settings, facts: &Facts) -> Result<Vec<String>, FirstbootError> {
+    if cluster::datastore(settings) != Datastore::Sqlite || cluster::of(facts).is_none() {
+        return Ok(Vec::new());
+    }
+    let seen = workloads::look(Path::new(cluster::DATABASE), &facts.boot)?;
+    Ok(seen.available.into_iter().filter_map(|(name, is)| is.then_some(name)).collect())
 }
 
 /// A verified set of the cluster that is here; its key, or nothing where there is no database to come back to.

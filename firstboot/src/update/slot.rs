@@ -58,9 +58,21 @@ pub fn forget(root: &Path, slot: &str) -> Result<(), FirstbootError> {
     if !names.is_empty() {
         loader::remove(root, &names)?;
     }
+    // Nothing names them any more; a file that the new system doesn't have must not be taken for one of its own.
+    let boot = boot_device(root)?;
+    fat::change(&boot, |boot| durable::remove_tree(&folder(boot.root, slot)))?;
     let (device, length) = partition(root, slot)?;
     let (mut medium, _) = block::open(&device, true)?;
     write_at(&mut medium, &device, length - RECORD, &[0; RECORD as usize])
+}
+
+fn boot_device(root: &Path) -> Result<PathBuf, FirstbootError> {
+    boot_partition::device(root)?.ok_or_else(|| FirstbootError::NoDisk("with a boot partition".into()))
+}
+
+/// The slot's files on the mounted boot partition.
+fn folder(boot: &Path, slot: &str) -> PathBuf {
+    boot.join("bakelite").join(slot)
 }
 
 fn write_at(medium: &mut File, device: &Path, at: u64, bytes: &[u8]) -> Result<(), FirstbootError> {
@@ -77,14 +89,10 @@ fn write_at(medium: &mut File, device: &Path, at: u64, bytes: &[u8]) -> Result<(
 /// # Errors
 /// When it can't be written, or what is read back is something else.
 pub fn put_boot_file(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
-    let device = boot_partition::device(root)?.ok_or_else(|| FirstbootError::NoDisk("with a boot partition".into()))?;
-    fat::change(&device, |boot| {
-        let folder = boot.root.join("bakelite").join(slot);
+    fat::change(&boot_device(root)?, |boot| {
+        let folder = folder(boot.root, slot);
         let path = folder.join(&part.name);
         durable::make_folder(&folder)?;
-        // The old one first: there is room for two slots, and not for three.
-        durable::remove_file(&path)?;
-        boot.sync()?;
         let mut file = durable::create_private(&path)?;
         let written = pour(&mut *input, &mut file).and_then(|written| file.sync_all().map(|()| written));
         let (_, sum) = written.map_err(|source| SysError::Write { path: path.clone(), source })?;

@@ -10,11 +10,11 @@ use crate::world::Machine;
 use crate::{probe, sets};
 use bakelite_plan::Settings;
 use bakelite_plan::facts::Facts;
-use bakelite_plan::update::judge;
+use bakelite_plan::update::{judge, window};
 use bakelite_spec::bundle::Bundle;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::update::{Ended, LAST, compare};
-use bakelite_sys::{SysError, names_in, read_text, stick as medium, words};
+use bakelite_sys::{SysError, names_in, read_text, words};
 use bakelite_trust::bundle::{self, BundleError};
 use bakelite_trust::stick;
 use std::fs::File;
@@ -26,16 +26,16 @@ pub fn look(settings: &Settings) -> Vec<Fault> {
     let machine = Machine::new(root, Looked::by_early(root));
     let mut faults = Vec::new();
     for name in machine.foreign() {
-        let found = sets::stick(&name);
-        let Ok(Some((device, driver))) = found else { continue };
-        let facts = probe::facts(root, &machine.looked, 0);
-        let taken = medium::look(&device, driver, |mounted| {
-            let folder = mounted.join(stick::FOLDER);
-            let folder = if folder.is_dir() { folder } else { mounted.into() }.join(stick::BUNDLES);
-            take_newest(root, &folder, &facts, settings, &mut faults)
+        let looked = sets::on_stick(&name, |folder, _| {
+            let facts = probe::facts(root, &machine.looked, 0);
+            if let Err(error) = take_newest(root, &folder.join(stick::BUNDLES), &facts, settings, &mut faults) {
+                faults.push(Fault::new(Code::UpdateRefused, format!("the update on {name} failed: {}", words(&error))));
+            }
+            Ok(())
         });
-        if let Err(error) = taken {
-            faults.push(Fault::new(Code::UpdateRefused, format!("the update on {name} failed: {}", words(&error))));
+        // A disk that can't be looked at has brought no update.
+        if let Err(error) = looked {
+            log::info!("looking for updates on {name}: {}", words(&error));
         }
     }
     faults
@@ -59,6 +59,10 @@ fn take_newest(
     let Chosen { newest, refused } = choose(heads.collect(), |bundle| judge(bundle, facts, settings), settings);
     faults.extend(refused);
     let Some((path, bundle)) = newest else { return Ok(()) };
+    if let Some(why) = window::waits(facts, settings) {
+        log::info!("{} is on a stick, and fits; {why}", bundle.words());
+        return Ok(());
+    }
     log::info!("{} is on a stick, and fits", bundle.words());
     let file = File::open(&path).map_err(|source| SysError::Read { path, source })?;
     take(root, file, facts, settings, &|text| log::info!("{text}"))

@@ -7,6 +7,7 @@
 pub mod export;
 mod judge;
 pub mod line;
+mod merge;
 pub mod ports;
 pub mod record;
 mod run;
@@ -14,6 +15,7 @@ mod run;
 mod tests;
 
 pub use judge::Verdict;
+pub use merge::Merged;
 pub use run::Mode;
 
 use crate::baked::Baked;
@@ -103,7 +105,7 @@ impl Factory {
         for row in &table.rows {
             let wrong =
                 |error| FlashError::Table { path: line.rows.clone(), problem: format!("row {}: {error}", row.name) };
-            line.seed(row, "check")?.check(&baked).map_err(wrong)?;
+            line.seed(row, "check")?.check(&baked.effective, &baked.manifest.board).map_err(wrong)?;
         }
         let record = Mutex::new(Record::open(&line.record)?);
         Ok(Self { line, table, image, baked, record })

@@ -3,8 +3,7 @@
 use crate::disks::choose::{Named, permit};
 use crate::disks::{Disk, disks};
 use crate::error::{FlashError, io_error};
-use crate::target::HostMedium;
-use bakelite_disk::press::Target;
+use bakelite_disk::press::{OpenMedium, Target};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -84,7 +83,7 @@ impl Ports for HostPorts {
 
     fn open(&self, present: &Present, image: u64) -> Result<Box<dyn Target + Send>, FlashError> {
         if let Some(path) = file_of(&present.port) {
-            let medium = HostMedium::file(&path, image).map_err(io_error("opening", &path))?;
+            let medium = OpenMedium::file(&path, image).map_err(io_error("opening", &path))?;
             return Ok(Box::new(medium));
         }
         let none = || FlashError::NoSuchDisk(present.port.clone());
@@ -94,6 +93,6 @@ impl Ports for HostPorts {
         let disk = disk.ok_or_else(none)?;
         permit(&Named { disk, surely: true }, image)?;
         let device = disk.device();
-        Ok(Box::new(HostMedium::device(&device).map_err(io_error("opening", &device))?))
+        Ok(Box::new(OpenMedium::device(&device).map_err(io_error("opening", &device))?))
     }
 }

@@ -230,6 +230,43 @@ impl Record {
         Ok((self.connection.last_insert_rowid(), ticket))
     }
 
+    /// Takes over what an installer stick has recorded of a device, in place of what it had recorded of it before.
+    ///
+    /// # Errors
+    /// When the record can't be written, or another medium has the row.
+    pub fn adopt(&self, device: &Device) -> Result<(), FlashError> {
+        self.execute(
+            "INSERT INTO device(row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began,
+                 ended, written, write_seconds, verified, verify_seconds, disk, why)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+             ON CONFLICT(ticket) DO UPDATE SET state = excluded.state, attachment = excluded.attachment,
+                 medium = excluded.medium, image = excluded.image, began = excluded.began, ended = excluded.ended,
+                 written = excluded.written, write_seconds = excluded.write_seconds, verified = excluded.verified,
+                 verify_seconds = excluded.verify_seconds, disk = excluded.disk, why = excluded.why",
+            params![
+                device.row,
+                device.row_sum,
+                device.node,
+                device.ticket,
+                device.state.name(),
+                device.port,
+                device.attachment,
+                device.medium,
+                device.image,
+                device.operator,
+                device.began,
+                device.ended,
+                device.written,
+                device.write_seconds,
+                device.verified,
+                device.verify_seconds,
+                device.disk,
+                device.why
+            ],
+        )
+        .map(drop)
+    }
+
     /// Its first MiB is about to be written.
     ///
     /// # Errors

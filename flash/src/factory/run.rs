@@ -122,13 +122,11 @@ fn take(
         note(told, format!("{} ({}): all rows of the table are used", present.port, present.words));
         return Ok(None);
     };
-    let node = row.columns.get("seed.node").or_else(|| row.columns.get("hostname"));
-    let node = node.filter(|name| !name.contains('{')).cloned().unwrap_or_default();
     let place =
         Place { port: present.port.clone(), attachment: present.attachment.clone(), medium: present.words.clone() };
     let line = &factory.line;
     let operator = line.operator.as_deref().unwrap_or_default();
-    let (id, ticket) = factory.record().reserve(&row, &node, &place, &line.sha256, operator)?;
+    let (id, ticket) = factory.record().reserve(&row, &row.node(), &place, &line.sha256, operator)?;
     told.line(&FactoryEvent::Began {
         row: row.name.clone(),
         port: present.port.clone(),

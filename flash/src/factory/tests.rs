@@ -4,10 +4,9 @@ use super::export::{Form, export};
 use super::line::Line;
 use super::ports::{HostPorts, Present, file_of};
 use super::*;
-use crate::target::HostMedium;
 use crate::testing::{come_up, image, seed_on};
-use bakelite_disk::press::Target;
 use bakelite_disk::press::testing::{Fault, Faulty};
+use bakelite_disk::press::{OpenMedium, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,13 +14,13 @@ use std::path::PathBuf;
 const MIB: u64 = 1 << 20;
 
 /// A line in a folder, with so many file ports and rows.
-struct Bench {
+pub(super) struct Bench {
     folder: tempfile::TempDir,
     ports: Vec<PathBuf>,
 }
 
 impl Bench {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         // In memory where there is a place for that: fifty media are synced some hundred times.
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
@@ -45,11 +44,11 @@ impl Bench {
         Self { folder, ports }
     }
 
-    fn insert(&self, number: usize) {
+    pub(super) fn insert(&self, number: usize) {
         File::create(&self.ports[number]).unwrap();
     }
 
-    fn open(&self) -> Factory {
+    pub(super) fn open(&self) -> Factory {
         Factory::open(&self.folder.path().join("line.yaml"), None).unwrap()
     }
 
@@ -80,7 +79,7 @@ impl Ports for Bad {
     fn open(&self, present: &Present, image: u64) -> Result<Box<dyn Target + Send>, FlashError> {
         let fault = self.faults.get(&present.port).copied().unwrap_or_default();
         let path = file_of(&present.port).unwrap();
-        Ok(Box::new(Faulty::of(HostMedium::file(&path, image).unwrap(), fault)))
+        Ok(Box::new(Faulty::of(OpenMedium::file(&path, image).unwrap(), fault)))
     }
 
     fn is_doubted(&self, _: &Present) -> bool {
@@ -88,7 +87,7 @@ impl Ports for Bad {
     }
 }
 
-const ONCE: Mode = Mode { once: true, board: None };
+pub(super) const ONCE: Mode = Mode { once: true, board: None };
 
 #[test]
 fn of_fifty_media_exactly_the_seven_bad_ones_fail() {

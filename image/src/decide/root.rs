@@ -1,7 +1,8 @@
 //! The root tree: what of the packages stays, and what their maintainer scripts would have made and the appliance needs.
 //!
 //! All that is done in place of maintainer scripts stands here, in [`complete`]: merged /usr, passwd and group, the CA
-//! bundle, busybox's links. The index of kernel modules (depmod's) is made by `apply`, as it takes a program.
+//! bundle, the table of radio channels, busybox's links. The index of kernel modules (depmod's) is made by `apply`, as it
+//! takes a program.
 
 use crate::decide::modules::Closure;
 use crate::tree::{Blob, Tree};
@@ -218,8 +219,17 @@ pub fn merged(path: &str) -> String {
     }
 }
 
+/// Where firmware lies.
+const FIRMWARE: &str = "usr/lib/firmware/";
+
 /// What of /usr/share even a package that a person asked for has no use for on an appliance.
 const DROPPED_SHARED: &[&str] = &["bug", "doc", "doc-base", "info", "lintian", "locale", "man", "menu"];
+
+/// The table of radio channels by country and its signature: cfg80211 asks for them, without its module saying so. The
+/// package brings two of each; its script links Debian's own into place.
+const REGULATORY: [&str; 2] = ["regulatory.db", "regulatory.db.p7s"];
+/// What Debian's own are called.
+const DEBIANS: &str = "-debian";
 
 /// Takes away what no appliance needs; modules and firmware stay only as far as they are in the closure.
 ///
@@ -230,10 +240,12 @@ pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool, boot: &[Str
     let below = |path: &str, folder: &str| {
         path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let firmware = |path: &str| path.strip_prefix("usr/lib/firmware/").map(str::to_string);
+    let firmware = |path: &str| path.strip_prefix(FIRMWARE).map(str::to_string);
     let gconv =
         |path: &str| path.split('/').any(|part| matches!(part, "gconv" | "audit" | "engines-3" | "ossl-modules"));
-    let wanted_firmware = |name: &str| closure.firmware.iter().any(|wanted| wanted_by(wanted, name));
+    let regulatory = |name: &str| name.strip_suffix(DEBIANS).is_some_and(|table| REGULATORY.contains(&table));
+    let wanted_firmware =
+        |name: &str| regulatory(name) || closure.firmware.iter().any(|wanted| wanted_by(wanted, name));
     tree.retain(|path, _| {
         if boot.iter().any(|folder| below(path, folder)) {
             return false;
@@ -249,7 +261,7 @@ pub fn prune(tree: &mut Tree, closure: &Closure, keeps_shared: bool, boot: &[Str
             || shared.is_some_and(|path| !DROPPED_SHARED.iter().any(|dropped| below(path, dropped)))
             || !(DROPPED.iter().any(|dropped| below(path, dropped)) || gconv(path))
     });
-    let brought = tree.entries().filter_map(|(path, _)| path.strip_prefix("usr/lib/firmware/"));
+    let brought = tree.entries().filter_map(|(path, _)| path.strip_prefix(FIRMWARE));
     missing_firmware(brought, &closure.firmware)
 }
 
@@ -290,6 +302,12 @@ pub fn complete(tree: &mut Tree, certificates: &[(String, Blob)], version: &str)
         let taken = ["usr/bin", "usr/sbin"].iter().any(|folder| tree.get(&format!("{folder}/{applet}")).is_some());
         if !taken {
             tree.link(&format!("usr/bin/{applet}"), "busybox");
+        }
+    }
+    for table in REGULATORY {
+        let target = format!("{table}{DEBIANS}");
+        if tree.get(&format!("{FIRMWARE}{target}")).is_some() {
+            tree.link(&format!("{FIRMWARE}{table}"), &target);
         }
     }
     let mut bundle = Vec::new();
@@ -355,6 +373,8 @@ mod tests {
             "usr/lib/firmware/nic/a.fw.xz",
             "usr/lib/firmware/nic/b.fw",
             "usr/lib/firmware/tigon/tg3.bin",
+            "usr/lib/firmware/regulatory.db-debian",
+            "usr/lib/firmware/regulatory.db-upstream",
             "usr/share/doc/x",
             "usr/bin/x",
         ] {
@@ -368,6 +388,9 @@ mod tests {
         );
         assert!(tree.get("usr/lib/firmware/nic/b.fw").is_none() && tree.get("usr/share/doc").is_none());
         assert!(tree.get("usr/bin/x").is_some());
+        complete(&mut tree, &[], "0").unwrap();
+        let radio = tree.entries().filter_map(|(path, _)| path.strip_prefix("usr/lib/firmware/reg"));
+        assert_eq!(radio.collect::<Vec<_>>(), ["ulatory.db", "ulatory.db-debian"]);
         let mut tree = Tree::default();
         tree.file("usr/share/doc/x", 0o644, b"x".to_vec());
         tree.file("usr/share/till/x", 0o644, b"x".to_vec());

@@ -8,6 +8,7 @@ use crate::error::{BuildError, io_error};
 use crate::unpack::xz::Span;
 use crate::write::fat::Window;
 use backhand::{FilesystemReader, InnerNode};
+use bakelite_disk::cpio;
 use bakelite_disk::footer::Footer;
 use bakelite_disk::table::{Entry, Table};
 use bakelite_spec::layout::{Role, SECTOR};
@@ -214,29 +215,14 @@ fn unpack(file: File) -> io::Result<File> {
 
 /// Reads the cpio archives of an initramfs, one after the other.
 pub fn read_cpio(bytes: &[u8]) -> Seen<Initramfs> {
-    let mut members = Initramfs::new();
-    let mut at = 0;
-    let damaged = || "the initramfs is damaged".to_string();
-    while at < bytes.len() {
-        let head = bytes.get(at..at + 110).ok_or_else(damaged)?;
-        if &head[..6] != b"070701" {
-            return Err(damaged());
-        }
-        let field = |number: usize| {
-            let digits = head.get(6 + number * 8..14 + number * 8).and_then(|digits| std::str::from_utf8(digits).ok());
-            digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or_else(damaged)
-        };
-        let (mode, length, name_length) = (field(1)?, field(6)? as usize, field(11)? as usize);
-        let name = bytes.get(at + 110..(at + 110 + name_length).saturating_sub(1)).ok_or_else(damaged)?;
-        let content_at = (at + 110 + name_length).next_multiple_of(4);
-        let content = bytes.get(content_at..content_at + length).ok_or_else(damaged)?;
-        at = (content_at + length).next_multiple_of(4);
-        let name = String::from_utf8_lossy(name).into_owned();
-        if name != "TRAILER!!!" {
-            members.insert(name, Member { mode, content: content.to_vec() });
-        }
-    }
-    Ok(members)
+    let members = cpio::members(bytes).ok_or("the initramfs is damaged")?;
+    let named = |member: &cpio::Member<'_>| {
+        (
+            String::from_utf8_lossy(member.name).into_owned(),
+            Member { mode: member.mode, content: member.content.to_vec() },
+        )
+    };
+    Ok(members.iter().map(named).collect())
 }
 
 #[cfg(test)]

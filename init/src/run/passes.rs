@@ -3,12 +3,13 @@
 
 use super::{Running, contents};
 use crate::shutdown::Action;
-use crate::supervise::{Ask, Event, REFUSED};
+use crate::supervise::{Ask, Event, REFUSED, WORKLOADS};
 use crate::{attempts, machine, trial};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault, Who};
 use bakelite_spec::status::{LastStart, Report, paths};
-use bakelite_sys::{durable, words};
+use bakelite_spec::update::WORKLOADS_MISSING;
+use bakelite_sys::{durable, read_text, words};
 use std::path::Path;
 
 impl Running {
@@ -74,7 +75,11 @@ impl Running {
     pub(super) fn go_back(&mut self, why: &str) {
         let mut faults = why.strip_suffix(REFUSED).and_then(|unit| self.reported.get(unit)).into_iter().flatten();
         let said = faults.find(|fault| fault.who != Who::Wait).map(|fault| fault.text.clone());
-        let why = said.map_or_else(|| why.to_string(), |said| format!("{why}: {said}"));
+        let missing = || read_text(WORKLOADS_MISSING).ok().filter(|names| why.contains(WORKLOADS) && !names.is_empty());
+        let why = match said.or_else(missing) {
+            Some(said) => format!("{why}: {said}"),
+            None => why.to_string(),
+        };
         if let Some(update) = trial::of(&self.found.slot, &self.baked.manifest.image)
             && let Err(error) = trial::leave(update, &why, &self.found.disk)
         {

@@ -99,7 +99,8 @@ impl State {
                 live.detail = "asked for a restart".into();
                 effects.push(Effect::Reboot(live.unit.name.clone()));
             }
-            Outcome::Died => {
+            // Only the medic asks for it, whom no unit runs.
+            Outcome::Died | Outcome::PowerOff => {
                 let code = if role == Role::Early { Code::EarlyFailed } else { failing(role) };
                 live.fault = Some(Fault::new(code, format!("{} ended with {}", live.unit.name, live.detail)));
                 live.pause(now);

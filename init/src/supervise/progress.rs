@@ -1,9 +1,10 @@
 //! What the passing of time brings: deadlines that come, units that may start, a boot that proves good.
 
-use super::{Effect, GOOD, Moment, PAYLOAD_CHANGED, PORT_EACH, State, live_name};
+use super::{Effect, GOOD, Moment, PAYLOAD_CHANGED, PORT_EACH, State, WORKLOADS, live_name};
 use bakelite_spec::event::{Outcome, UnitState, What};
 use bakelite_spec::status::paths;
 use bakelite_spec::unit::{Kind, Role};
+use bakelite_spec::update::WORKLOADS_BACK;
 
 impl State {
     pub(super) fn time_passes(&mut self, now: Moment, is_there: &dyn Fn(&str) -> bool, effects: &mut Vec<Effect>) {
@@ -49,8 +50,9 @@ impl State {
             }
         }
         if self.update_until.is_some_and(|at| at <= now) {
-            let why = format!("it was no good boot within {} s of its start", now / 1000);
-            self.go_back(why, effects);
+            let missing = self.well_since.is_some_and(|since| now - since >= GOOD);
+            let what = if missing { format!("; {WORKLOADS}") } else { String::new() };
+            self.go_back(format!("it was no good boot within {} s of its start{what}", now / 1000), effects);
         }
         if self.refit_at.is_some_and(|at| at <= now) {
             self.refit_at = None;
@@ -128,7 +130,8 @@ impl State {
             let payload = self.of_role(Role::Payload).map_or("none".into(), |number| live_name(&self.units[number]));
             self.first_ready(now, payload, effects);
         }
-        if !self.good && self.withheld.is_none() && now - since >= GOOD {
+        let lacks = self.needs_workloads && !is_there(WORKLOADS_BACK);
+        if !self.good && self.withheld.is_none() && now - since >= GOOD && !lacks {
             self.good = true;
             self.update_until = None;
             effects.push(Effect::Good);

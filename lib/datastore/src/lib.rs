@@ -3,6 +3,7 @@
 //! Never a copy of files: after a clean stop of k3s the last transactions are still in state.db-wal (k3s.md 2.7, 11.2).
 //! Nothing here writes rows, and closing leaves the -wal as it is, so that looking costs the medium nothing.
 
+pub mod certificate;
 pub mod check;
 #[cfg(test)]
 mod fixtures;
@@ -18,6 +19,7 @@ pub mod sizes;
 pub mod token;
 #[cfg(feature = "sets")]
 pub mod volumes;
+pub mod workloads;
 
 use bakelite_sys::{SysError, durable};
 use check::Depth;

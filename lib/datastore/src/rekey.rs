@@ -117,6 +117,10 @@ mod tests {
             keys.0.iter().map(|(name, entry)| (name.clone(), entry.content.clone())).collect()
         };
         assert_eq!(contents(&of_files), contents(&keys));
+        let until = keys.authority_until().unwrap();
+        assert_eq!(of_files.authority_until(), Some(until));
+        // k3s makes them for ten years.
+        assert!((2_000_000_000..2_150_000_000).contains(&until), "{until}");
 
         reseal(&database, "another", &keys, [1; 8], [2; 12]).unwrap();
         crate::fold::fold(&database).unwrap();

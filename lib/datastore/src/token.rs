@@ -4,6 +4,7 @@
 //! and storage.go, pkg/bootstrap; k3s.md 3.2 with a test vector): PBKDF2-HMAC-SHA1 of the token's password over 16 ASCII
 //! digits of salt, 4096 rounds; AES-256-GCM. Whoever has both has the cluster, so nothing of it comes into a log or an error.
 
+use crate::certificate::not_after;
 use aes_gcm::aead::Aead;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
 use bakelite_spec::hexadecimal::hexadecimal;
@@ -18,6 +19,8 @@ use std::fmt;
 
 const ROUNDS: u32 = 4096;
 const NONCE: usize = 12;
+/// Those without which k3s never becomes ready (k3s pkg/daemons/config, ControlRuntimeBootstrap).
+const AUTHORITIES: &[&str] = &["ServerCA", "ClientCA", "RequestHeaderCA"];
 
 /// Why token and database don't belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,13 @@ impl Keys {
     /// The bytes of one of them.
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         STANDARD.decode(&self.0.get(name)?.content).ok()
+    }
+
+    /// When the first of the cluster's authorities ends, in seconds since 1970: k3s renews what they have signed, and never
+    /// them. `None` where there is none that can be read.
+    pub fn authority_until(&self) -> Option<i64> {
+        let ends = AUTHORITIES.iter().filter_map(|name| not_after(&String::from_utf8(self.bytes(name)?).ok()?));
+        ends.min()
     }
 }
 
@@ -152,10 +162,24 @@ mod tests {
         assert_eq!(row_name(""), "/bootstrap/e3b0c44298fc");
         let keys = open(PASSWORD, VECTOR.as_bytes()).unwrap();
         assert_eq!(keys.bytes("ServerCA").unwrap(), b"pem");
+        assert_eq!(keys.authority_until(), None, "it is no certificate");
         let salt = [0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77];
         let nonce = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
         assert_eq!(seal(PASSWORD, &keys, salt, nonce), VECTOR.as_bytes());
         assert!(!format!("{keys:?}").contains("cGVt"), "a key in a log");
+    }
+
+    #[test]
+    fn the_first_authority_that_ends_counts() {
+        let entry = |text: &str| Entry { timestamp: String::new(), content: STANDARD.encode(text) };
+        let (early, late) = (include_str!("testing/2036.crt"), include_str!("testing/2076.crt"));
+        let until = |names: &[(&str, &str)]| {
+            Keys(names.iter().map(|(name, text)| (name.to_string(), entry(text))).collect()).authority_until()
+        };
+        let (first, second) = (not_after(early), not_after(late));
+        assert_eq!(until(&[("ServerCA", late), ("ClientCA", early), ("RequestHeaderCA", late)]), first);
+        assert_eq!(until(&[("ServerCA", late), ("ETCDServerCA", early)]), second, "nothing runs by that one");
+        assert_eq!(until(&[]), None);
     }
 
     #[test]

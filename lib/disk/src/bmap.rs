@@ -4,6 +4,7 @@
 //! doesn't fit. What the ranges mean for the rest of the medium isn't said here.
 
 use crate::DiskError;
+use bakelite_spec::hexadecimal;
 use roxmltree::{Document, Node};
 use sha2::{Digest, Sha256};
 
@@ -125,15 +126,7 @@ fn child<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
 }
 
 fn digest(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    let mut sum = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in sum.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(sum)
+    hexadecimal::bytes(text)?.try_into().ok()
 }
 
 #[cfg(test)]

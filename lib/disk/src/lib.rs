@@ -1,14 +1,16 @@
 //! Bytes on media, over `Read + Write + Seek`: partition tables, the records at the ends of Bakelite's partitions, what
-//! a disk holds.
+//! a disk holds, an initramfs's archives.
 //!
 //! Nothing here knows whether it works on a card, a file or memory; whoever writes says how to make it durable
 //! ([`Medium`]). Every reader takes foreign bytes: it refuses, it never panics and never allocates what they ask for.
 
+pub mod begun;
 pub mod blank;
-#[cfg(feature = "press")]
+#[cfg(feature = "bmap")]
 pub mod bmap;
 pub mod boot;
 pub mod born;
+pub mod cpio;
 pub mod data;
 pub mod ext4;
 pub mod footer;
@@ -66,7 +68,7 @@ pub enum DiskError {
         usable: u64,
     },
     /// A block map makes no sense.
-    #[cfg(feature = "press")]
+    #[cfg(feature = "bmap")]
     #[error("the block map is of no use: {problem}")]
     Map {
         /// What is wrong with it.

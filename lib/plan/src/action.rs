@@ -226,6 +226,13 @@ pub enum Action {
         /// The note.
         baseline: String,
     },
+    /// Finds out which objects went with the database that an act has moved aside.
+    CompareWithAside {
+        /// The folder.
+        aside: String,
+        /// The revision of the database that took its place.
+        revision: u64,
+    },
     /// Ends the payload and its pods, and has it started again once settle is done.
     StopWorkloads {
         /// The payload's unit.

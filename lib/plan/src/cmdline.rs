@@ -12,7 +12,7 @@ use crate::facts::{Facts, Loader};
 use crate::home::json;
 use crate::step::{Decision, publish};
 use bakelite_spec::appliance::Payload;
-use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::cmdline::{Cmdline, FROM_STICK};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::loader_entry::{EntryName, LoaderEntry, TRIES};
 use bakelite_spec::records::{USB_QUIRKS, UsbQuirks};
@@ -46,6 +46,9 @@ struct Named {
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     let wanted = wanted(facts, settings);
     let running = Cmdline::parse(&facts.cmdline);
+    if running.value(FROM_STICK).is_some() {
+        return Decision::Done("a stick has started the kernel, with the arguments of its own entry".into());
+    }
     let Some(loader) = &facts.loader else { return without_loader(facts, settings, &wanted, &running) };
     let entries = entries(loader);
     let selected = EntryName::parse(&loader.selected);

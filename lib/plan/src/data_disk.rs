@@ -5,14 +5,14 @@
 
 use crate::Settings;
 use crate::action::Action;
+use crate::claim::Choice;
 use crate::disk::{Content, Data, Disk, Proof};
 use crate::facts::Facts;
 use crate::restore::lost_disk;
 use crate::step::{Decision, tell};
-use crate::{cluster, home, identity};
+use crate::{claim, cluster, home, identity};
 use bakelite_spec::appliance::{Claim, Storage, WithoutDisk};
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::quantity::Size;
 use bakelite_spec::records::{DiskName, Home};
 use serde::{Deserialize, Serialize};
 
@@ -109,8 +109,11 @@ fn known(facts: &Facts, settings: &Settings, ours: &[(&Disk, &Data)], needed: &D
         return wait;
     }
     let missing = format!("the data disk ({}) with this machine's cluster is missing", needed.words);
-    let others: Vec<_> =
-        facts.disks.iter().filter(|disk| !disk.boot && reason(disk, &settings.appliance.storage).is_none()).collect();
+    let others: Vec<_> = facts
+        .disks
+        .iter()
+        .filter(|disk| !disk.boot && claim::reason(disk, &settings.appliance.storage).is_none())
+        .collect();
     let unproved: Vec<_> = others.iter().filter(|disk| disk.proof.is_none() && disk.data.is_none()).collect();
     if !unproved.is_empty() {
         let actions = unproved.iter().map(|disk| Action::Prove { disk: disk.key(), look_into: false }).collect();
@@ -198,69 +201,25 @@ fn claim(facts: &Facts, settings: &Settings) -> Decision {
         return Decision::Run(why, vec![Action::Bear { guid: data.guid.clone() }]);
     }
     let others: Vec<&Disk> = facts.disks.iter().filter(|disk| !disk.boot).collect();
-    let (mut candidates, mut refused): (Vec<&Disk>, Vec<(&Disk, String)>) = (Vec::new(), Vec::new());
-    for disk in &others {
-        let twins = others.iter().filter(|other| other.key() == disk.key()).count();
-        match reason(disk, storage).or_else(|| (twins > 1).then(|| "another disk has the same serial number".into())) {
-            None => candidates.push(disk),
-            Some(why) => refused.push((disk, why)),
-        }
-    }
-    let named = storage.serial.is_some();
-    if !named {
-        let unproved: Vec<_> = candidates.iter().filter(|disk| disk.proof.is_none()).collect();
-        if !unproved.is_empty() {
+    match claim::choose(&others, storage) {
+        Choice::Look(disks) => {
             let look_into = storage.claim == Claim::EmptyFilesystem;
-            let actions = unproved.iter().map(|disk| Action::Prove { disk: disk.key(), look_into }).collect();
-            return Decision::Run("looking whether a disk is blank".into(), actions);
+            let actions = disks.iter().map(|disk| Action::Prove { disk: disk.key(), look_into }).collect();
+            Decision::Run("looking whether a disk is blank".into(), actions)
         }
-        for disk in std::mem::take(&mut candidates) {
-            match held(disk, storage.claim) {
-                None => candidates.push(disk),
-                Some(why) => refused.push((disk, why)),
-            }
-        }
-    }
-    if storage.claim == Claim::Any && !named && candidates.len() > 1 {
-        let why = "`storage.claim: any` takes only the one disk there is, and there are more";
-        refused.extend(candidates.drain(..).map(|disk| (disk, why.to_string())));
-    }
-    let rank = |disk: &Disk| storage.prefer.iter().position(|kind| kind == disk.kind()).unwrap_or(usize::MAX);
-    candidates.sort_by_key(|disk| (rank(disk), std::cmp::Reverse(disk.size), disk.key()));
-    match candidates.first() {
-        Some(disk) => {
-            let why = format!("{} becomes the data disk of this machine: {}", disk.words(), permit(disk, storage));
+        Choice::Take(disk, permit) => {
+            let why = format!("{} becomes the data disk of this machine: {permit}", disk.words());
             Decision::Run(why, vec![Action::Claim { disk: disk.key() }])
         }
-        None => without(storage, &refused),
+        Choice::None(refused) => without(storage, &refused),
     }
 }
 
 /// No disk can be the data disk.
 fn without(storage: &Storage, refused: &[(&Disk, String)]) -> Decision {
-    // Sticks and cards are nothing that a person would have expected to be used.
-    let meant: Vec<_> = refused
-        .iter()
-        .filter(|(disk, _)| {
-            let named = storage.serial.as_ref().is_some_and(|serial| disk.is_named(serial));
-            let is_stick = disk.removable || disk.proof == Some(Proof::Stick);
-            named || !is_stick && storage.prefer.iter().any(|kind| kind == disk.kind())
-        })
-        .collect();
     let waits = storage.without_disk == Some(WithoutDisk::Wait);
-    if !meant.is_empty() {
-        let each: Vec<String> = meant.iter().map(|(disk, why)| format!("{}: {why}", disk.words())).collect();
-        // Said only where it would help.
-        let mut named = meant.iter().filter_map(|(disk, _)| {
-            let serial = [&disk.serial, &disk.wwn].into_iter().find(|text| !text.is_empty())?.clone();
-            let named = Storage { serial: Some(serial.clone()), ..storage.clone() };
-            reason(disk, &named).is_none().then_some(serial)
-        });
-        let words = named.next().map_or(String::new(), |serial| {
-            format!(" To use it and lose what is on it: `storage: {{serial: \"{serial}\"}}`.")
-        });
-        let fault =
-            Fault::new(Code::DataDiskRefused, format!("no disk may be used for data. {}.{words}", each.join("; ")));
+    if let Some(words) = claim::refusal(storage, refused) {
+        let fault = Fault::new(Code::DataDiskRefused, format!("no disk may be used for data. {words}"));
         return if waits { Decision::Refuse(fault) } else { Decision::Without(fault) };
     }
     let beside = refused.iter().map(|(disk, why)| format!(" ({} is left alone: {why})", disk.name));
@@ -273,56 +232,6 @@ fn without(storage: &Storage, refused: &[(&Disk, String)]) -> Decision {
         return Decision::Wait(fault.text.clone(), Some(fault));
     }
     Decision::Done(format!("there is no data disk; data stays on the card{beside}"))
-}
-
-/// Why a disk can't be claimed, whatever is on it.
-fn reason(disk: &Disk, storage: &Storage) -> Option<String> {
-    let named = storage.serial.as_ref().map(|serial| (serial, disk.is_named(serial)));
-    if let Some((serial, false)) = named {
-        return Some(format!("`storage.serial` names another one ({serial})"));
-    }
-    let is_named = named.is_some();
-    let listed = storage.prefer.iter().any(|kind| kind == disk.kind());
-    let rules = [
-        (!disk.used_by.is_empty(), format!("it is in use by {}", disk.used_by.join(", "))),
-        (disk.read_only, "it can't be written".into()),
-        (!disk.ails.is_empty(), disk.ails.clone()),
-        (
-            !matches!(disk.sector, 0 | 512),
-            format!("its sectors have {} bytes, and only 512 are known here", disk.sector),
-        ),
-        (!is_named && disk.removable, "its medium can be taken out".into()),
-        (!is_named && !listed, format!("`storage.prefer` doesn't list {}", disk.kind())),
-        (
-            disk.size < storage.min_size.0,
-            format!("it has {}, and `storage.min-size` is {}", Size(disk.size).human(), storage.min_size.human()),
-        ),
-    ];
-    rules.into_iter().find(|(applies, _)| *applies).map(|(_, why)| why)
-}
-
-/// Why what is on a disk forbids to claim it.
-fn held(disk: &Disk, claim: Claim) -> Option<String> {
-    match disk.proof.as_ref()? {
-        Proof::Stick => Some("it is a stick of Bakelite's (label BAKELITE)".into()),
-        Proof::Blank => None,
-        _ if claim == Claim::Any => None,
-        Proof::EmptyFilesystem(_) if claim == Claim::EmptyFilesystem => None,
-        Proof::EmptyFilesystem(kind) => {
-            Some(format!("it has an empty {kind}; `storage.claim: empty-filesystem` would take it"))
-        }
-        Proof::Holds(what) => Some(format!("it holds {what}")),
-        Proof::Unreadable(why) => Some(format!("it can't be read: {why}")),
-    }
-}
-
-fn permit(disk: &Disk, storage: &Storage) -> String {
-    match (&storage.serial, &disk.proof) {
-        (Some(serial), _) => format!("`storage.serial` names it ({serial})"),
-        (None, Some(Proof::Blank)) => "it is blank".into(),
-        (None, Some(Proof::EmptyFilesystem(kind))) => format!("it has only an empty {kind}"),
-        (None, _) => "`storage.claim: any`, and it is the only one".into(),
-    }
 }
 
 /// Waits until no disk has come or gone for some time.

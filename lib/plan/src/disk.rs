@@ -53,8 +53,10 @@ pub enum Proof {
     Blank,
     /// One file system without a user's file: its kind.
     EmptyFilesystem(String),
-    /// A stick of Bakelite's, by its label: for backups, grants, updates, recovery.
+    /// A stick of Bakelite's, by its label or its folder: for backups, grants, updates, recovery.
     Stick,
+    /// Half a system: a stick has begun to put one onto it, and is to go on.
+    Begun,
     /// Something: in words.
     Holds(String),
     /// It can't be read: why not.

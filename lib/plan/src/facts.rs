@@ -91,6 +91,8 @@ pub struct Facts {
     pub words: Vec<Word>,
     /// Names in the cluster beyond those that were there by themselves, once they were compared.
     pub beyond_baseline: Option<Vec<String>>,
+    /// Names of what went with the database that an act has moved aside, once they were compared.
+    pub lost: Option<Vec<String>>,
     /// What acts have moved aside, in bytes, by the line that they began; only in a boot that counts as good.
     pub asides: BTreeMap<u64, u64>,
     /// Bytes that are free beside k3s's data; only in such a boot.
@@ -99,6 +101,8 @@ pub struct Facts {
     pub token_lost: bool,
     /// What came of climbing upon the damaged database: empty, or why nothing can be made of it; `None` before it was tried.
     pub climbed: Option<String>,
+    /// Whether the supply's voltage was found too low since the start.
+    pub power_is_low: bool,
     /// Whether k3s has run since the machine was switched on.
     pub payload_ran: bool,
 }

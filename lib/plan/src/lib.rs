@@ -9,6 +9,7 @@ pub mod address;
 pub mod attempts;
 pub mod backup;
 pub mod certificates;
+pub mod claim;
 pub mod cluster;
 pub mod cmdline;
 pub mod data_disk;

@@ -5,11 +5,16 @@
 //! machine does by itself as it starts is left to it. After each action the facts are collected anew (law 2), so that a cut
 //! at any moment only means that the next run goes on from there.
 
+mod bare;
+pub mod row;
+
+pub use bare::Bare;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// All that is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Facts {
     /// The stick's image.
@@ -18,6 +23,9 @@ pub struct Facts {
     pub media: Vec<Medium>,
     /// Backups on the stick.
     pub sets: usize,
+    /// What could become a boot medium, where there is none and the machine was started from the stick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bare: Option<Bare>,
 }
 
 /// An image, as far as one is told from another.
@@ -156,6 +164,8 @@ pub enum Action {
     WriteSlot(String),
     /// Have e2fsck repair a volume.
     MendVolume(String),
+    /// Put the stick's system onto the disk that this names.
+    Install(String),
 }
 
 /// What becomes of a part.
@@ -194,6 +204,9 @@ fn sound(part: &str) -> Finding {
 
 /// All findings, in the order in which they are told and cured.
 pub fn decide(facts: &Facts) -> Vec<Finding> {
+    if let (true, Some(bare)) = (facts.media.is_empty(), &facts.bare) {
+        return vec![bare::decide(bare, facts.sets)];
+    }
     match &facts.media[..] {
         [] => vec![finding(
             "machine",
@@ -212,12 +225,30 @@ pub fn decide(facts: &Facts) -> Vec<Finding> {
     }
 }
 
-/// The first thing to be done now.
-pub fn next(findings: &[Finding]) -> Option<&Action> {
-    findings.iter().find_map(|finding| match &finding.remedy {
-        Remedy::Now(action) => Some(action),
+/// What is done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing more can be done.
+    Nothing,
+    /// This.
+    Do(Action),
+    /// This would be, and was done in this run already: it doesn't hold.
+    DoesntHold(Action),
+}
+
+/// The first thing that is to be done now, after those that were `done` in this run.
+pub fn next(findings: &[Finding], done: &[Action]) -> Next {
+    let wanted = findings.iter().find_map(|finding| match &finding.remedy {
+        Remedy::Now(action) => Some(action.clone()),
         _ => None,
-    })
+    });
+    let action = match wanted {
+        // What fsck.fat can't put in order is made anew.
+        Some(Action::MendBoot) if done.contains(&Action::MendBoot) => Action::MakeBoot,
+        Some(action) => action,
+        None => return Next::Nothing,
+    };
+    if done.contains(&action) { Next::DoesntHold(action) } else { Next::Do(action) }
 }
 
 fn of_medium(medium: &Medium, stick: &Image, sets: usize) -> Vec<Finding> {

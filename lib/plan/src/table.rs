@@ -70,6 +70,7 @@ fn state(disk: &Disk) -> String {
         Some(Proof::Blank) => words.push("it is blank".into()),
         Some(Proof::EmptyFilesystem(kind)) => words.push(format!("it has an empty {kind}")),
         Some(Proof::Stick) => words.push("a stick of Bakelite's".into()),
+        Some(Proof::Begun) => words.push("a stick has begun to put a system onto it".into()),
         Some(Proof::Holds(what)) => words.push(format!("it holds {what}")),
         Some(Proof::Unreadable(why)) => words.push(format!("it can't be read: {why}")),
         None if words.is_empty() => words.push("not looked at in this boot".into()),

@@ -6,7 +6,7 @@ use bakelite_spec::board::Board;
 use bakelite_spec::check::expand;
 use bakelite_spec::keys::{APPLIANCE, BOARD, defaults};
 use bakelite_spec::layers::{Effective, Layer};
-use bakelite_spec::manifest::{Manifest, PayloadManifest, System, UserManifest};
+use bakelite_spec::manifest::{Manifest, PayloadManifest};
 use serde_json::{Value, json};
 
 /// A machine called `shop-1`, short forms allowed.
@@ -15,23 +15,14 @@ pub fn settings(changes: &Value) -> Settings {
         Effective { values: defaults(table), ..Effective::default() }.with(Layer::Appliance, changes)
     };
     let board = json!({ "description": "x", "arch": "x86_64", "kernel": { "package": "linux" } });
-    let manifest = Manifest {
-        format: 1,
-        version: "0".into(),
-        image: "0".into(),
-        time: 0,
-        board_name: "qemu-x86_64".into(),
-        board: Board::from_values(&lay(BOARD, &board).values).unwrap(),
-        boot: Vec::new(),
-        system: System { length: 1, sha256: String::new(), kernel: String::new() },
-        payload: PayloadManifest {
-            kind: Payload::Official,
-            version: "v1.36.2+k3s1".into(),
-            program: "/usr/lib/bakelite/payload/k3s".into(),
-            files: Vec::new(),
-        },
-        user: UserManifest::default(),
+    let payload = PayloadManifest {
+        kind: Payload::Official,
+        version: "v1.36.2+k3s1".into(),
+        program: "/usr/lib/bakelite/payload/k3s".into(),
+        files: Vec::new(),
     };
+    let board = Board::from_values(&lay(BOARD, &board).values).unwrap();
+    let manifest = Manifest::unbaked("qemu-x86_64", board, payload);
     let named = json!({ "board": { "name": "qemu-x86_64" }, "hostname": "shop-1" });
     let mut changes = changes.clone();
     expand(&mut changes);

@@ -6,6 +6,7 @@ use crate::backup::{Every, Keep};
 use crate::check::expand;
 use crate::cmdline::Cmdline;
 use crate::quantity::{Seconds, Size};
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -53,6 +54,7 @@ pub struct Appliance {
     pub storage: Storage,
     pub image: Image,
     pub update: Updates,
+    pub installer: Installer,
     pub owner: Owner,
     pub backup: Backup,
     pub restore: Restore,
@@ -215,6 +217,16 @@ pub struct Image {
 #[expect(missing_docs, reason = "the table of keys documents each field")]
 pub struct Updates {
     pub patience: Seconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+}
+
+/// The installer stick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the table of keys documents each field")]
+pub struct Installer {
+    pub ask: bool,
 }
 
 /// Whose machines these are.
@@ -356,6 +368,7 @@ mod tests {
             "image.slot-size",
             "image.name",
             "image.version",
+            "update.window",
             "storage.serial",
             "storage.without-disk",
             "backup.target",

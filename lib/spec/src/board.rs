@@ -96,7 +96,7 @@ impl Flow {
     }
 
     /// Whether what starts the kernel counts its tries, so that a good boot has to be marked and a bad one falls back. A
-    /// Pi's firmware starts what is committed, as often as it takes.
+    /// Pi's firmware starts what is committed, as often as it takes, and something else for one start at most.
     pub fn counts_tries(self) -> bool {
         match self {
             Self::Uefi => true,
@@ -113,6 +113,17 @@ pub struct Kernel {
     pub package: String,
     #[serde(default)]
     pub device_trees: Vec<String>,
+    #[serde(default)]
+    pub tryboot: bool,
+}
+
+/// How another system than the one that runs can be tried, such that a bad one falls back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tries {
+    /// The boot loader counts how often it may start it.
+    Counted,
+    /// Firmware starts it once, when a restart asks for that.
+    Once,
 }
 
 /// Sets of kernel modules.
@@ -150,6 +161,15 @@ pub struct Qemu {
 }
 
 impl Board {
+    /// How another system can be tried; `None` where nothing would bring back what ran before.
+    pub fn tries(&self) -> Option<Tries> {
+        match self.boot.flow {
+            Flow::Uefi => Some(Tries::Counted),
+            Flow::RaspberryPi => self.kernel.tryboot.then_some(Tries::Once),
+            Flow::Direct => None,
+        }
+    }
+
     /// Those of its kernel arguments without which k3s finds no cgroups; the others are only how the board likes it.
     pub fn cgroup_arguments(&self) -> impl Iterator<Item = &str> {
         let is_cgroup =

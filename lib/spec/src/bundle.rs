@@ -10,6 +10,8 @@ pub const SYSTEM: &str = "system";
 pub const KERNEL: &str = "vmlinuz";
 /// The initramfs, which holds the settings.
 pub const INITRAMFS: &str = "initrd";
+/// The ending of a device tree's name, of which a Raspberry Pi has some between initramfs and system.
+pub const DEVICE_TREE: &str = ".dtb";
 /// The squashfs of the slot.
 pub const ROOT: &str = "system.squashfs";
 /// The ending of a bundle's name.
@@ -64,6 +66,13 @@ pub struct Part {
 }
 
 impl Bundle {
+    /// Whether a part belongs onto the boot partition, into the slot's folder.
+    pub fn is_boot_file(name: &str) -> bool {
+        let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-_+".contains(&c);
+        let stem = name.strip_suffix(DEVICE_TREE).filter(|stem| !stem.is_empty() && !stem.starts_with('.'));
+        name == KERNEL || name == INITRAMFS || stem.is_some_and(|stem| stem.bytes().all(is_plain))
+    }
+
     /// The part of a name.
     pub fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| part.name == name)
@@ -75,5 +84,20 @@ impl Bundle {
         let version = if self.version.is_empty() { String::new() } else { format!("{} ", self.version) };
         let k3s = if self.k3s.is_empty() { String::new() } else { format!(", k3s {}", self.k3s) };
         format!("{name}{version}(image {} for {}{k3s})", self.image, self.board)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_onto_the_boot_partition_has_a_plain_name() {
+        for good in [KERNEL, INITRAMFS, "bcm2837-rpi-3-b.dtb", "bcm2837-rpi-3-b+.dtb"] {
+            assert!(Bundle::is_boot_file(good), "{good}");
+        }
+        for bad in [ROOT, ".dtb", "../a.dtb", "a/b.dtb", ".hidden.dtb", "config.txt", "A.dtb", ""] {
+            assert!(!Bundle::is_boot_file(bad), "{bad}");
+        }
     }
 }

@@ -3,6 +3,9 @@
 //! A parameter is `key` or `key=value`; quotes keep blanks (kernel: Documentation/admin-guide/kernel-parameters).
 //! Dashes and underscores in keys mean the same to the kernel, so they do here.
 
+/// The argument of a machine that was started from a recovery stick, and not from its own medium.
+pub const FROM_STICK: &str = "bakelite.recovery";
+
 /// A kernel command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cmdline(Vec<(String, Option<String>)>);

@@ -139,6 +139,8 @@ pub enum Outcome {
     Refused,
     /// 79: reboot, please.
     Reboot,
+    /// 80: switch off, please: an installer is done with this machine.
+    PowerOff,
     /// Anything else, signals included: it died.
     Died,
 }
@@ -151,6 +153,7 @@ impl Outcome {
             Self::TryAgain => Some(75),
             Self::Refused => Some(77),
             Self::Reboot => Some(79),
+            Self::PowerOff => Some(80),
             Self::Died => None,
         }
     }
@@ -158,14 +161,14 @@ impl Outcome {
     /// Of two ends the one that keeps the machine longer from going on. A restart comes first: nothing else helps then.
     #[must_use]
     pub fn graver(self, other: Self) -> Self {
-        let order = [Self::GoOn, Self::TryAgain, Self::Refused, Self::Reboot, Self::Died];
+        let order = [Self::GoOn, Self::TryAgain, Self::Refused, Self::PowerOff, Self::Reboot, Self::Died];
         let place = |outcome| order.iter().position(|other| *other == outcome);
         if place(other) > place(self) { other } else { self }
     }
 
     /// Reads an exit status; `None` stands for a signal.
     pub fn read(status: Option<i32>) -> Self {
-        [Self::GoOn, Self::TryAgain, Self::Refused, Self::Reboot]
+        [Self::GoOn, Self::TryAgain, Self::Refused, Self::Reboot, Self::PowerOff]
             .into_iter()
             .find(|outcome| outcome.status().map(i32::from) == status)
             .unwrap_or(Self::Died)
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn outcomes_are_exit_statuses_both_ways() {
-        for outcome in [Outcome::GoOn, Outcome::TryAgain, Outcome::Refused, Outcome::Reboot] {
+        for outcome in [Outcome::GoOn, Outcome::TryAgain, Outcome::Refused, Outcome::Reboot, Outcome::PowerOff] {
             assert_eq!(Outcome::read(outcome.status().map(i32::from)), outcome);
         }
         assert_eq!(Outcome::read(Some(1)), Outcome::Died);

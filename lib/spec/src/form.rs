@@ -4,6 +4,7 @@ use crate::backup::{Every, Keep};
 use crate::cmdline::Cmdline;
 use crate::finding::nearest;
 use crate::keys::Form;
+use crate::window::Window;
 use std::net::IpAddr;
 
 /// Whether a text has its form; else what is wrong and what to try.
@@ -93,6 +94,11 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
         Form::Version => {
             (crate::update::is_version(text), "not a version", "one to four numbers with dots, such as `\"1.4.2\"`")
         }
+        Form::Window => (
+            text.parse::<Window>().is_ok(),
+            "not a part of the day",
+            "two times that are a quarter of an hour apart at least, such as `02:00-04:00`",
+        ),
         Form::UsbQuirk => (
             is_usb_quirk(text),
             "not a USB device with its quirks",

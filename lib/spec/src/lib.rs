@@ -22,6 +22,7 @@ pub mod finding;
 pub mod firewall;
 mod form;
 pub mod hexadecimal;
+pub mod installer;
 pub mod k3s;
 pub mod k3s_flags;
 pub mod keys;
@@ -47,5 +48,6 @@ pub mod set;
 pub mod status;
 pub mod unit;
 pub mod update;
+pub mod window;
 #[cfg(feature = "yaml")]
 pub mod yaml;

@@ -8,6 +8,8 @@ use crate::cmdline::Cmdline;
 
 /// The folder of the entries on the boot partition.
 pub const FOLDER: &str = "loader/entries";
+/// The file name of a recovery stick's own entry: nobody counts its tries, which would rename it.
+pub const STICK: &str = "bakelite-recovery.conf";
 /// Tries of an entry that hasn't proved itself yet.
 pub const TRIES: u32 = 3;
 /// What the version of a flashed entry begins with; each update counts on.

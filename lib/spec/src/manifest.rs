@@ -35,6 +35,24 @@ pub struct Manifest {
     pub user: UserManifest,
 }
 
+impl Manifest {
+    /// What an image that isn't baked would say of itself, as far as decisions need it: of a simulation, and of tests.
+    pub fn unbaked(board_name: impl Into<String>, board: Board, payload: PayloadManifest) -> Self {
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            image: String::new(),
+            time: 0,
+            board_name: board_name.into(),
+            board,
+            boot: Vec::new(),
+            system: System { length: 0, sha256: String::new(), kernel: String::new() },
+            payload,
+            user: UserManifest::default(),
+        }
+    }
+}
+
 /// What the user has added, as far as the device has to know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

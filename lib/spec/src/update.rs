@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// The record of the update that is on.
 pub const PATH: &str = "/var/lib/bakelite/update.json";
@@ -16,6 +17,18 @@ pub const LAST: &str = "/var/lib/bakelite/last-update.json";
 pub const FORMAT: u32 = 1;
 /// So often a new slot is started before it is given up; a start that ended with a word of its own isn't tried again.
 pub const TRIES: u32 = 3;
+/// That the way into the new slot was opened in this boot; where firmware tries once only, the restart asks for that try.
+pub const ARMED: &str = "/run/bakelite/update-armed";
+/// What such a restart says to a Raspberry Pi's firmware (makers' documentation, tryboot); it stands in [`ARMED`].
+pub const TRYBOOT: &str = "0 tryboot";
+/// That in this boot the workloads that were available before the update have been so again for a while; not empty then.
+pub const WORKLOADS_BACK: &str = "/run/bakelite/workloads-back";
+/// Which of them aren't, in words; not empty while some aren't.
+pub const WORKLOADS_MISSING: &str = "/run/bakelite/workloads-missing";
+/// So many names are said one by one.
+const NAMED: usize = 3;
+/// The namespace of k3s's own parts: which of them there are is the new system's affair.
+const OF_K3S: &str = "kube-system";
 
 /// One of the two systems that an update is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,8 +78,14 @@ pub struct Update {
     pub epoch: u64,
     /// The set that was taken before, by its key; empty where there was no cluster.
     pub set: String,
+    /// The workloads that were available before, such as `deployments/default/till`: without them no boot is a good one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<String>,
     /// What starts the new slot.
     pub entry: Armed,
+    /// Whether firmware starts the new slot once each time that a restart asks for it, and else what ran before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
     /// How many tries are left.
     pub tries: u32,
     /// How long a try may take until the boot is a good one, in seconds since the kernel started.
@@ -102,10 +121,22 @@ impl Update {
         self
     }
 
-    /// What became of it, at a time in seconds since 1970.
-    pub fn ended(&self, at: i64, set_put_back: bool) -> Ended {
-        let why = self.failed.clone();
-        Ended { format: FORMAT, at, from: self.from.clone(), to: self.to.clone(), why, set_put_back }
+    /// Why it isn't proved yet, by what is known of workloads now: whether each is available. One of k3s's own that isn't there
+    /// any more isn't waited for. Empty where nothing is missing.
+    pub fn missing(&self, now: &BTreeMap<String, bool>) -> String {
+        let is_of_k3s = |name: &str| name.split('/').nth(1) == Some(OF_K3S);
+        let missing = self.workloads.iter().filter_map(|name| match now.get(name) {
+            Some(true) => None,
+            Some(false) => Some(name.clone()),
+            None => (!is_of_k3s(name)).then(|| format!("{name} (gone)")),
+        });
+        some_of(&missing.collect::<Vec<_>>())
+    }
+
+    /// What became of it, at a time in seconds since 1970; `lost` are the objects that went with the new system's database.
+    pub fn ended(&self, at: i64, set_put_back: bool, lost: &[String]) -> Ended {
+        let (from, to, why) = (self.from.clone(), self.to.clone(), self.failed.clone());
+        Ended { format: FORMAT, at, from, to, why, set_put_back, lost: lost.to_vec() }
     }
 }
 
@@ -127,12 +158,28 @@ pub struct Ended {
     /// Whether the database is that of the set that was taken before it.
     #[serde(default)]
     pub set_put_back: bool,
+    /// The objects that were made in between, or changed by people, and are not in that database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+}
+
+/// Names in words: the first few, and how many more.
+fn some_of(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ") + &more
 }
 
 impl Ended {
     /// In words.
     pub fn words(&self) -> String {
-        let set = if self.set_put_back { "; the database is that of the backup before it" } else { "" };
+        let mut set = String::new();
+        if self.set_put_back {
+            set += "; the database is that of the backup before it";
+        }
+        if !self.lost.is_empty() {
+            set += &format!(", without what was made or changed since: {}", some_of(&self.lost));
+        }
         match self.why.as_str() {
             "" => format!("{} took the place of {}", self.to.words(), self.from.words()),
             why => format!("{} went back to {}: {why}{set}", self.to.words(), self.from.words()),
@@ -159,6 +206,20 @@ pub fn is_version(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_available_before_has_to_be_so_again() {
+        let workloads = ["deployments/default/till", "deployments/kube-system/traefik", "statefulsets/shop/db"];
+        let update = Update { workloads: workloads.map(String::from).to_vec(), ..Update::default() };
+        let now = |seen: &[(&str, bool)]| seen.iter().map(|(name, is)| (name.to_string(), *is)).collect();
+        let till = ("deployments/default/till", true);
+        assert_eq!(update.missing(&now(&[till, ("statefulsets/shop/db", true)])), "", "a part of k3s's is left out");
+        assert_eq!(update.missing(&now(&[till])), "statefulsets/shop/db (gone)");
+        let traefik = ("deployments/kube-system/traefik", false);
+        let missing = "deployments/default/till (gone), deployments/kube-system/traefik, statefulsets/shop/db";
+        assert_eq!(update.missing(&now(&[traefik, ("statefulsets/shop/db", false)])), missing);
+        assert_eq!(Update::default().missing(&now(&[("deployments/default/till", false)])), "");
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {
@@ -189,10 +250,13 @@ mod tests {
         };
         let update = Update { from: side("a", "1.0"), to: side("b", ""), ..Update::default() };
         assert!(update.is_trial_of("b", "ib") && !update.is_trial_of("a", "ia") && !update.is_trial_of("b", "other"));
-        assert_eq!(update.ended(5, false).words(), "slot b (image ib) took the place of slot a (1.0, image ia)");
+        assert_eq!(update.ended(5, false, &[]).words(), "slot b (image ib) took the place of slot a (1.0, image ia)");
         let failed = update.failing("k3s hangs").failing("later");
         let words = "slot b (image ib) went back to slot a (1.0, image ia): k3s hangs; the database is that of the backup before it";
-        assert_eq!(failed.ended(5, true).words(), words);
+        assert_eq!(failed.ended(5, true, &[]).words(), words);
+        let lost = ["a", "b", "c", "d", "e"].map(String::from);
+        let all = format!("{words}, without what was made or changed since: a, b, c and 2 more");
+        assert_eq!(failed.ended(5, true, &lost).words(), all);
         let text = serde_json::to_string(&failed).unwrap();
         assert_eq!(Update::read(&text), Some(failed));
         assert_eq!(Update::read("\0"), None);

@@ -48,8 +48,8 @@ pub struct Disk {
     pub transport: String,
     /// Bytes that were written to it since the machine was switched on.
     pub written: u64,
-    /// How much of its life is used, in percent, at most; `None` where it doesn't say. An eMMC has the worse of its two
-    /// estimates, in steps of ten.
+    /// How much of its life is used, in percent, at most; `None` where it doesn't say or wasn't asked
+    /// ([`health`](crate::health)). An eMMC has the worse of its two estimates, in steps of ten.
     pub used: Option<u8>,
     /// What it says of its own health, if that is bad: an eMMC's wear (JESD84, 0x0b: over its life) or pre-EOL word.
     pub ails: String,
@@ -90,6 +90,12 @@ impl Disk {
     pub fn partition_device(&self, number: u32) -> PathBuf {
         let joint = if self.name.ends_with(|c: char| c.is_ascii_digit()) { "p" } else { "" };
         Path::new("/dev").join(format!("{}{joint}{number}", self.name))
+    }
+
+    /// The kernel's names of where file systems lie: the partitions, or the disk itself without any.
+    pub fn places(&self) -> Vec<String> {
+        let partitions: Vec<String> = self.partitions.values().map(|partition| partition.name.clone()).collect();
+        if partitions.is_empty() { vec![self.name.clone()] } else { partitions }
     }
 
     /// Tells the kernel of partitions (number, first byte, length) that differ from those it knows.
@@ -303,6 +309,8 @@ mod tests {
         assert_eq!((disk.model.as_str(), disk.serial.as_str()), ("Acme Stick", "012345"));
         assert_eq!((disk.partitions[&1].start, disk.partitions[&1].length), (32_768, 65_536));
         assert_eq!(disk.partition_device(2), Path::new("/dev/sda2"));
+        assert_eq!(disk.places(), ["sda1"]);
+        assert_eq!(Disk { partitions: BTreeMap::new(), ..disk.clone() }.places(), ["sda"]);
         assert_eq!((disk.written, disk.used), (4096 * 512, None));
         assert_eq!(
             [used("0x01 0x03"), used("0x00 0x00"), used("0x0b 0x01"), used("")],

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
+const E2FSCK: &str = "/usr/sbin/e2fsck";
 /// A whole disk may have to be checked.
 const LIMIT: Duration = Duration::from_secs(3600);
 
@@ -30,10 +31,22 @@ pub fn make(device: &Path, block: u64, length: u64) -> Result<(), SysError> {
 /// When a person is needed.
 pub fn check(device: &Path) -> Result<bool, SysError> {
     // The exit status is a sum: 1 repaired, 2 reboot if mounted (it isn't), 4 and more not repaired.
-    let ended = tool::run("/usr/sbin/e2fsck", &["-p", &device.to_string_lossy()], LIMIT)?;
+    let ended = tool::run(E2FSCK, &["-p", &device.to_string_lossy()], LIMIT)?;
     match ended.status {
         Some(0) => Ok(false),
         Some(1..=3) => Ok(true),
+        _ => Err(ended.into_error()),
+    }
+}
+
+/// Repairs a file system that isn't mounted, with all that e2fsck may do: what has lost its name goes to `lost+found`.
+///
+/// # Errors
+/// When it can't be repaired at all.
+pub fn repair(device: &Path) -> Result<(), SysError> {
+    let ended = tool::run(E2FSCK, &["-f", "-y", &device.to_string_lossy()], LIMIT)?;
+    match ended.status {
+        Some(0..=3) => Ok(()),
         _ => Err(ended.into_error()),
     }
 }
@@ -59,7 +72,7 @@ pub fn attach(device: &Path, target: &str) -> Result<(), SysError> {
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn look(device: &Path, target: &str) -> Result<(), SysError> {
+pub fn look(device: &Path, target: impl AsRef<Path>) -> Result<(), SysError> {
     let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount(&device.to_string_lossy(), target, "ext4", flags, "noload")
 }

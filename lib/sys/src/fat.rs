@@ -104,9 +104,14 @@ pub fn put_in_order(device: &Path) -> Result<(), SysError> {
     let mut head = [0; 512];
     let read = |source| SysError::Read { path: device.into(), source };
     File::open(device).and_then(|file| file.read_exact_at(&mut head, 0)).map_err(read)?;
-    if !is_dirty(&head) {
-        return Ok(());
-    }
+    if is_dirty(&head) { repair(device) } else { Ok(()) }
+}
+
+/// Repairs a file system that isn't mounted, whatever its boot sector says, as far as that needs no person.
+///
+/// # Errors
+/// When it can't be repaired without one.
+pub fn repair(device: &Path) -> Result<(), SysError> {
     let ended = tool::run(FSCK, &["-a", "-w", &device.to_string_lossy()], LIMIT)?;
     match ended.status {
         Some(0 | 1) => Ok(()),

@@ -4,11 +4,13 @@
 //! what rustix lacks: ioctls with macros, netlink sockets, the list of interface addresses.
 
 pub mod block;
+pub mod commits;
 pub mod device_tree;
 pub mod durable;
 pub mod efivar;
 pub mod ext4;
 pub mod fat;
+pub mod health;
 pub mod kmsg;
 pub mod link;
 pub mod machine;

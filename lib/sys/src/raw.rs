@@ -4,12 +4,27 @@
 #![expect(unsafe_code, reason = "the one file of the device side that may; each block gives its reason")]
 
 use rustix::process::{Resource, Rlimit, setrlimit, setsid};
-use std::ffi::{c_int, c_longlong, c_void};
+use std::ffi::{CStr, c_int, c_longlong, c_void};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+/// Restarts the machine, with words for whoever starts it again; returns only where the kernel refuses.
+pub fn restart_with(argument: &CStr) {
+    let (first, second) = (nix::libc::LINUX_REBOOT_MAGIC1, nix::libc::LINUX_REBOOT_MAGIC2);
+    // SAFETY: reboot(2) reads its fourth argument as a string with a zero at its end, which outlives the call.
+    unsafe {
+        nix::libc::syscall(
+            nix::libc::SYS_reboot,
+            first,
+            second,
+            nix::libc::LINUX_REBOOT_CMD_RESTART2,
+            argument.as_ptr(),
+        )
+    };
+}
 
 /// Has a command start with no signal blocked: children inherit PID 1's mask, and a blocked SIGTERM is never seen.
 pub fn unblock_signals(command: &mut Command) {
@@ -125,6 +140,126 @@ mod request {
     // linux/loop.h
     nix::ioctl_none_bad!(loop_get_free, 0x4c82);
     nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, [u8; super::LOOP_CONFIG]);
+    // linux/nvme_ioctl.h and scsi/sg.h
+    nix::ioctl_readwrite!(nvme_admin, b'N', 0x41, super::NvmeCommand);
+    nix::ioctl_readwrite_bad!(scsi, 0x2285, super::ScsiCommand);
+}
+
+/// struct nvme_passthru_cmd.
+#[repr(C)]
+#[derive(Default)]
+struct NvmeCommand {
+    /// Opcode, flags, two reserved bytes.
+    head: [u8; 4],
+    namespace: u32,
+    words_2_3: [u32; 2],
+    metadata: u64,
+    address: u64,
+    metadata_length: u32,
+    length: u32,
+    words_10_15: [u32; 6],
+    milliseconds: u32,
+    result: u32,
+}
+
+/// struct sg_io_hdr.
+#[repr(C)]
+struct ScsiCommand {
+    interface: c_int,
+    direction: c_int,
+    command_length: u8,
+    sense_length: u8,
+    pieces: u16,
+    length: u32,
+    data: *mut c_void,
+    command: *const u8,
+    sense: *mut u8,
+    milliseconds: u32,
+    flags: u32,
+    pack: c_int,
+    user: *mut c_void,
+    status: u8,
+    masked_status: u8,
+    message_status: u8,
+    sense_written: u8,
+    host_status: u16,
+    driver_status: u16,
+    residue: c_int,
+    duration: u32,
+    info: u32,
+}
+
+/// Bytes of a page of a disk's own records.
+pub const PAGE: usize = 512;
+/// How long a disk may take to answer, in milliseconds.
+const PATIENCE: u32 = 5_000;
+
+/// Reads a log page of an NVMe controller (NVM Express Base Specification, Get Log Page). Nothing on the disk changes.
+///
+/// # Errors
+/// The kernel's answer, or that the controller has no such page.
+pub fn nvme_page(disk: &File, number: u8) -> io::Result<[u8; PAGE]> {
+    const GET_LOG_PAGE: u8 = 0x02;
+    let mut page = [0u8; PAGE];
+    let mut words_10_15 = [0; 6];
+    // The count of four-byte words but one stands above the page's number.
+    words_10_15[0] = (PAGE as u32 / 4 - 1) << 16 | u32::from(number);
+    let mut command = NvmeCommand {
+        head: [GET_LOG_PAGE, 0, 0, 0],
+        namespace: u32::MAX,
+        address: page.as_mut_ptr() as u64,
+        length: PAGE as u32,
+        words_10_15,
+        milliseconds: PATIENCE,
+        ..NvmeCommand::default()
+    };
+    // SAFETY: the structure has the kernel's layout, and names a buffer of the length that it says; both outlive the call.
+    let status = unsafe { request::nvme_admin(disk.as_raw_fd(), &raw mut command) }?;
+    if status == 0 { Ok(page) } else { Err(io::ErrorKind::Unsupported.into()) }
+}
+
+/// Reads a page of one of an ATA disk's logs (ACS-3, READ LOG EXT, by SAT's ATA PASS-THROUGH). Nothing on the disk changes.
+///
+/// # Errors
+/// The kernel's answer, or that the disk has no such log.
+pub fn ata_page(disk: &File, log: u8, number: u8) -> io::Result<[u8; PAGE]> {
+    const PASS_THROUGH: u8 = 0x85;
+    /// PIO to the host, with 48 bits of address.
+    const PROTOCOL: u8 = 4 << 1 | 1;
+    /// From the disk, in blocks, as many as the count says.
+    const TRANSFER: u8 = 1 << 3 | 1 << 2 | 2;
+    const READ_LOG: u8 = 0x2f;
+    const FROM_DISK: c_int = -3;
+    let (mut page, mut sense) = ([0u8; PAGE], [0u8; 32]);
+    let command = [PASS_THROUGH, PROTOCOL, TRANSFER, 0, 0, 0, 1, 0, log, 0, number, 0, 0, 0, READ_LOG, 0];
+    let mut asked = ScsiCommand {
+        interface: c_int::from(b'S'),
+        direction: FROM_DISK,
+        command_length: command.len() as u8,
+        sense_length: sense.len() as u8,
+        pieces: 0,
+        length: PAGE as u32,
+        data: page.as_mut_ptr().cast(),
+        command: command.as_ptr(),
+        sense: sense.as_mut_ptr(),
+        milliseconds: PATIENCE,
+        flags: 0,
+        pack: 0,
+        user: std::ptr::null_mut(),
+        status: 0,
+        masked_status: 0,
+        message_status: 0,
+        sense_written: 0,
+        host_status: 0,
+        driver_status: 0,
+        residue: 0,
+        duration: 0,
+        info: 0,
+    };
+    // SAFETY: the structure has the kernel's layout, and names buffers of the lengths that it says; all outlive the call.
+    unsafe { request::scsi(disk.as_raw_fd(), &raw mut asked) }?;
+    let is_whole = asked.status == 0 && asked.host_status == 0 && asked.driver_status == 0 && asked.residue == 0;
+    if is_whole { Ok(page) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
 /// What a terminal of the screen shows.
@@ -300,5 +435,13 @@ mod tests {
             5000-6000 r--p 00000000 08:01 1 /other\nAnonymous: 0 kB\n";
         assert_eq!(super::unchanged(maps, "/init"), [(0x1000, 0x2000), (0x2000, 0x3000)]);
         super::return_memory();
+    }
+
+    #[test]
+    fn the_kernels_structures_have_their_lengths() {
+        assert_eq!(size_of::<super::NvmeCommand>(), 72);
+        assert_eq!(size_of::<super::ScsiCommand>(), if size_of::<usize>() == 8 { 88 } else { 64 });
+        let nobody = std::fs::File::open("/dev/null").unwrap();
+        assert!(super::nvme_page(&nobody, 2).is_err() && super::ata_page(&nobody, 4, 7).is_err());
     }
 }

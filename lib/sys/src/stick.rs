@@ -5,10 +5,12 @@
 
 use crate::mount::{MountFlags, mount, unmount};
 use crate::{SysError, durable, ext4, fat};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Where it is mounted meanwhile.
-pub const PLACE: &str = "/run/bakelite/stick";
+/// Where it is mounted meanwhile: each program has a place of its own, as several look at sticks at the same time.
+fn place() -> PathBuf {
+    PathBuf::from(format!("/run/bakelite/stick-{}", std::process::id()))
+}
 
 const NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
@@ -31,14 +33,15 @@ pub fn look<T, E: From<SysError>>(
     driver: &str,
     look: impl FnOnce(&Path) -> Result<T, E>,
 ) -> Result<T, E> {
-    durable::make_folder(PLACE)?;
+    let place = place();
+    durable::make_folder(&place)?;
     if driver == "ext4" {
-        ext4::look(device, PLACE)?;
+        ext4::look(device, &place)?;
     } else {
-        mount(&device.to_string_lossy(), PLACE, driver, MountFlags::RDONLY | NO_PROGRAMS, options(driver))?;
+        mount(&device.to_string_lossy(), &place, driver, MountFlags::RDONLY | NO_PROGRAMS, options(driver))?;
     }
-    let seen = look(Path::new(PLACE));
-    unmount(Path::new(PLACE), false)?;
+    let seen = look(&place);
+    leave(&place, false)?;
     seen
 }
 
@@ -51,7 +54,8 @@ pub fn change<T, E: From<SysError>>(
     driver: &str,
     change: impl FnOnce(&Path) -> Result<T, E>,
 ) -> Result<T, E> {
-    durable::make_folder(PLACE)?;
+    let place = place();
+    durable::make_folder(&place)?;
     match driver {
         "vfat" => fat::put_in_order(device)?,
         "ext4" => drop(ext4::check(device)?),
@@ -59,15 +63,22 @@ pub fn change<T, E: From<SysError>>(
         _ => {}
     }
     let flags = NO_PROGRAMS | MountFlags::NOATIME;
-    mount(&device.to_string_lossy(), PLACE, driver, flags, options(driver))?;
-    let changed = change(Path::new(PLACE));
-    let synced = durable::sync_file_system(Path::new(PLACE));
+    mount(&device.to_string_lossy(), &place, driver, flags, options(driver))?;
+    let changed = change(&place);
+    let synced = durable::sync_file_system(&place);
     // A stick that was pulled out meanwhile still has to go from its place.
-    unmount(Path::new(PLACE), synced.is_err())?;
+    leave(&place, synced.is_err())?;
     let changed = changed?;
     synced?;
     fat::flush(device)?;
     Ok(changed)
+}
+
+/// Unmounts it. Its place goes as well: the next program has another one.
+fn leave(place: &Path, lazily: bool) -> Result<(), SysError> {
+    unmount(place, lazily)?;
+    let _ = std::fs::remove_dir(place);
+    Ok(())
 }
 
 fn options(driver: &str) -> &'static str {

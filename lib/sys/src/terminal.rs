@@ -2,8 +2,10 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use std::io::{Write, stdin, stdout};
+use std::fs::File;
+use std::io::{Read, Write, stdin, stdout};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Has a serial device pass bytes unchanged; what is no terminal passes them anyway.
@@ -36,4 +38,28 @@ pub fn ask(question: &str) -> Option<String> {
     let mut line = String::new();
     stdin().read_line(&mut line).ok().filter(|length| *length > 0)?;
     Some(line.trim().to_string())
+}
+
+/// Waits until a person has typed a line at one of some terminals; `None` where none of them can be read.
+pub fn first_line(terminals: &[PathBuf]) -> Option<String> {
+    let mut open: Vec<File> = terminals.iter().filter_map(|path| File::open(path).ok()).collect();
+    while !open.is_empty() {
+        let mut asked: Vec<PollFd<'_>> = open.iter().map(|file| PollFd::new(file, PollFlags::IN)).collect();
+        poll(&mut asked, None).ok()?;
+        let ready: Vec<bool> = asked.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut left = Vec::new();
+        for (mut file, is_ready) in open.into_iter().zip(ready) {
+            if is_ready {
+                // A terminal gives whole lines.
+                let mut bytes = [0; 256];
+                match file.read(&mut bytes) {
+                    Ok(length @ 1..) => return Some(String::from_utf8_lossy(&bytes[..length]).trim().to_string()),
+                    Ok(_) | Err(_) => continue,
+                }
+            }
+            left.push(file);
+        }
+        open = left;
+    }
+    None
 }

@@ -101,7 +101,7 @@ fn attributes(from: &Path, to: &Path, meta: &std::fs::Metadata) -> Result<(), Sy
         fs::chmod(to, Mode::from_raw_mode(meta.mode())).map_err(failed)?;
     }
     for (name, value) in extended(from)? {
-        fs::lsetxattr(to, &name[..], &value, XattrFlags::empty()).map_err(failed)?;
+        set_extended(to, &name, &value)?;
     }
     let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = Timestamps {
@@ -111,11 +111,22 @@ fn attributes(from: &Path, to: &Path, meta: &std::fs::Metadata) -> Result<(), Sy
     fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
 }
 
-/// The extended attributes of a path, by name.
-fn extended(path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, SysError> {
+/// Gives a path an extended attribute; a link isn't followed.
+///
+/// # Errors
+/// When its file system can't.
+pub fn set_extended(path: &Path, name: &[u8], value: &[u8]) -> Result<(), SysError> {
+    fs::lsetxattr(path, name, value, XattrFlags::empty()).map_err(|error| change(path)(error.into()))
+}
+
+/// The extended attributes of a path, by name; none where its file system has none. A link isn't followed.
+///
+/// # Errors
+/// When they can't be read.
+pub fn extended(path: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, SysError> {
     let failed = |error: rustix::io::Errno| read(path)(error.into());
     // Most have none: then a question without a buffer is all.
-    let mut names = match fs::llistxattr(path, &mut [0u8; 0][..]) {
+    let mut names = match fs::llistxattr_query(path) {
         Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(BTreeMap::new()),
         Ok(length) => vec![0u8; length],
         Err(error) => return Err(failed(error)),

@@ -4,6 +4,7 @@
 //! and nothing else is touched before one of the owners has been proved to have signed; each part is hashed as it passes
 //! by, and whoever takes parts makes none of them count before all were whole. `tar tf` lists one. Never unpacks by itself.
 
+use crate::document::{self, DocumentError};
 use crate::keys::OwnerKeys;
 use crate::signature::{self, SignatureError};
 use bakelite_spec::bundle::{Bundle, FORMAT, Part, SYSTEM};
@@ -18,6 +19,7 @@ const KIND: &str = "bundle";
 const MANIFEST: &str = "manifest.json";
 /// A longer manifest is none of ours.
 const LIMIT: u64 = 1 << 20;
+
 /// Why a bundle isn't believed, or isn't whole.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -49,6 +51,16 @@ pub enum BundleError {
     },
 }
 
+impl From<DocumentError> for BundleError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Signature(error) => Self::Signature(error),
+            DocumentError::Newer(format) => Self::Newer(format!("format {format}")),
+            DocumentError::Malformed => Self::Malformed,
+        }
+    }
+}
+
 /// Writes a bundle: the same manifest and parts give the same bytes. `open` gives a part's content.
 ///
 /// # Errors
@@ -61,9 +73,7 @@ pub fn write<'a, W: Write>(
 ) -> Result<W, BundleError> {
     let writing = |source| BundleError::Stream { act: "writing", source };
     let mut archive = tar::Builder::new(output);
-    // Texts and numbers are always JSON.
-    let manifest = serde_json::to_vec_pretty(bundle).unwrap_or_default();
-    let signed = signature::sign(keys, KIND, &manifest);
+    let (manifest, signed) = document::sign(bundle, KIND, keys);
     let mut add = |name: &str, size: u64, content: &mut dyn Read| {
         let mut header = tar::Header::new_ustar();
         header.set_size(size);
@@ -149,21 +159,16 @@ fn not_a_bundle(error: io::Error) -> BundleError {
 
 /// The manifest of these bytes.
 fn proved(owners: &[String], manifest: &[u8], signed: &str) -> Result<Bundle, BundleError> {
-    /// So that a later format is named as such, whatever else it has.
+    /// So that another kind is named as such, whatever else it has.
     #[derive(Deserialize)]
-    struct Version {
-        format: u32,
+    struct Sort {
         kind: String,
     }
-    signature::verify(owners, KIND, manifest, signed)?;
-    let version: Version = serde_json::from_slice(manifest).map_err(|_| BundleError::Malformed)?;
-    if version.format > FORMAT {
-        return Err(BundleError::Newer(format!("format {}", version.format)));
+    let sort: Sort = document::read(owners, KIND, FORMAT, manifest, signed)?;
+    if sort.kind != SYSTEM {
+        return Err(BundleError::Newer(format!("the kind `{}`", sort.kind)));
     }
-    if version.kind != SYSTEM {
-        return Err(BundleError::Newer(format!("the kind `{}`", version.kind)));
-    }
-    serde_json::from_slice(manifest).map_err(|_| BundleError::Malformed)
+    Ok(document::parse(FORMAT, manifest)?)
 }
 
 /// A part as it passes by.

@@ -3,9 +3,9 @@
 //! `grants/NAME.json` and `NAME.json.sig` on a stick. Whoever holds the stick holds the sets' keys: a grant is no
 //! protection of what is in them, but of the machines that would take them.
 
+use crate::document::{self, DocumentError};
 use crate::file_key::FileKey;
 use crate::keys::OwnerKeys;
-use crate::signature::{self, SignatureError};
 use bakelite_spec::pattern::fits;
 use serde::{Deserialize, Serialize};
 
@@ -47,20 +47,6 @@ pub struct GrantedSet {
     pub key: String,
 }
 
-/// Why a grant isn't believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GrantError {
-    /// Who signed it.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-    /// Made by a newer Bakelite.
-    #[error("it has format {0}, which a newer Bakelite reads")]
-    Newer(u32),
-    /// Signed, and yet none.
-    #[error("it can't be read")]
-    Malformed,
-}
-
 /// What a grant says about a machine at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -75,28 +61,15 @@ pub enum Verdict {
 impl Grant {
     /// The grant's file and its signature's.
     pub fn sign(&self, keys: &OwnerKeys) -> (Vec<u8>, String) {
-        // Texts and numbers are always JSON.
-        let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
-        let signature = signature::sign(keys, KIND, &bytes);
-        (bytes, signature)
+        document::sign(self, KIND, keys)
     }
 
     /// Reads a grant. Nothing of it is looked at before its signature was proved.
     ///
     /// # Errors
     /// When none of the owners has signed it, or it is none.
-    pub fn read(owners: &[String], bytes: &[u8], signature: &str) -> Result<Self, GrantError> {
-        /// So that a later format is named as such, whatever else it has.
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        signature::verify(owners, KIND, bytes, signature)?;
-        let version: Version = serde_json::from_slice(bytes).map_err(|_| GrantError::Malformed)?;
-        if version.format > FORMAT {
-            return Err(GrantError::Newer(version.format));
-        }
-        serde_json::from_slice(bytes).map_err(|_| GrantError::Malformed)
+    pub fn read(owners: &[String], bytes: &[u8], signature: &str) -> Result<Self, DocumentError> {
+        document::read(owners, KIND, FORMAT, bytes, signature)
     }
 
     /// What it says about a set's node, at a time in seconds since 1970.
@@ -126,6 +99,7 @@ impl GrantedSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature;
 
     fn grant() -> Grant {
         let set = GrantedSet {
@@ -152,7 +126,7 @@ mod tests {
         assert!(Grant::read(&[OwnerKeys::generate([2; 32]).owner_key()], &bytes, &signature).is_err());
         let newer = br#"{"format":2,"more":1}"#;
         let signed = signature::sign(&owner, KIND, newer);
-        assert_eq!(Grant::read(&owners, newer, &signed), Err(GrantError::Newer(2)));
+        assert_eq!(Grant::read(&owners, newer, &signed), Err(DocumentError::Newer(2)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! near a device; an image has public halves only.
 
 pub mod bundle;
+pub mod document;
 pub mod file_key;
 pub mod grant;
 pub mod keys;

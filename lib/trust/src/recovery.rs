@@ -4,8 +4,8 @@
 //! what goes onto a boot partition. Nothing of it is used before its sum was compared. The sets and grants of the same stick
 //! have their own proofs.
 
+use crate::document::{self, DocumentError};
 use crate::keys::OwnerKeys;
-use crate::signature::{self, SignatureError};
 use bakelite_spec::manifest;
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,6 @@ pub const MANIFEST: &str = "recovery/manifest.json";
 pub const SYSTEM: &str = "recovery/system.squashfs";
 /// Where files of a boot partition lie that the stick itself has in another form.
 pub const BOOT: &str = "recovery/boot";
-/// The kernel argument of a machine that was started from the stick itself.
-pub const ARGUMENT: &str = "bakelite.recovery";
 /// Where the stick is mounted while the medic runs.
 pub const PLACE: &str = "/run/bakelite/recovery";
 /// The folder of what the medic has found, by machine.
@@ -38,6 +36,9 @@ pub struct Manifest {
     pub image: manifest::Manifest,
     /// Bytes of one of its system partitions.
     pub slot: u64,
+    /// Whether machines that never had a system get one from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub installs: bool,
     /// All files that count.
     pub files: Vec<StickFile>,
 }
@@ -60,53 +61,26 @@ pub struct StickFile {
     pub sha256: String,
 }
 
-/// Why a stick isn't believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecoveryError {
-    /// Who signed it.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-    /// Made by a newer Bakelite.
-    #[error("it has format {0}, which a newer Bakelite reads")]
-    Newer(u32),
-    /// Signed, and yet none.
-    #[error("it can't be read")]
-    Malformed,
-}
-
 impl Manifest {
     /// The manifest's file and its signature's.
     pub fn sign(&self, keys: &OwnerKeys) -> (Vec<u8>, String) {
-        // Texts and numbers are always JSON.
-        let bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
-        let signature = signature::sign(keys, KIND, &bytes);
-        (bytes, signature)
+        document::sign(self, KIND, keys)
     }
 
     /// Reads a manifest. Nothing of it is looked at before its signature was proved.
     ///
     /// # Errors
     /// When none of the owners has signed it, or it is none.
-    pub fn read(owners: &[String], bytes: &[u8], signature: &str) -> Result<Self, RecoveryError> {
-        signature::verify(owners, KIND, bytes, signature)?;
-        Self::parse(bytes)
+    pub fn read(owners: &[String], bytes: &[u8], signature: &str) -> Result<Self, DocumentError> {
+        document::read(owners, KIND, FORMAT, bytes, signature)
     }
 
     /// Reads a manifest whose signature somebody else has proved.
     ///
     /// # Errors
     /// When it is none.
-    pub fn parse(bytes: &[u8]) -> Result<Self, RecoveryError> {
-        /// So that a later format is named as such, whatever else it has.
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let version: Version = serde_json::from_slice(bytes).map_err(|_| RecoveryError::Malformed)?;
-        if version.format > FORMAT {
-            return Err(RecoveryError::Newer(version.format));
-        }
-        serde_json::from_slice(bytes).map_err(|_| RecoveryError::Malformed)
+    pub fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
+        document::parse(FORMAT, bytes)
     }
 
     /// The system's entry.
@@ -118,6 +92,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::SignatureError;
 
     const TEXT: &str = r#"{"format":1,"image":{"format":1,"version":"0","image":"i","time":0,"board-name":"b",
         "board":{"description":"b","arch":"x86_64","boot":{"flow":"uefi"},"kernel":{"package":"k"},"packages":[],
@@ -132,13 +107,13 @@ mod tests {
         assert_eq!(manifest.system().map(|file| file.size), Some(1));
         let (bytes, signed) = manifest.sign(&owner);
         assert_eq!(Manifest::read(&[owner.owner_key()], &bytes, &signed).unwrap(), manifest);
-        let refused = Err(RecoveryError::Signature(SignatureError::Stranger));
+        let refused = Err(DocumentError::Signature(SignatureError::Stranger));
         assert_eq!(Manifest::read(&[stranger.owner_key()], &bytes, &signed), refused);
         assert_eq!(Manifest::read(&[], &bytes, &signed), refused);
         let mut changed = bytes.clone();
         changed[20] ^= 1;
         assert_eq!(Manifest::read(&[owner.owner_key()], &changed, &signed), refused);
-        assert_eq!(Manifest::parse(br#"{"format":2,"other":1}"#), Err(RecoveryError::Newer(2)));
-        assert_eq!(Manifest::parse(b"{}"), Err(RecoveryError::Malformed));
+        assert_eq!(Manifest::parse(br#"{"format":2,"other":1}"#), Err(DocumentError::Newer(2)));
+        assert_eq!(Manifest::parse(b"{}"), Err(DocumentError::Malformed));
     }
 }

@@ -5,11 +5,12 @@
 //! baked for and not as what some file beside it says. The image is opened for reading only.
 
 use crate::error::{VmError, at_file};
-use crate::newc;
+use bakelite_disk::cpio;
 use bakelite_disk::table::{Entry, Table};
 use bakelite_spec::layout::{Role, SECTOR, Scheme};
+use bakelite_spec::loader_entry::STICK;
 use bakelite_spec::manifest::Manifest;
-use bakelite_spec::pi::{self, COMMIT, Commit, INITRAMFS, config_txt::Files, firmware, models};
+use bakelite_spec::pi::{self, COMMIT, Commit, INITRAMFS, TRY_COMMIT, config_txt::Files, firmware, models};
 use fatfs::{FileSystem, FsOptions};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -31,6 +32,8 @@ pub struct Contents {
     pub options: String,
     /// The device tree, where firmware takes one from the medium.
     pub device_tree: Option<Vec<u8>>,
+    /// Whether it is a recovery stick, and no medium that a machine lives on.
+    pub is_stick: bool,
 }
 
 /// The partition of a role on a medium.
@@ -92,41 +95,52 @@ pub fn loader_entries(path: &Path, start: u64, length: u64) -> Result<Vec<Loader
 /// # Errors
 /// When it can't be read, or isn't one of ours.
 pub fn read(path: &Path) -> Result<Contents, VmError> {
+    read_as(path, false)
+}
+
+/// The same of a medium that a Raspberry Pi is restarted from, whose firmware may have been told to try.
+///
+/// # Errors
+/// When it can't be read, or isn't one of ours.
+pub fn read_as(path: &Path, tryboot: bool) -> Result<Contents, VmError> {
     let problem = |problem: String| VmError::NotAnImage { path: path.into(), problem };
     let boot = partition(path, Role::Boot)?;
     let volume = Volume(volume(path, boot.start(), boot.length())?);
     let get = |name: &str| volume.get(name).map_err(|error| problem(format!("{name} on its boot partition: {error}")));
     if table(path)?.scheme == Scheme::Mbr {
-        return read_pi(&volume, &get, &problem);
+        return read_pi(&volume, tryboot, &get, &problem);
     }
     let root = volume.0.root_dir();
-    let name = entry_of_slot_a(&root).ok_or_else(|| problem("it has no loader entry of slot a".into()))?;
+    let is_stick = table(path)?.role(Role::SystemA).is_none();
+    let name = if is_stick { Some(STICK.to_string()) } else { entry_of_slot_a(&root) };
+    let name = name.ok_or_else(|| problem("it has no loader entry of slot a".into()))?;
     let entry = String::from_utf8_lossy(&get(&format!("loader/entries/{name}"))?).into_owned();
     let field = |key: &str| loader_field(&entry, key).ok_or_else(|| problem(format!("{name} has no `{key}`")));
     let (kernel, initramfs) = (get(field("linux")?)?, get(field("initrd")?)?);
     let manifest = manifest(&initramfs).map_err(problem)?;
     let options = field("options")?.to_string();
-    Ok(Contents { manifest, kernel, initramfs, options, device_tree: None })
+    Ok(Contents { manifest, kernel, initramfs, options, device_tree: None, is_stick })
 }
 
 fn manifest(initramfs: &[u8]) -> Result<Manifest, String> {
-    let baked =
-        newc::last_member(initramfs, "bakelite/manifest.json").ok_or("its initramfs has no bakelite/manifest.json")?;
+    let baked = cpio::last(initramfs, "bakelite/manifest.json").ok_or("its initramfs has no bakelite/manifest.json")?;
     serde_json::from_slice(baked).map_err(|error| format!("its manifest: {error}"))
 }
 
 /// What the firmware of the model that QEMU shows would start.
 fn read_pi(
     volume: &Volume,
+    tryboot: bool,
     get: &dyn Fn(&str) -> Result<Vec<u8>, VmError>,
     problem: &dyn Fn(String) -> VmError,
 ) -> Result<Contents, VmError> {
-    let commit = volume.text(COMMIT).and_then(|text| Commit::parse(&text));
-    let commit = commit.ok_or_else(|| problem(format!("its {COMMIT} names nothing that could be started")))?;
+    let name = if tryboot { TRY_COMMIT } else { COMMIT };
+    let commit = volume.text(name).and_then(|text| Commit::parse(&text));
+    let commit = commit.ok_or_else(|| problem(format!("its {name} names nothing that could be started")))?;
     let manifest = manifest(&get(&format!("{}{INITRAMFS}", pi::folder(&commit.slot)))?).map_err(problem)?;
     let model = manifest.board.qemu.model.as_deref().and_then(models::find);
     let model = model.ok_or_else(|| VmError::Unsupported("its board has no `qemu.model`".into()))?;
-    let start = firmware::start(model, volume, false);
+    let start = firmware::start(model, volume, tryboot);
     if !start.problems.is_empty() {
         return Err(problem(format!("on a {}: {}", model.title, start.problems.join("; "))));
     }
@@ -143,6 +157,7 @@ fn read_pi(
         initramfs,
         options: String::from_utf8_lossy(&options).trim().into(),
         device_tree: optional(&loads.device_tree)?,
+        is_stick: false,
     })
 }
 
@@ -234,7 +249,7 @@ impl Seek for Window {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::newc::tests::archive;
+    use bakelite_disk::cpio::archive;
     use bakelite_spec::layout;
     use bakelite_spec::quantity::Size;
     use fatfs::{FatType, FormatVolumeOptions};

@@ -5,6 +5,7 @@
 //! and an image is never written to unless that was asked for (`persist`).
 
 pub mod accel;
+mod begin;
 mod door;
 mod error;
 pub mod firmware;
@@ -12,7 +13,6 @@ pub mod image;
 mod lines;
 pub mod machine;
 pub mod media;
-pub mod newc;
 pub mod process;
 mod qmp;
 mod setup;

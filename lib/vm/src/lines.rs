@@ -2,8 +2,9 @@
 //!
 //! This side listens and QEMU connects, so that nothing which a machine says at its start is lost.
 
+use crate::begin::Listener;
 use crate::error::VmError;
-use crate::process::{ConsoleListener, Report, Seen};
+use crate::process::{Report, Seen};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -50,12 +51,10 @@ pub fn words_in(path: &Path) -> String {
     lines[lines.len().saturating_sub(5)..].join("; ")
 }
 
-pub fn copy_console(mut line: UnixStream, mut file: File, mut listen: Option<ConsoleListener>) {
+pub fn copy_console(mut line: UnixStream, mut file: File, listener: &Listener) {
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = line.read(&mut buffer) {
-        if let Some(listen) = &mut listen {
-            listen(&buffer[..count]);
-        }
+        listener.hear(&buffer[..count]);
         if file.write_all(&buffer[..count]).is_err() {
             break;
         }

@@ -168,6 +168,11 @@ impl Machine {
     /// When the image isn't one, something isn't installed, or a file can't be made.
     pub(crate) fn set_up(&self) -> Result<Setup, VmError> {
         let contents = image::read(&self.image)?;
+        if contents.is_stick {
+            // As it is: its table says how large it is, and no machine grows it.
+            let machine = Self { bus: self.bus.of_stick(), size: 0, ..self.clone() };
+            return machine.set_up_with(contents);
+        }
         if contents.manifest.board.qemu.model.is_none() {
             return self.set_up_with(contents);
         }
@@ -180,6 +185,16 @@ impl Machine {
             Medium::File(path) => machine.set_up_with(image::read(path)?),
             Medium::Copy | Medium::Image | Medium::Absent => machine.set_up_with(contents),
         }
+    }
+
+    /// What a Raspberry Pi's firmware starts next from the medium as it is now; `tryboot` where it was told to try.
+    ///
+    /// # Errors
+    /// When there is nothing on it that could be started.
+    pub(crate) fn start_again(&self, setup: &Setup, tryboot: bool) -> Result<Start, VmError> {
+        let medium = setup.medium.as_deref().unwrap_or(&self.image);
+        let machine = Self { firmware: Firmware::Direct, ..self.clone() };
+        machine.make_start(&image::read_as(medium, tryboot)?, Some(medium), setup.folder.path())
     }
 
     fn set_up_with(&self, contents: Contents) -> Result<Setup, VmError> {
@@ -256,8 +271,9 @@ impl Machine {
         Ok(Some(path))
     }
 
+    /// Whether what is written stays; without a boot medium nothing says that it is thrown away.
     fn keeps(&self) -> bool {
-        matches!(self.medium, Medium::Image | Medium::File(_))
+        matches!(self.medium, Medium::Image | Medium::File(_) | Medium::Absent)
     }
 
     fn make_disk(&self, number: usize, disk: &Disk, folder: &Path) -> Result<Drive, VmError> {

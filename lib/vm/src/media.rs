@@ -45,6 +45,11 @@ impl Bus {
         Self::NAMES.iter().find(|(name, _)| *name == word).map(|(_, bus)| *bus)
     }
 
+    /// How a stick is attached that was asked for on this bus: there is no other than USB.
+    pub fn of_stick(self) -> Self {
+        if self == Self::Uas { self } else { Self::Usb }
+    }
+
     /// The size that a medium on this bus has for a wanted one: QEMU takes only powers of two for SD cards.
     pub fn fitting(self, size: u64) -> u64 {
         if self == Self::Sd { size.next_power_of_two() } else { size }
@@ -191,6 +196,7 @@ mod tests {
         for words in ["", "nvme", "nvme:", "floppy:1G", "20G"] {
             assert!(matches!(Disk::parse(words), Err(VmError::DiskWords(_))), "{words}");
         }
+        assert_eq!((Bus::Virtio.of_stick(), Bus::Uas.of_stick()), (Bus::Usb, Bus::Uas));
         assert_eq!((Bus::Sd.fitting(600 << 20), Bus::Usb.fitting(600 << 20)), (1 << 30, 600 << 20));
     }
 

@@ -2,11 +2,14 @@
 //!
 //! A machine never outlives its [`Running`]: dropping it kills QEMU, and so does the kernel when the thread that
 //! started it ends. Pulling the plug is a SIGKILL: what the machine had not written is gone, as with a real plug.
+//! QEMU has no firmware of a Raspberry Pi: at each restart of one QEMU ends, and another one begins with what the model of the
+//! firmware finds on the medium. Whether it was told to try says the kernel's own last line.
 
 use crate::accel::Accelerator;
+use crate::begin::{Again, Begun, Listener, asks_to_try, begin};
 use crate::door;
 use crate::error::{VmError, at_file};
-use crate::lines::{connect, copy_console, machine_report, read_events, words_in};
+use crate::lines::words_in;
 use crate::machine::Machine;
 use crate::qmp::Qmp;
 use crate::setup::{Lines, Setup};
@@ -14,10 +17,9 @@ use bakelite_spec::event::Event;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
-use std::os::unix::net::UnixListener;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -51,12 +53,17 @@ pub enum Report {
 /// Gets the console's bytes as they come.
 pub type ConsoleListener = Box<dyn FnMut(&[u8]) + Send>;
 
+/// How long QEMU may take to end once its machine has gone down.
+const ENDING: Duration = Duration::from_secs(30);
+
 /// A running machine.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
     qmp: Qmp,
     seen: Receiver<Seen>,
+    /// For a machine that begins anew at each restart; no other keeps its own end open.
+    again: Option<Again>,
     started: Instant,
     setup: Setup,
     console: PathBuf,
@@ -72,55 +79,66 @@ impl Running {
     /// When the machine can't be set up, or QEMU doesn't come up.
     pub fn start(machine: &Machine, console: &Path, listen: Option<ConsoleListener>) -> Result<Self, VmError> {
         let setup = machine.set_up()?;
-        // Socket names must be short; the folder of the media may not be.
-        let sockets = tempfile::Builder::new().prefix("bakelite-").tempdir().map_err(VmError::Prepare)?;
-        let bind = |name: &str| {
-            let listener = UnixListener::bind(sockets.path().join(name)).map_err(VmError::Prepare)?;
-            listener.set_nonblocking(true).map_err(VmError::Prepare)?;
-            Ok::<_, VmError>(listener)
-        };
-        let listeners = [bind("console")?, bind("events")?, bind("qmp")?];
         let words = setup.folder.path().join("qemu.err");
-        let log = File::create(&words).map_err(at_file("making", &words))?;
-        let mut child = door::command(&setup.program)
-            .args(setup.arguments(Lines::Sockets(sockets.path())))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|source| VmError::Start { program: setup.program.display().to_string(), source })?;
-        let connected = connect(&mut child, &listeners, &words);
-        let prepared = connected.and_then(|[console_line, event_line, control]| {
-            let file = File::create(console).map_err(at_file("making", console))?;
-            let started = Instant::now();
-            let (sender, seen) = channel();
-            std::thread::spawn(move || copy_console(console_line, file, listen));
-            let events = sender.clone();
-            std::thread::spawn(move || read_events(event_line, &events, started));
-            let qmp = Qmp::start(control, move |event| {
-                let report = event.map_or(Report::Ended, |event| machine_report(&event));
-                // Whoever listened is gone: then nobody needs to know.
-                let _ = sender.send(Seen { at: started.elapsed(), report });
-            })?;
-            Ok((qmp, seen, started))
+        let (sender, seen) = channel();
+        let listener = Listener::new(listen);
+        File::create(console).map_err(at_file("making", console))?;
+        let started = Instant::now();
+        let begun = begin(&setup, console, &words, &listener, (&sender, started))?;
+        let again = setup.fixed.then(|| Again {
+            machine: machine.clone(),
+            listener,
+            sender,
+            reason: String::new(),
+            console: begun.console,
+            before: 0,
         });
-        match prepared {
-            Ok((qmp, seen, started)) => {
-                let mut running = Self { child, qmp, seen, started, setup, console: console.into(), words };
-                running.execute("cont", json!({}))?;
-                Ok(running)
+        let Begun { child, qmp, .. } = begun;
+        let mut running = Self { child, qmp, seen, again, started, setup, console: console.into(), words };
+        running.execute("cont", json!({}))?;
+        Ok(running)
+    }
+
+    /// Begins anew what has gone down for a restart; whether it was that. What can't be started is told by QEMU's end.
+    fn begin_again(&mut self) -> Result<bool, VmError> {
+        let Some(mut again) = self.again.take().filter(|again| again.reason.ends_with("reset")) else {
+            return Ok(false);
+        };
+        if self.wait(ENDING)?.is_none() {
+            self.kill().map_err(VmError::Wait)?;
+        }
+        // All that it has said is in the file then.
+        let _ = again.console.join();
+        let said = std::fs::read(&self.console).unwrap_or_default();
+        let own = &said[said.len().min(again.before)..];
+        self.setup.start = again.machine.start_again(&self.setup, asks_to_try(own))?;
+        let begun = begin(&self.setup, &self.console, &self.words, &again.listener, (&again.sender, self.started))?;
+        (again.console, again.before) = (begun.console, said.len());
+        (self.child, self.qmp) = (begun.child, begun.qmp);
+        let reason = std::mem::take(&mut again.reason);
+        let report = Report::Machine { event: "RESET".into(), reason };
+        let _ = again.sender.send(Seen { at: self.started.elapsed(), report });
+        self.again = Some(again);
+        self.execute("cont", json!({}))?;
+        Ok(true)
+    }
+
+    /// What is seen, with a restart in place of QEMU's own end. `None` for what isn't to be told.
+    fn taken(&mut self, seen: Seen) -> Option<Seen> {
+        match (&seen.report, &mut self.again) {
+            (Report::Machine { event, reason }, Some(again)) if event == "SHUTDOWN" => {
+                again.reason.clone_from(reason);
+                (!reason.ends_with("reset")).then_some(seen)
             }
-            Err(error) => {
-                // QEMU connects its lines first and looks at its devices and files afterwards.
-                std::thread::sleep(Duration::from_millis(200));
-                let ended = child.try_wait().map_err(VmError::Wait)?;
-                if let Some(status) = ended {
-                    return Err(VmError::Ended { status: status.to_string(), words: words_in(&words) });
+            (Report::Ended, Some(_)) => match self.begin_again() {
+                Ok(true) => None,
+                Ok(false) => Some(seen),
+                Err(error) => {
+                    let _ = File::create(&self.words).and_then(|mut file| file.write_all(error.to_string().as_bytes()));
+                    Some(seen)
                 }
-                let _ = child.kill();
-                let _ = child.wait();
-                Err(error)
-            }
+            },
+            _ => Some(seen),
         }
     }
 
@@ -146,7 +164,14 @@ impl Running {
 
     /// The next thing that is seen, or `None` when the time is over; after [`Report::Ended`] at once.
     pub fn next(&mut self, time: Duration) -> Option<Seen> {
-        self.seen.recv_timeout(time).ok()
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let seen = self.seen.recv_timeout(left).ok()?;
+            if let Some(seen) = self.taken(seen) {
+                return Some(seen);
+            }
+        }
     }
 
     /// What the console has shown so far.
@@ -185,6 +210,20 @@ impl Running {
     pub fn press_keys_for_reboot(&mut self) -> Result<(), VmError> {
         let key = |name: &str| json!({"type": "qcode", "data": name});
         self.execute("send-key", json!({"keys": [key("ctrl"), key("alt"), key("delete")]})).map(drop)
+    }
+
+    /// Types a word of lower-case letters and Enter on the machine's keyboard.
+    ///
+    /// # Errors
+    /// When QEMU doesn't take it.
+    pub fn type_line(&mut self, word: &str) -> Result<(), VmError> {
+        let keys = word.chars().map(String::from).chain(["ret".to_string()]);
+        for key in keys {
+            self.execute("send-key", json!({"keys": [{"type": "qcode", "data": key}]}))?;
+            // It is held for a tenth of a second, and the next one mustn't come before it is let go.
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        Ok(())
     }
 
     /// What the screen shows now, in QEMU's own format (PPM), into a file.

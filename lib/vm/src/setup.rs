@@ -37,11 +37,12 @@ impl Drive {
         )
     }
 
-    /// What `-device` gets; the boot medium comes before everything but a kernel that QEMU starts itself.
+    /// What `-device` gets. The first medium, which is the boot medium where there is one, comes before everything but a kernel
+    /// that QEMU starts itself.
     fn device(&self, port: usize, shared: bool, fixed: bool) -> Vec<String> {
         let Self { id, bus, .. } = self;
         let usb = if fixed { "usb-bus.0" } else { "xhci.0" };
-        let index = if id == "boot" { ",bootindex=1" } else { "" };
+        let index = if port == 0 { ",bootindex=1" } else { "" };
         let share = if shared { ",share-rw=on" } else { "" };
         let common = format!("drive={id},id={id}-device{share}");
         match bus {
@@ -183,6 +184,10 @@ impl Setup {
                     add("-serial", "null".into());
                 }
             }
+        }
+        if self.fixed && matches!(lines, Lines::Sockets(_)) {
+            // What is started next is on the medium, for whoever plays the firmware.
+            all.extend(["-action".into(), "reboot=shutdown".into()]);
         }
         all.extend(["-nodefaults".into(), "-no-user-config".into()]);
         all
@@ -347,6 +352,8 @@ mod tests {
 -device usb-storage,drive=disk0,id=disk0-device,bus=usb-bus.0,serial=disk0
 -nic none\n-serial mon:stdio\n-serial null\n-nodefaults\n-no-user-config";
         assert_eq!(text(&setup, Lines::Terminal), expected);
+        let played = text(&setup, Lines::Sockets(Path::new("/s")));
+        assert!(played.contains("\n-action reboot=shutdown"), "{played}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Habit {
     FullDiskWhileRunning,
     WrongToken,
     PortTaken,
+    /// The one workload is never available.
+    NoWorkload,
 }
 
 /// The habits of this start.
@@ -85,6 +87,7 @@ fn named(name: &str) -> Option<Habit> {
         "full-disk-while-running" => Habit::FullDiskWhileRunning,
         "wrong-token" => Habit::WrongToken,
         "port-taken" => Habit::PortTaken,
+        "no-workload" => Habit::NoWorkload,
         _ => Habit::SlowStart(name.strip_prefix("slow-start=")?.parse().ok()?),
     })
 }

@@ -11,10 +11,17 @@ use serde_yaml::Value;
 
 use crate::config::Settings;
 use crate::datastore::Datastore;
+use crate::objects;
 use crate::stop::Stop;
 use crate::token::sha256_hex;
 
 const COMPACTION: Duration = Duration::from_secs(300);
+/// A deployment of one, and when it is up.
+const WORKLOAD: &str = "/registry/deployments/default/rehearsed";
+const UP: Duration = Duration::from_secs(8);
+/// The nodes, and how often the kubelet says anew that all is as it was.
+const NODES: &str = "/registry/minions/";
+const NODE_EACH: Duration = Duration::from_secs(300);
 /// What the kubelet has where no drop-in says otherwise, in seconds.
 const NODE_LEASE: f64 = 40.0;
 
@@ -24,6 +31,8 @@ pub struct Machine<'a> {
     pub address: IpAddr,
     /// `<D>/agent/etc/kubelet.conf.d`
     pub kubelet_drop_ins: &'a Path,
+    /// The kernel's id of this boot.
+    pub boot: &'a str,
 }
 
 struct Writer {
@@ -85,7 +94,6 @@ fn writers(settings: &Settings, machine: &Machine<'_>) -> Vec<Writer> {
     if !settings.is_on("disable-agent") {
         let seconds = node_lease_seconds(machine.kubelet_drop_ins) * 0.25;
         writers.push(every(seconds, format!("/registry/leases/kube-node-lease/{}", machine.node), 0, 480));
-        writers.push(every(300.0, format!("/registry/minions/{}", machine.node), 0, 6000));
     }
     writers
 }
@@ -136,6 +144,20 @@ pub fn seed(datastore: &Datastore) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
+/// What the kubelet and a controller note once after a start: that the node is there in this boot; that the one workload has yet
+/// to come up, and then that it has.
+fn notes(machine: &Machine<'_>, has_workload: bool) -> Vec<(Duration, String, Vec<u8>)> {
+    let node = objects::node(machine.boot, &filler(0, 5800));
+    let mut notes = vec![
+        (Duration::from_secs(2), format!("{NODES}{}", machine.node), node),
+        (Duration::from_secs(3), WORKLOAD.to_owned(), objects::deployment(0)),
+    ];
+    if has_workload {
+        notes.push((UP, WORKLOAD.to_owned(), objects::deployment(1)));
+    }
+    notes
+}
+
 /// A built-in's value: k3s's prefix, then bytes that differ from write to write.
 fn filler(turn: usize, bytes: usize) -> Vec<u8> {
     let mut value = b"k8s\0".to_vec();
@@ -148,20 +170,35 @@ fn filler(turn: usize, bytes: usize) -> Vec<u8> {
     value
 }
 
-/// Writes until a stop is asked for, or for `at_most`. `disk_is_full` makes every write fail with the words of a full disk.
-pub fn run(
-    datastore: &Datastore,
-    settings: &Settings,
-    machine: &Machine<'_>,
-    stop: &Stop,
-    at_most: Option<Duration>,
-    disk_is_full: bool,
-) {
+/// How a run is otherwise than it should be.
+#[derive(Default)]
+pub struct Otherwise {
+    /// It ends after so long.
+    pub at_most: Option<Duration>,
+    /// Every write fails with the words of a full disk.
+    pub disk_is_full: bool,
+    /// The workload never comes up.
+    pub no_workload: bool,
+}
+
+/// Writes until a stop is asked for.
+pub fn run(datastore: &Datastore, settings: &Settings, machine: &Machine<'_>, stop: &Stop, otherwise: &Otherwise) {
+    let Otherwise { at_most, disk_is_full, no_workload } = *otherwise;
+    let mut notes = if settings.is_on("disable-agent") { Vec::new() } else { notes(machine, !no_workload) };
     let mut turns: Vec<(Duration, Writer)> =
         writers(settings, machine).into_iter().map(|writer| (Duration::ZERO, writer)).collect();
     let (mut now, mut compaction) = (Duration::ZERO, COMPACTION);
     for turn in 0_usize.. {
         let mut next = compaction.min(at_most.unwrap_or(Duration::MAX));
+        for (_, key, value) in notes.extract_if(.., |(due, ..)| *due <= now).collect::<Vec<_>>() {
+            if let Err(error) = datastore.put(&key, Some(&value), 0) {
+                log::error!("error in txn request_put:<key:\"{key}\">: {error}");
+            }
+            if key.starts_with(NODES) {
+                notes.push((now + NODE_EACH, key, value));
+            }
+        }
+        next = notes.iter().map(|(due, ..)| *due).fold(next, Duration::min);
         for (due, writer) in &mut turns {
             if *due <= now {
                 let value = filler(turn, writer.bytes);
@@ -203,8 +240,10 @@ mod tests {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let root = Root::new(Some(drop_ins.to_owned()));
         let settings = Settings::load(Role::Server, &arguments, |_| None, &root).unwrap();
-        let machine = Machine { node: "n", address: Ipv4Addr::LOCALHOST.into(), kubelet_drop_ins: drop_ins };
-        writers(&settings, &machine).iter().map(|writer| 60.0 / writer.every.as_secs_f64()).sum()
+        let machine = Machine { node: "n", address: Ipv4Addr::LOCALHOST.into(), kubelet_drop_ins: drop_ins, boot: "b" };
+        let node = if settings.is_on("disable-agent") { 0.0 } else { 60.0 / NODE_EACH.as_secs_f64() };
+        let all = writers(&settings, &machine).iter().map(|writer| 60.0 / writer.every.as_secs_f64()).sum::<f64>();
+        all + node
     }
 
     #[test]

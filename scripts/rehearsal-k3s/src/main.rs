@@ -15,6 +15,7 @@ mod images;
 mod load;
 mod logrus;
 mod notify;
+mod objects;
 mod paths;
 mod run;
 mod seal;

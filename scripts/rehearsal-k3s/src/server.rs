@@ -21,7 +21,7 @@ use crate::datastore::Datastore;
 use crate::environment::{node_address, node_name};
 use crate::error::Error;
 use crate::habits::{Habit, Habits};
-use crate::load::{self, Machine};
+use crate::load::{self, Machine, Otherwise};
 use crate::paths::{Root, link, make_directory, read_if_there, write};
 use crate::run::{End, announce_ready, die, touch_memory};
 use crate::serve::{self, Answers};
@@ -82,7 +82,9 @@ pub fn run(settings: &Settings, root: &Root, habits: &Habits, stop: &Stop) -> Re
         // Whoever hears READY may ask at once.
         answers.ready.store(true, Ordering::Relaxed);
         announce_ready();
-        let machine = Machine { node: &node, address, kubelet_drop_ins: &data.join("agent/etc/kubelet.conf.d") };
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let drop_ins = data.join("agent/etc/kubelet.conf.d");
+        let machine = Machine { node: &node, address, kubelet_drop_ins: &drop_ins, boot: boot.trim() };
         if let Some(end) = live(&datastore, settings, &machine, habits, stop) {
             return end;
         }
@@ -250,7 +252,11 @@ fn live(
     stop: &Stop,
 ) -> Option<Result<End, Error>> {
     let death = habits.death();
-    let full = habits.has(Habit::FullDiskWhileRunning);
-    load::run(datastore, settings, machine, stop, death.map(|_| SECOND), full);
+    let otherwise = Otherwise {
+        at_most: death.map(|_| SECOND),
+        disk_is_full: habits.has(Habit::FullDiskWhileRunning),
+        no_workload: habits.has(Habit::NoWorkload),
+    };
+    load::run(datastore, settings, machine, stop, &otherwise);
     death.filter(|_| !stop.is_asked()).map(die)
 }

@@ -6,13 +6,16 @@
 use crate::damage;
 use crate::door;
 use crate::steps::DamageDatabase;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use bakelite_disk::table::{Entry, Table};
 use bakelite_disk::{born::Born, data};
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_vm::media::copy_part;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// k3s's database below the folder of its data, on whatever medium.
@@ -223,11 +226,15 @@ pub fn make_foreign(path: &Path, kind: crate::steps::Holds) -> Result<()> {
             let folder = tempfile::tempdir()?;
             File::create(folder.path().join("photographs"))?.write_all(&[7; 100_000])?;
             let from = folder.path().display().to_string();
-            door::run(&tool("mkfs.ext4")?, &["-q", "-F", "-d", &from, &target], Path::new("/"))?;
+            door::run(&tool("mkfs.ext4")?, &["-q", "-F", "-L", "BACKUPS", "-d", &from, &target], Path::new("/"))?;
         }
         Holds::Fat => {
             let program = door::find("mkfs.fat").context("there is no mkfs.fat; Debian has it in dosfstools")?;
             door::run(&program.display().to_string(), &["-n", "BACKUPS", &target], Path::new("/"))?;
+        }
+        Holds::Exfat => {
+            let program = door::find("mkfs.exfat").context("there is no mkfs.exfat; Debian has it in exfatprogs")?;
+            door::run(&program.display().to_string(), &["-L", "BACKUPS", &target], Path::new("/"))?;
         }
         Holds::Luks | Holds::Noise => {
             let mut file = File::options().write(true).open(path)?;
@@ -243,11 +250,54 @@ pub fn make_foreign(path: &Path, kind: crate::steps::Holds) -> Result<()> {
     Ok(())
 }
 
-/// What tells one content of a file from another.
-pub fn sha256(path: &Path) -> Result<String> {
-    let said = door::run("sha256sum", &[&path.display().to_string()], Path::new("/"))?;
-    match said.split_whitespace().next() {
-        Some(sum) => Ok(sum.to_string()),
-        None => bail!("sha256sum says nothing"),
+/// What tells one content of a file from another: a sum over its length and its pieces that aren't all zeros, each with its
+/// place. The gigabytes of holes that a medium begins with needn't be read for it.
+pub fn sum(path: &Path) -> Result<String> {
+    const PIECE: u64 = 1 << 16;
+    let file = File::open(path)?;
+    let (length, mut piece) = (file.metadata()?.len(), vec![0; PIECE as usize]);
+    let (mut sum, mut at) = (Sha256::new_with_prefix(length.to_le_bytes()), 0);
+    while let Some(data) = next_data(&file, at)? {
+        at = data / PIECE * PIECE;
+        let bytes = &mut piece[..PIECE.min(length - at) as usize];
+        file.read_exact_at(bytes, at)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            sum.update(at.to_le_bytes());
+            sum.update(bytes);
+        }
+        at += PIECE;
+    }
+    Ok(hexadecimal(sum.finalize()))
+}
+
+/// Where a file has data from a place on, if it has any.
+fn next_data(file: &File, at: u64) -> Result<Option<u64>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some(data)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_tells_contents_apart_and_not_holes_from_zeros() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, zeros: u64, places: &[u64]| {
+            let path = folder.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_len(3 << 20).unwrap();
+            file.write_all_at(&vec![0; zeros as usize], 1 << 20).unwrap();
+            places.iter().for_each(|place| file.write_all_at(b"x", *place).unwrap());
+            sum(&path).unwrap()
+        };
+        let whole = write("a", 0, &[5, 2 << 20]);
+        assert_eq!(whole, write("b", 1 << 20, &[5, 2 << 20]));
+        for places in [&[5][..], &[6, 2 << 20], &[5, (2 << 20) + 65536], &[5, (3 << 20) - 1]] {
+            assert_ne!(whole, write("c", 0, places), "{places:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod damage;
 mod door;
 mod drawn;
+mod fetch;
 mod list;
 mod look;
 mod media;

@@ -54,6 +54,14 @@ impl Media {
         self.copy_boot(None)
     }
 
+    /// A disk takes the place of the boot medium.
+    pub fn boot_from(&mut self, name: &str) -> Result<()> {
+        let path = self.disk(name);
+        ensure!(path.is_file(), "there is no disk {name}");
+        self.boot = path;
+        Ok(())
+    }
+
     /// A copy of the boot medium, or with `None` of the image, takes its place.
     pub fn copy_boot(&mut self, size: Option<u64>) -> Result<()> {
         self.cards += 1;
@@ -69,7 +77,7 @@ impl Media {
         let path = self.disk(&wanted.name);
         let images = self.image.parent().context("the image is in a folder")?;
         bundles::make(&door::program(), images, &path, wanted)?;
-        self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
+        self.sums.insert(wanted.name.clone(), look::sum(&path)?);
         Ok(())
     }
 
@@ -115,7 +123,7 @@ impl Media {
         if let Some(kind) = wanted.holds {
             look::make_foreign(&path, kind)?;
         }
-        self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
+        self.sums.insert(wanted.name.clone(), look::sum(&path)?);
         Ok(())
     }
 
@@ -124,25 +132,31 @@ impl Media {
         let state = Volume::state(&self.boot)?.repaired(&self.folder.join("checked.img"))?;
         let path = self.disk(&wanted.name);
         stick::make(&state, &path, wanted)?;
-        self.sums.insert(wanted.name.clone(), look::sha256(&path)?);
+        self.sums.insert(wanted.name.clone(), look::sum(&path)?);
         Ok(())
     }
 
     /// Makes a recovery stick of the scenario's image.
     pub fn make_recovery(&mut self, wanted: &MakeRecovery) -> Result<()> {
-        recovery::make(&self.image, &self.disk(&wanted.name), &self.folder, wanted.signed)
+        let path = self.disk(&wanted.name);
+        recovery::make(&self.image, &path, &self.folder, wanted)?;
+        if wanted.sets.is_empty() {
+            return Ok(());
+        }
+        let state = Volume::state(&self.boot)?.repaired(&self.folder.join("checked.img"))?;
+        recovery::add_sets(&state, &path, &wanted.sets)
     }
 
     /// Remembers the boot medium.
     pub fn keep_medium(&mut self) -> Result<()> {
-        self.sums.insert(BOOT.into(), look::sha256(&self.boot)?);
+        self.sums.insert(BOOT.into(), look::sum(&self.boot)?);
         Ok(())
     }
 
     /// That the boot medium is as it was.
     pub fn same_medium(&self) -> Result<()> {
         let before = self.sums.get(BOOT).context("the boot medium wasn't remembered")?;
-        ensure!(look::sha256(&self.boot)? == *before, "the boot medium was written to");
+        ensure!(look::sum(&self.boot)? == *before, "the boot medium was written to");
         Ok(())
     }
 
@@ -153,10 +167,20 @@ impl Media {
         stick::put_on_card(&self.boot, &state, &data)
     }
 
+    /// That on a stick that the keeper writes to each backup with a name opens: as the stick is, and once it was put in order,
+    /// as it is before the next one comes; then all but the newest, which is written again.
+    pub fn stick_is_whole(&self, name: &str) -> Result<()> {
+        let state = self.volume(None)?.repaired(&self.folder.join("checked.img"))?;
+        let key = stick::device_key(&state)?;
+        let seen = stick::sets_are_whole(&self.disk(name), &key, &BTreeMap::new())?;
+        ensure!(seen > 0, "there is no backup on {name}");
+        Ok(())
+    }
+
     /// That a disk is as it was made, byte for byte.
     pub fn same_disk(&self, name: &str) -> Result<()> {
         let before = self.sums.get(name).with_context(|| format!("no disk {name} was made"))?;
-        ensure!(look::sha256(&self.disk(name))? == *before, "{name} was written to");
+        ensure!(look::sum(&self.disk(name))? == *before, "{name} was written to");
         Ok(())
     }
 

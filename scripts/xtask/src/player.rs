@@ -6,8 +6,10 @@
 use crate::damage;
 use crate::door;
 use crate::drawn;
+use crate::fetch;
 use crate::media::Media;
 use crate::ports;
+use crate::recovery;
 use crate::replay;
 use crate::runner::PULL_KEY;
 use crate::scenario::{BootBus, Hardware, Scenario};
@@ -107,6 +109,7 @@ impl<'a> Player<'a> {
             Step::Count(count) => self.count(count),
             Step::Screen(screen) => self.screen(screen),
             Step::Drawn(drawn) => self.drawn(drawn),
+            Step::Type(word) => Ok(self.running()?.type_line(word)?),
             Step::CutPower(cut) => self.cut_power(cut),
             Step::Reboot(reboot) => self.reboot(reboot),
             Step::Shutdown(within) => {
@@ -119,13 +122,16 @@ impl<'a> Player<'a> {
             Step::Damage(what) => damage::damage(&self.media.boot, what),
             Step::CopyMedium(copy) => self.media.copy_boot(Some(copy.size.0)),
             Step::NewMedium(_) => self.media.new_card(),
+            Step::BootFrom(name) => self.media.boot_from(name),
             Step::Flash(flash) => self.media.flash(&flash.set),
             Step::Overlay(overlay) => self.media.overlay(&overlay.text),
             Step::MakeDisk(wanted) => self.media.make_disk(wanted),
             Step::MakeStick(wanted) => self.media.make_stick(wanted),
             Step::MakeRecovery(wanted) => self.media.make_recovery(wanted),
+            Step::StickSays(wanted) => recovery::says(&self.media.disk(&wanted.stick), wanted),
             Step::MakeBundles(wanted) => self.media.make_bundles(wanted),
             Step::SameDisk(name) => self.media.same_disk(name),
+            Step::StickWhole(name) => self.media.stick_is_whole(name),
             Step::KeepMedium(_) => self.media.keep_medium(),
             Step::SameMedium(_) => self.media.same_medium(),
             Step::StateFile(wanted) => self.media.file(wanted),
@@ -136,6 +142,10 @@ impl<'a> Player<'a> {
             Step::RemoveFiles(paths) => self.media.remove_files(paths),
             Step::Replay(wanted) => self.replay(wanted),
             Step::Ssh(ssh) => self.ssh(ssh),
+            Step::Fetch(_) => {
+                let work = tempfile::Builder::new().prefix("fetched-").tempdir_in(self.folder.path())?;
+                fetch::fetch(work.path(), self.host_port(SSH)?, &self.key.with_file_name(PULL_KEY))
+            }
             Step::Port(port) => ports::look(self.host_port(port.number)?, port),
             Step::Wait(seconds) => {
                 self.hear(Duration::from_secs_f64(*seconds));

@@ -4,26 +4,34 @@
 //! a FAT.
 
 use crate::door;
-use crate::steps::Granted;
-use crate::stick::{keys, tool, write};
+use crate::look::Volume;
+use crate::steps::{Granted, MakeRecovery, MakeSet, MakeStick, StickSays};
+use crate::stick::{self, keys, tool, write};
 use anyhow::{Context, Result, ensure};
+use bakelite_spec::installer::{DONE, attempts};
 use bakelite_spec::layout::ALIGNMENT;
 use bakelite_trust::recovery::{MANIFEST, Manifest};
 use bakelite_trust::signature;
 use std::path::Path;
 
 /// Builds the stick of an image's appliance.
-pub fn make(image: &Path, path: &Path, folder: &Path, signed: Granted) -> Result<()> {
+pub fn make(image: &Path, path: &Path, folder: &Path, wanted: &MakeRecovery) -> Result<()> {
     let (image, key) = (std::path::absolute(image)?, folder.join("owner.key"));
     write(&key, keys(false).to_text().as_bytes())?;
     let text = |path: &Path| path.display().to_string();
     let lock = format!("{}.lock", text(&image));
     let (config, key, output) = (text(&image.with_extension("yaml")), text(&key), text(path));
-    let words = ["build", &config, "--recovery", "--key", &key, "--lock", &lock, "--output", &output, "--force"];
+    let kind = if wanted.installs { "--installer" } else { "--recovery" };
+    let mut words = vec!["build", &config, kind, "--key", &key, "--lock", &lock, "--output", &output, "--force"];
+    let rows = text(&folder.join("rows.csv"));
+    if let Some(table) = &wanted.rows {
+        write(Path::new(&rows), table.as_bytes())?;
+        words.extend(["--rows", &rows]);
+    }
     door::bakelite(&words, folder)?;
     let target = format!("{output}@@{ALIGNMENT}");
     let place = format!("::{MANIFEST}{}", signature::ENDING);
-    match signed {
+    match wanted.signed {
         Granted::Owner => Ok(()),
         Granted::Nobody => door::run(&tool("mdel")?, &["-i", &target, &place], folder).map(drop),
         Granted::Stranger => {
@@ -35,6 +43,36 @@ pub fn make(image: &Path, path: &Path, folder: &Path, signed: Granted) -> Result
             door::run(&tool("mcopy")?, &["-o", "-n", "-i", &target, &text(&signature), &place], folder).map(drop)
         }
     }
+}
+
+/// Puts sets of the cluster on a state partition onto the stick, as `bakelite stick` does.
+pub fn add_sets(state: &Volume, path: &Path, sets: &[MakeSet]) -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let wanted = MakeStick::of_sets(sets);
+    let folder = stick::content(state, work.path(), &wanted)?.display().to_string();
+    let target = format!("{}@@{ALIGNMENT}", path.display());
+    door::run(&tool("mcopy")?, &["-s", "-i", &target, &folder, "::"], work.path()).map(drop)
+}
+
+/// That an installer stick has recorded of a row what is said.
+pub fn says(path: &Path, wanted: &StickSays) -> Result<()> {
+    let work = tempfile::tempdir()?;
+    let target = format!("{}@@{ALIGNMENT}", path.display());
+    let to = work.path().display().to_string();
+    door::run(&tool("mcopy")?, &["-s", "-n", "-i", &target, &format!("::{DONE}"), &to], work.path())?;
+    let mut files = Vec::new();
+    for ticket in std::fs::read_dir(work.path().join(DONE))? {
+        let ticket = ticket?;
+        for file in std::fs::read_dir(ticket.path())? {
+            let file = file?;
+            let name = format!("{}/{}", ticket.file_name().display(), file.file_name().display());
+            files.push((name, std::fs::read(file.path())?));
+        }
+    }
+    let found = attempts(files.iter().map(|(path, bytes)| (path.as_str(), &bytes[..])));
+    let of: Vec<_> = found.iter().filter(|attempt| attempt.row == wanted.row).map(|attempt| attempt.state).collect();
+    ensure!(of == [wanted.state], "of row {} the stick says {of:?}; all it says: {found:?}", wanted.row);
+    Ok(())
 }
 
 /// Makes zeros of all files of a FAT whose paths begin with something.

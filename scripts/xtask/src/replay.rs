@@ -8,7 +8,7 @@
 //!
 //! At each moment the media are repaired as at a boot and looked into: file systems clean, the database where the records
 //! say that the cluster lives, whole, and not older than it was known to be; each backup that was there before is there,
-//! and each that has a name opens.
+//! and each that has a name opens. The disk may also be a stick that the keeper writes to.
 //!
 //! The control run loses writes from before flushes, which no disk does. If nothing is found wrong with that, the checks
 //! are worth nothing, and the replay has failed.
@@ -17,12 +17,13 @@ use crate::door;
 use crate::look::Volume;
 use crate::media::Media;
 use crate::steps::Replay;
+use crate::stick;
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_datastore::set::verify;
+use bakelite_disk::signature;
 use bakelite_spec::layout::Role;
 use bakelite_spec::loader_entry::EntryName;
 use bakelite_spec::set;
-use bakelite_trust::keys::device_key;
 use bakelite_vm::media::{copy_part, copy_sparse};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -134,6 +135,8 @@ struct Known {
     token: Option<Vec<u8>>,
     /// The sets that there are from the start, by medium and path.
     sets: BTreeMap<(usize, String), Vec<u8>>,
+    /// Those on the disk, where it is a stick that the keeper writes to; `None` where it is another one.
+    stick: Option<BTreeMap<String, Vec<u8>>>,
 }
 
 /// How a replay went.
@@ -153,7 +156,12 @@ pub struct Outcome {
 pub fn replay(media: &Media, disk: &str, log: &Path, wanted: &Replay, seed: u64) -> Result<Outcome> {
     let log = Log::read(log)?;
     let from = [media.boot.clone(), media.disk(disk)];
-    let known = Known { revision: media.revision, token: token(&media.boot)?, sets: sets_at_start(&from)? };
+    let known = Known {
+        revision: media.revision,
+        token: token(&media.boot)?,
+        sets: sets_at_start(&from)?,
+        stick: on_stick(&from[1])?,
+    };
     let folder = tempfile::Builder::new().prefix("replay-").tempdir_in(media.folder())?;
     let mut random = fastrand::Rng::with_seed(seed);
     let place = wanted.writes_to.map(|role| partition(&media.boot, role)).transpose()?;
@@ -254,6 +262,13 @@ fn sets_at_start(media: &[PathBuf; 2]) -> Result<BTreeMap<(usize, String), Vec<u
     sets(&[repaired(Volume::born_state(boot)?, boot)?, repaired(Volume::data(disk)?, disk)?])
 }
 
+/// The backups on a disk that is a FAT: a stick that the keeper writes to.
+fn on_stick(disk: &Path) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
+    let (mut file, length) = (File::open(disk)?, std::fs::metadata(disk)?.len());
+    let kinds = signature::recognise(&mut file, 0, length).context("reading the disk")?;
+    if kinds.contains(&"FAT") { stick::sets_on(disk).map(Some) } else { Ok(None) }
+}
+
 /// All that has the name of a set, by medium and path.
 fn sets(volumes: &[Option<Volume>; 2]) -> Result<BTreeMap<(usize, String), Vec<u8>>> {
     let mut found = BTreeMap::new();
@@ -279,8 +294,7 @@ fn sets_are_whole(volumes: &[Option<Volume>; 2], known: &Known) -> Result<()> {
     }
     let [state, _] = volumes;
     for ((_, path), bytes) in found.iter().filter(|(place, _)| !known.sets.contains_key(*place)) {
-        let key = state.as_ref().map(|state| state.file("/bakelite/device.key")).transpose()?.flatten();
-        let key = device_key(&String::from_utf8(key.context("there is no key of the machine's")?)?)?;
+        let key = stick::device_key(state.as_ref().context("there is no state partition")?)?;
         let folder = tempfile::tempdir()?;
         let copy = folder.path().join("set");
         File::create(&copy)?.write_all(bytes)?;
@@ -360,5 +374,8 @@ fn inspect(media: &Copy, known: &Known) -> Result<()> {
     let least = born.iter().filter_map(|born| born["revision"].as_u64()).max().unwrap_or(0).max(known.revision);
     let revision = home.revision()?.unwrap_or(0);
     ensure!(revision >= least, "the database has revision {revision}, and {least} was durable");
+    if let Some(before) = &known.stick {
+        stick::sets_are_whole(disk, &stick::device_key(&state)?, before).context("the stick")?;
+    }
     sets_are_whole(&[Some(state), data], known)
 }

@@ -88,7 +88,7 @@ impl Scenario {
 
     /// Whether it needs ssh.
     pub fn needs_ssh(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Ssh(_)))
+        self.steps.iter().any(|step| matches!(step, Step::Ssh(_) | Step::Fetch(_)))
     }
 
     /// The ports that it looks at from outside.
@@ -112,6 +112,7 @@ impl Scenario {
                     | Step::Replay(_)
                     | Step::SetOnCard(_)
                     | Step::MakeStick(_)
+                    | Step::StickWhole(_)
             );
             off || matches!(step, Step::Damage(Damage::FillState { .. }))
         })
@@ -236,12 +237,15 @@ impl Scenario {
                 | Step::Damage(_)
                 | Step::CopyMedium(_)
                 | Step::NewMedium(_)
+                | Step::BootFrom(_)
+                | Step::StickSays(_)
                 | Step::Flash(_)
                 | Step::Overlay(_)
                 | Step::MakeDisk(_)
                 | Step::MakeStick(_)
                 | Step::MakeRecovery(_)
                 | Step::MakeBundles(_)
+                | Step::StickWhole(_)
                 | Step::SameDisk(_)
                 | Step::KeepMedium(_)
                 | Step::SameMedium(_)

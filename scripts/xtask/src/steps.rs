@@ -1,5 +1,9 @@
 //! The steps of a scenario. scripts/scenarios/README.md explains them with examples.
 
+mod sticks;
+
+pub use sticks::{DamageBundle, Granted, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickSays};
+
 use crate::scenario::{Hardware, word};
 use bakelite_spec::fault::Code;
 use bakelite_spec::layout::Role;
@@ -26,6 +30,8 @@ pub enum Step {
     Screen(Screen),
     /// Waits until the screen is of one colour as far as is said.
     Drawn(Drawn),
+    /// Types a word and Enter at the machine's keyboard.
+    Type(String),
     /// Pulls the plug.
     CutPower(Cut),
     /// Restarts the machine and waits until it has.
@@ -44,6 +50,8 @@ pub enum Step {
     CopyMedium(CopyMedium),
     /// Puts a fresh medium of the image in place of the boot medium.
     NewMedium(Nothing),
+    /// A disk of the machine takes the place of the boot medium while the machine is off.
+    BootFrom(String),
     /// Flashes the image onto the boot medium with the command, as a person does, while the machine is off.
     Flash(Flash),
     /// Writes a person's `bakelite.yaml` onto the boot partition while the machine is off.
@@ -56,6 +64,10 @@ pub enum Step {
     MakeRecovery(MakeRecovery),
     /// While the machine is off: a stick with bundles, made by the command of images that were baked.
     MakeBundles(MakeBundles),
+    /// Looks, while the machine is off, at the backups on a stick that was pulled out or in when the plug was pulled.
+    StickWhole(String),
+    /// While the machine is off: what an installer stick has recorded of a row.
+    StickSays(StickSays),
     /// Looks whether a disk that was made is the same, byte for byte.
     SameDisk(String),
     /// Remembers what is on the boot medium while the machine is off.
@@ -78,6 +90,8 @@ pub enum Step {
     Replay(Replay),
     /// Runs a command on the machine.
     Ssh(Ssh),
+    /// Fetches backups with the controller's script from the documentation.
+    Fetch(Nothing),
     /// Looks whether a port of the machine answers, from outside.
     Port(Port),
     /// Lets time pass.
@@ -280,98 +294,16 @@ pub struct MakeDisk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Holds {
-    /// An ext4 with a file.
+    /// An ext4 with a file, labelled BACKUPS.
     Ext4,
+    /// An exFAT without a file, labelled BACKUPS.
+    Exfat,
     /// A LUKS header.
     Luks,
     /// Bytes without a meaning.
     Noise,
     /// A FAT without a file, labelled BACKUPS.
     Fat,
-}
-
-/// A stick.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MakeStick {
-    /// The disk's name.
-    pub name: String,
-    /// Its size.
-    pub size: Size,
-    /// Who grants its sets.
-    #[serde(default)]
-    pub granted: Granted,
-    /// Whether the grant's time is over.
-    #[serde(default)]
-    pub expired: bool,
-    /// Its sets, the oldest first; one of the cluster as it is without a word.
-    #[serde(default)]
-    pub sets: Vec<MakeSet>,
-    /// The text of a `restore.yaml` on it, as a person writes it; `$cluster` stands for the id of the cluster on the card.
-    #[serde(default)]
-    pub word: Option<String>,
-}
-
-/// A recovery stick.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MakeRecovery {
-    /// The disk's name.
-    pub name: String,
-    /// Who has signed it.
-    #[serde(default)]
-    pub signed: Granted,
-}
-
-/// A stick with bundles.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MakeBundles {
-    /// The disk's name.
-    pub name: String,
-    /// Its size.
-    pub size: Size,
-    /// Its bundles.
-    pub bundles: Vec<MakeBundle>,
-}
-
-/// A bundle on a stick.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct MakeBundle {
-    /// The appliance whose image it is of.
-    pub of: String,
-    /// Whether somebody else than the owner has signed it.
-    #[serde(default)]
-    pub by_a_stranger: bool,
-    /// What is wrong with it.
-    #[serde(default)]
-    pub damage: Option<DamageBundle>,
-}
-
-/// What happened to a bundle on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DamageBundle {
-    /// One bit of its system is another.
-    Flipped,
-    /// Its second half is missing.
-    Truncated,
-}
-
-/// A set on a stick: of the cluster on the card, but for what is said here.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct MakeSet {
-    /// The node that it says it is of.
-    #[serde(default)]
-    pub node: Option<String>,
-    /// The k3s that it says it is of.
-    #[serde(default)]
-    pub k3s: Option<String>,
-    /// Whether its file ends half-way.
-    #[serde(default)]
-    pub torn: bool,
 }
 
 /// Damage to k3s's database on the card.
@@ -403,19 +335,6 @@ impl DamageDatabase {
     pub fn takes_the_log(self) -> bool {
         matches!(self, Self::Half | Self::Empty | Self::Missing | Self::NoLog)
     }
-}
-
-/// Who grants a set, or signs a stick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Granted {
-    /// The owner of the scenarios' appliances.
-    #[default]
-    Owner,
-    /// Somebody else, properly.
-    Stranger,
-    /// There is no grant, and no signature.
-    Nobody,
 }
 
 /// A check of a file system.

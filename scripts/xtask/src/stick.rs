@@ -7,17 +7,20 @@ use crate::door;
 use crate::look::{DATABASE, Volume};
 use crate::steps::{Granted, MakeSet, MakeStick};
 use age::x25519::Identity;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bakelite_datastore::set::{self, Request};
 use bakelite_plan::cluster;
 use bakelite_plan::restore::FILES;
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::set::{Manifest, TOKEN};
 use bakelite_trust::file_key::FileKey;
 use bakelite_trust::grant::{self, Grant, GrantedSet};
-use bakelite_trust::keys::{OwnerKeys, device_key};
+use bakelite_trust::keys::OwnerKeys;
 use bakelite_trust::{signature, stick};
-use bakelite_vm::media::blank;
+use bakelite_vm::media::{blank, copy_sparse};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,11 +87,16 @@ fn set_of(
     })?)
 }
 
+/// The key that a machine has made for itself, on its state partition.
+pub fn device_key(state: &Volume) -> Result<Identity> {
+    let key = String::from_utf8(state.file("/bakelite/device.key")?.context("there is no key of the machine's")?)?;
+    Ok(bakelite_trust::keys::device_key(&key)?)
+}
+
 /// Puts a set of the cluster on a data disk onto the card, where the machine's own sets lie, for the machine's own key.
 pub fn put_on_card(card: &Path, state: &Volume, data: &Volume) -> Result<()> {
-    let key = String::from_utf8(state.file("/bakelite/device.key")?.context("there is no key of the machine's")?)?;
     let work = tempfile::tempdir()?;
-    let written = set_of((state, data), &MakeSet::default(), 1, &device_key(&key)?, work.path())?;
+    let written = set_of((state, data), &MakeSet::default(), 1, &device_key(state)?, work.path())?;
     let folder = format!("/bakelite/sets/{}", written.manifest.node);
     let name = written.path.file_name().context("a set has a name")?.to_string_lossy();
     let commands = [
@@ -102,14 +110,20 @@ pub fn put_on_card(card: &Path, state: &Volume, data: &Volume) -> Result<()> {
 /// Makes the stick from the cluster on a state partition.
 pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
     let work = tempfile::tempdir()?;
+    let folder = content(state, work.path(), wanted)?;
+    fill(path, wanted.size.0, &folder)
+}
+
+/// Makes a folder with what is on a stick; where it is.
+pub fn content(state: &Volume, work: &Path, wanted: &MakeStick) -> Result<PathBuf> {
     let signer = keys(wanted.granted == Granted::Stranger);
-    let root = work.path().join(stick::FOLDER);
+    let root = work.join(stick::FOLDER);
     let mut granted = Vec::new();
     let one = [MakeSet::default()];
     for (number, set) in (1..).zip(if wanted.sets.is_empty() { &one[..] } else { &wanted.sets[..] }) {
         let written = set_of((state, state), set, number, signer.identity(), &root.join(stick::SETS))?;
         granted.push(GrantedSet {
-            sha256: crate::look::sha256(&written.path)?,
+            sha256: hexadecimal(Sha256::digest(std::fs::read(&written.path)?)),
             node: written.manifest.node.clone(),
             k3s: written.manifest.k3s.clone(),
             revision: written.manifest.revision,
@@ -132,7 +146,7 @@ pub fn make(state: &Volume, path: &Path, wanted: &MakeStick) -> Result<()> {
         write(&place, &bytes)?;
         write(&PathBuf::from(format!("{}{}", place.display(), signature::ENDING)), signed.as_bytes())?;
     }
-    fill(path, wanted.size.0, &root)
+    Ok(root)
 }
 
 /// Makes a FAT with one folder on it.
@@ -142,6 +156,60 @@ pub fn fill(path: &Path, size: u64, folder: &Path) -> Result<()> {
     door::run(&tool("mkfs.fat")?, &["-F", "32", &target], Path::new("/"))?;
     let folder = folder.display().to_string();
     door::run(&tool("mcopy")?, &["-s", "-i", &target, &folder, "::"], Path::new("/")).map(drop)
+}
+
+/// All that has the name of a set on a FAT that the keeper writes to, by its path there.
+pub fn sets_on(disk: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let (work, image) = (tempfile::tempdir()?, disk.display().to_string());
+    let (mut found, root) = (BTreeMap::new(), format!("::{}", stick::FOLDER));
+    // Without a folder there is no set, and mcopy says so by its exit status.
+    let (_, _) = door::end_of(&tool("mcopy")?, &["-s", "-n", "-i", &image, &root, &work.path().display().to_string()])?;
+    let sets = work.path().join(stick::FOLDER).join(stick::SETS);
+    for node in names(&sets) {
+        for name in names(&sets.join(&node)).into_iter().filter(|name| bakelite_spec::set::number(name).is_some()) {
+            let bytes = std::fs::read(sets.join(&node).join(&name))?;
+            found.insert(format!("{node}/{name}"), bytes);
+        }
+    }
+    Ok(found)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// That on a FAT the sets of before are as they were and those that have come since open, as it is, and after its repair all
+/// but the newest: a repair may take the bytes from one of its two names, and the keeper then writes it again. How many there
+/// are.
+pub fn sets_are_whole(disk: &Path, key: &Identity, before: &BTreeMap<String, Vec<u8>>) -> Result<usize> {
+    let opens = |path: &str, bytes: &[u8]| -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        write(&folder.path().join("set"), bytes)?;
+        set::verify(&folder.path().join("set"), &[key], folder.path()).with_context(|| format!("the backup {path}"))?;
+        Ok(())
+    };
+    let unchanged = |found: &BTreeMap<String, Vec<u8>>| {
+        let gone = before.iter().find(|(path, bytes)| found.get(*path) != Some(bytes));
+        gone.map_or(Ok(()), |(path, _)| bail!("the backup {path} isn't as it was"))
+    };
+    let is_new = |(path, _): &(&String, &Vec<u8>)| !before.contains_key(*path);
+    let found = sets_on(disk)?;
+    unchanged(&found)?;
+    for (path, bytes) in found.iter().filter(is_new) {
+        opens(path, bytes)?;
+    }
+    let repaired = disk.with_extension("repaired");
+    copy_sparse(disk, &repaired, 0)?;
+    let target = repaired.display().to_string();
+    let (status, said) = door::end_of(&tool("fsck.fat")?, &["-a", "-w", &target])?;
+    ensure!(matches!(status, 0 | 1), "fsck.fat can't repair it: {said}");
+    let found = sets_on(&repaired)?;
+    unchanged(&found).context("after its repair")?;
+    for (path, bytes) in found.iter().filter(is_new).rev().skip(1) {
+        opens(path, bytes).context("after its repair")?;
+    }
+    Ok(found.len())
 }
 
 /// The owner of the scenarios' machines, or somebody else.
@@ -168,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_appliances_obey_the_scenarios_owner() {
-        for name in ["restored", "updated", "update-good", "update-dies", "update-hangs", "update-panics"] {
+        for name in ["restored", "official", "updated", "update-good", "update-dies", "update-hangs", "update-panics"] {
             let path = door::root().join(format!("scripts/scenarios/appliances/{name}.yaml"));
             let text = std::fs::read_to_string(path).unwrap();
             let key = keys(false).owner_key();

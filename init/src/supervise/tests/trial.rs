@@ -44,7 +44,7 @@ fn what_a_person_would_be_needed_for_leads_back_while_an_update_is_tried_and_onl
         for is_tried in [true, false] {
             let mut rig = Rig::new(table(), None);
             if is_tried {
-                rig.state.tries_an_update(300);
+                rig.state.tries_an_update(300, false);
             }
             act(&mut rig);
             rig.advance(1_000_000);
@@ -58,7 +58,7 @@ fn what_a_person_would_be_needed_for_leads_back_while_an_update_is_tried_and_onl
 #[test]
 fn a_good_boot_ends_the_trial_and_what_only_waits_goes_on() {
     let mut rig = Rig::new(table(), None);
-    rig.state.tries_an_update(300);
+    rig.state.tries_an_update(300, false);
     rig.feed(Event::Tick);
     rig.end(EARLY, 75);
     rig.advance(10_000);
@@ -74,4 +74,22 @@ fn a_good_boot_ends_the_trial_and_what_only_waits_goes_on() {
     rig.feed(Event::Ended(K3S, Some(1), None, Some(Fault::new(Code::K3sWrongToken, "x"))));
     rig.advance(1_000_000);
     assert!(goes_back(&rig).is_empty(), "{:?}", goes_back(&rig));
+}
+
+#[test]
+fn k3s_alone_is_no_good_boot_where_workloads_were_available_before() {
+    let mut rig = Rig::new(table(), None);
+    rig.state.tries_an_update(900, true);
+    rig.up();
+    rig.advance(GOOD + 60_000);
+    assert!(!rig.state.good && goes_back(&rig).is_empty(), "it is waited for them");
+    rig.files = true;
+    rig.advance(6_000);
+    assert!(rig.state.good);
+
+    let mut rig = Rig::new(table(), None);
+    rig.state.tries_an_update(300, true);
+    rig.up();
+    rig.advance(1_000_000);
+    assert_eq!(goes_back(&rig), [format!("it was no good boot within 300 s of its start; {WORKLOADS}")]);
 }

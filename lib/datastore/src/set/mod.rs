@@ -61,6 +61,9 @@ pub enum SetError {
     /// Token and database.
     #[error("its token: {0}")]
     Token(#[from] TokenError),
+    /// Nothing that k3s could live with any more.
+    #[error("its cluster's own authority expired {0}, and k3s never becomes ready with it; look at the clock")]
+    Expired(String),
     /// Anything with SQLite.
     #[error(transparent)]
     Datastore(#[from] DatastoreError),

@@ -5,7 +5,9 @@
 
 use super::{SetError, on};
 use crate::check::{self, Contents, Depth};
-use bakelite_spec::set::{DATABASE, FORMAT, MANIFEST, MANIFEST_LIMIT, Manifest, Member, TOKEN, is_member_path};
+use bakelite_spec::set::{
+    DATABASE, FORMAT, MANIFEST, MANIFEST_LIMIT, Manifest, Member, TOKEN, instant, is_member_path,
+};
 use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount};
 use std::collections::BTreeMap;
@@ -28,6 +30,21 @@ pub struct Opened {
     pub manifest: Manifest,
     /// What its database holds.
     pub contents: Contents,
+    /// When the cluster's own authority ends, in seconds since 1970, by the row that its token opens.
+    pub authority_until: Option<i64>,
+}
+
+impl Opened {
+    /// Whether k3s can live with it at a time, in seconds since 1970.
+    ///
+    /// # Errors
+    /// When the cluster's own authority has expired: k3s then never becomes ready (k3s.md 11.1).
+    pub fn lives(&self, now: i64) -> Result<(), SetError> {
+        match self.authority_until {
+            Some(until) if until < now => Err(SetError::Expired(instant(until))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The unpacked stream of a set.
@@ -221,8 +238,8 @@ fn prove(manifest: Manifest, into: &Path) -> Result<Opened, SetError> {
         return Err(SetError::Member { path: DATABASE.into(), what: "its revision" });
     }
     let token = std::fs::read_to_string(into.join(TOKEN)).map_err(on("reading", &into.join(TOKEN)))?;
-    crate::prove(&database, &token)??;
-    Ok(Opened { manifest, contents })
+    let keys = crate::prove(&database, &token)??;
+    Ok(Opened { manifest, contents, authority_until: keys.authority_until() })
 }
 
 /// Opens a set in a scratch folder, proves it, and leaves nothing behind.

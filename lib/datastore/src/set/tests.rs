@@ -86,6 +86,11 @@ fn a_set_holds_everything_and_only_its_keys_open_it() {
     let (into, opened) = node.unpack(&written.path).unwrap();
     assert_eq!(opened.manifest, written.manifest);
     assert_eq!(opened.manifest.revision, 3);
+    assert!(opened.authority_until.is_none() && opened.lives(i64::MAX).is_ok());
+    let expired = Opened { authority_until: Some(1_795_280_100), ..opened.clone() };
+    assert!(expired.lives(1_795_280_100).is_ok());
+    let refused = expired.lives(1_795_280_101).unwrap_err().to_string();
+    assert!(refused.contains("expired 2026-11-21 16:55 UTC"), "{refused}");
     let paths: Vec<&str> = opened.manifest.members.iter().map(|member| member.path.as_str()).collect();
     assert_eq!(paths, [TOKEN, "node/password", DATABASE]);
     assert_eq!(std::fs::read_to_string(into.path().join("node/password")).unwrap(), "secret");

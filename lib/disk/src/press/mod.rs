@@ -6,6 +6,7 @@
 //! and how many run side by side, isn't its business.
 
 mod buffer;
+mod medium;
 mod probe;
 mod stamp;
 #[cfg(any(test, feature = "testing"))]
@@ -14,8 +15,9 @@ pub mod testing;
 mod tests;
 
 pub use buffer::{ALIGNED, Buffer};
+pub use medium::OpenMedium;
 pub use probe::probe;
-pub use stamp::{Stamped, stamp};
+pub use stamp::{Stamped, lay, stamp};
 
 use crate::{DiskError, Medium, ext4, read_at, write_at};
 use bakelite_spec::layout::ALIGNMENT;

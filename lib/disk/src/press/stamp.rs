@@ -4,9 +4,10 @@
 //! here. Where the state partition is going to be, an earlier life of the medium may have left one; init leaves that alone on
 //! a medium that carries a GUID of its own, so whoever stamps has to take it away.
 
+use super::PIECE;
 use crate::table::Table;
 use crate::{DiskError, Guid, Medium};
-use bakelite_spec::layout::{Role, SECTOR, STATE_MINIMUM};
+use bakelite_spec::layout::{Layout, Role, SECTOR, STATE_MINIMUM};
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
 /// What a stamped medium needs besides its first MiB.
@@ -36,16 +37,31 @@ pub fn stamp(
     if !found.is_unstamped() {
         return Ok(None);
     }
-    let mut table = Table { sectors: medium / SECTOR, needs_repair: false, ..found };
+    let table = Table { sectors: medium / SECTOR, needs_repair: false, ..found };
+    put(table, head, fresh).map(Some)
+}
+
+/// The first MiB of a medium of a length that is laid out like an image, and what such a medium needs besides.
+///
+/// # Errors
+/// When the partitions don't fit onto the medium.
+pub fn lay(layout: &Layout, medium: u64, fresh: &mut dyn FnMut() -> Guid) -> Result<(Vec<u8>, Stamped), DiskError> {
+    let mut head = vec![0; PIECE];
+    let table = Table { sectors: medium / SECTOR, ..Table::of_layout(layout) };
+    let stamped = put(table, &mut head, fresh)?;
+    Ok((head, stamped))
+}
+
+fn put(mut table: Table, head: &mut [u8], fresh: &mut dyn FnMut() -> Guid) -> Result<Stamped, DiskError> {
     table.restamp(&mut || fresh());
     let mut written = Written { head, at: 0, elsewhere: Vec::new() };
     table.write(&mut written)?;
     let elsewhere = written.elsewhere;
-    let end = table.entries.values().map(|entry| entry.last + 1).max().unwrap_or(image / SECTOR);
+    let end = table.entries.values().map(|entry| entry.last + 1).max().unwrap_or(table.sectors);
     let first = table.first_free();
     let length = (table.last_usable() + 1).saturating_sub(first) * SECTOR;
     let state = (table.role(Role::State).is_none() && length >= STATE_MINIMUM.0).then_some((first * SECTOR, length));
-    Ok(Some(Stamped { disk: table.disk, elsewhere, end: end * SECTOR, state }))
+    Ok(Stamped { disk: table.disk, elsewhere, end: end * SECTOR, state })
 }
 
 /// A medium of which only the head is there; what is written elsewhere is kept.

@@ -140,6 +140,16 @@ fn without_arguments_nothing_is_touched() {
 }
 
 #[test]
+fn what_a_stick_has_started_is_left_as_it_is() {
+    let mut facts = Machine::new().power_on();
+    facts.cmdline = "bakelite.slot=a quiet bakelite.recovery".into();
+    facts.loader.as_mut().unwrap().selected = "bakelite-recovery.conf".into();
+    for settings in [with(&[]), with(&["nosmt"])] {
+        assert!(matches!(decide(&facts, &settings), Decision::Done(why) if why.contains("a stick")));
+    }
+}
+
+#[test]
 fn arguments_come_with_one_restart_and_prove_themselves() {
     let mut machine = Machine::new();
     let Decision::Done(why) = machine.run_to_end(&with(&["nomodeset", "loglevel=7"])) else { panic!() };

@@ -213,6 +213,11 @@ fn note(facts: &Facts) -> Option<Note> {
     serde_json::from_str(facts.file(STAGED)?).ok()
 }
 
+/// What was restored last.
+pub(crate) fn restored(facts: &Facts) -> Option<Note> {
+    serde_json::from_str(facts.file(RESTORED)?).ok()
+}
+
 /// Decides, before there is an identity, whether a backup brings one. Copies nothing.
 pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
     if let Some(skip) = skips(settings) {
@@ -365,8 +370,7 @@ fn tidy(facts: &Facts, done: String) -> Decision {
         if let Some(fault) = trial::said(facts) {
             return Decision::Without(fault);
         }
-        let restored: Option<Note> = facts.file(RESTORED).and_then(|text| serde_json::from_str(text).ok());
-        if let Some(note) = restored.filter(|note| !note.lacking().is_empty()) {
+        if let Some(note) = restored(facts).filter(|note| !note.lacking().is_empty()) {
             let text = format!("{} was restored{}", note.set, note.lacking());
             return Decision::Warn(Fault::new(Code::RestoreIncomplete, text));
         }

@@ -2,7 +2,9 @@
 
 use crate::facts::Facts;
 use crate::home::{INTENT, intent};
+use crate::restore::{self, WORD};
 use crate::{Settings, cluster, home, update};
+use bakelite_spec::board::Flow;
 use bakelite_spec::bundle::Bundle;
 use bakelite_spec::records::{Datastore, k3s_version};
 use bakelite_spec::update::compare;
@@ -18,8 +20,8 @@ pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), 
     if bundle.board != manifest.board_name {
         return Err(format!("it is for the board {}, and this is {}", bundle.board, manifest.board_name));
     }
-    if !manifest.board.boot.flow.counts_tries() || facts.loader.is_none() {
-        return Err("what has started this machine counts no tries, and without a way back nothing is updated".into());
+    if let Some(why) = no_way_back(facts, settings) {
+        return Err(format!("{why}, and without a way back nothing is updated"));
     }
     if bundle.name != name {
         let words =
@@ -54,6 +56,12 @@ pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), 
     if facts.has(INTENT) || intent(facts).is_some() {
         return Err("an act that changes the cluster's data isn't finished yet".into());
     }
+    if facts.has(WORD) || restore::trial::on(facts).is_some() {
+        return Err("a backup is being restored, or has yet to prove itself; wait until that has ended".into());
+    }
+    if facts.power_is_low {
+        return Err("the supply's voltage was too low since the start, and what is written then may be lost; mend that and restart".into());
+    }
     if home::of(facts).is_some_and(|home| home.moving.is_some()) {
         return Err("the cluster's data is moving between media; wait until that has ended".into());
     }
@@ -61,6 +69,19 @@ pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), 
         return Err("there is no state partition to note it on, and so no way back".into());
     }
     Ok(())
+}
+
+/// Why nothing would bring back what runs, if another system were started and failed.
+fn no_way_back(facts: &Facts, settings: &Settings) -> Option<String> {
+    let board = &settings.manifest.board;
+    if board.boot.flow == Flow::RaspberryPi && board.tries().is_none() {
+        let package = &board.kernel.package;
+        return Some(format!(
+            "the kernel of {package} doesn't tell the firmware to try (`kernel.tryboot` of the board)"
+        ));
+    }
+    let is_ours = board.tries().is_some() && facts.loader.is_some();
+    (!is_ours).then(|| "what has started this machine counts no tries".into())
 }
 
 /// k3s goes forward by one minor at a time, never back (k3s.md 7).
@@ -106,8 +127,9 @@ mod tests {
 
     fn machine() -> (Facts, Settings) {
         let mut settings = settings(&json!({ "image": { "name": "till", "version": "1.4" } }));
+        settings.manifest.image = "0".into();
         settings.manifest.time = 1_000;
-        settings.manifest.board.boot.flow = bakelite_spec::board::Flow::Uefi;
+        settings.manifest.board.boot.flow = Flow::Uefi;
         let born = r#"{"format":1,"epoch":0,"node":"shop-1","datastore":"sqlite","row":"r","revision":9,"k3s":"v1.36.2+k3s1"}"#;
         let files = [(cluster::ON_STATE.to_string(), born.to_string())].into();
         (Facts { state_is_durable: true, loader: Some(Loader::default()), files, ..Facts::default() }, settings)
@@ -158,8 +180,18 @@ mod tests {
         let mut busy = facts.clone();
         busy.files.insert(PATH.into(), json(&update));
         assert!(judge(&bundle(), &busy, &settings).unwrap_err().contains("still being tried"));
+        let low = Facts { power_is_low: true, ..facts.clone() };
+        assert!(judge(&bundle(), &low, &settings).unwrap_err().contains("voltage was too low"));
+        let mut asked = facts.clone();
+        asked.files.insert(WORD.into(), "{}".into());
+        assert!(judge(&bundle(), &asked, &settings).unwrap_err().contains("a backup is being restored"));
         let direct = Facts { loader: None, ..facts.clone() };
         assert!(judge(&bundle(), &direct, &settings).unwrap_err().contains("counts no tries"));
+        let mut pi = settings.clone();
+        pi.manifest.board.boot.flow = Flow::RaspberryPi;
+        assert!(judge(&bundle(), &facts, &pi).unwrap_err().contains("doesn't tell the firmware to try"));
+        pi.manifest.board.kernel.tryboot = true;
+        assert_eq!(judge(&bundle(), &facts, &pi), Ok(()));
         let volatile = Facts { state_is_durable: false, ..facts.clone() };
         assert!(judge(&bundle(), &volatile, &settings).unwrap_err().contains("no state partition"));
         let mut etcd = facts;

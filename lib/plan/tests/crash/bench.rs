@@ -59,6 +59,8 @@ pub enum Mutation {
     EntryFirst,
     /// That the new k3s may write isn't noted.
     StartUnsaid,
+    /// The old system doesn't count the tries that it asks for.
+    TryUncounted,
 }
 
 pub struct Cut;
@@ -107,6 +109,12 @@ pub struct Bench {
     pub slot: Option<String>,
     /// The record of an update, and the new slot's entry by its name.
     pub armed: (String, (String, String)),
+    /// Whether a Raspberry Pi's firmware starts it.
+    pub is_pi: bool,
+    /// Whether the next start is a try.
+    pub asks_to_try: bool,
+    /// What went with a database that was moved aside.
+    pub lost_names: Option<Vec<String>>,
 }
 
 impl Bench {
@@ -140,6 +148,9 @@ impl Bench {
             mutation: None,
             slot: None,
             armed: Default::default(),
+            is_pi: false,
+            asks_to_try: false,
+            lost_names: None,
         }
     }
 
@@ -188,6 +199,7 @@ impl Bench {
         self.attached = None;
         self.sets = None;
         self.beyond_baseline = None;
+        self.lost_names = None;
         self.ran = false;
         self.boots += 1;
         self.uptime = 0;
@@ -341,6 +353,7 @@ impl Bench {
             words: self.sets.as_ref().map_or_else(Vec::new, |_| self.words.clone()),
             sets: self.sets.clone(),
             beyond_baseline: self.beyond_baseline.clone(),
+            lost: self.lost_names.clone(),
             loader: self.loader(),
             cmdline: self.slot.as_ref().map_or_else(String::new, |slot| format!("bakelite.slot={slot}")),
             files,

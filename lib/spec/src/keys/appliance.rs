@@ -465,6 +465,18 @@ pub const APPLIANCE: &[Key] = &[
         "900",
         "How long an updated machine may take, from its start, until the boot is a good one. After that it goes back to what ran before.",
     ),
+    optional(
+        "update.window",
+        Kind::Text(Form::Window),
+        "The part of the day, in UTC, in which a machine takes an update by itself, such as `02:00-04:00`; each of many begins at a time of its own in the first half. Without it: at any time.",
+    ),
+    section("installer", "The installer stick of this appliance (`bakelite build --installer`)."),
+    key(
+        "installer.ask",
+        Kind::Flag,
+        "true",
+        "Whether a person at the machine has to type `yes` before its disk is written. `false`: nothing has to be typed.",
+    ),
     section("owner", "Whose machines these are."),
     key(
         "owner.keys",

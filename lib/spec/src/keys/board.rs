@@ -45,6 +45,12 @@ pub const BOARD: &[Key] = &[
         "Where the kernel's packages have device trees, `{release}` being the kernel's; by default both places that Debian has used.",
     ),
     key(
+        "kernel.tryboot",
+        Kind::Flag,
+        "false",
+        "Whether this kernel tells a Raspberry Pi's firmware to try (`reboot \"0 tryboot\"`), without which nothing is updated there. Raspberry Pi's own kernels do, Debian's don't.",
+    ),
+    key(
         "packages",
         Kind::List(&Kind::Text(Form::Package)),
         "[]",

@@ -65,6 +65,8 @@ pub enum Form {
     Fingerprint,
     /// An appliance's own version: one to four numbers with dots.
     Version,
+    /// A part of the day.
+    Window,
     /// A short name: lower-case letters, digits and `-`.
     Name,
     /// A module's or a set's name: letters, digits, `-` and `_`.

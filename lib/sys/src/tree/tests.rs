@@ -51,6 +51,26 @@ fn links_holes_modes_and_times_come_over_and_a_second_copy_copies_nothing() {
 }
 
 #[test]
+fn extended_attributes_come_over_and_one_that_is_missing_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    durable::make_folder(from.join("a")).unwrap();
+    durable::make_folder(&to).unwrap();
+    durable::replace(from.join("a/one"), b"1", 0o640).unwrap();
+    let paths = ["a", "a/one"];
+    if let Err(error) = paths.iter().try_for_each(|path| set_extended(&from.join(path), b"user.till", b"\x00seven")) {
+        eprintln!("SKIPPED: extended attributes: {}", crate::words(&error));
+        return;
+    }
+    assert_eq!(copy(&from, &to, || {}).1, None);
+    for path in paths {
+        assert_eq!(extended(&to.join(path)).unwrap()[&b"user.till"[..]], b"\x00seven");
+    }
+    let lose = || fs::lremovexattr(to.join("a/one"), "user.till").unwrap();
+    assert!(copy(&from, &to, lose).1.is_some());
+}
+
+#[test]
 fn a_copy_that_isnt_the_same_is_found_and_the_next_one_mends_it() {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));

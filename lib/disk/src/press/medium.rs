@@ -1,11 +1,11 @@
-//! Media of this host: a block device that nobody else holds, or a file that stands for one. The press's door to both.
+//! Media of this machine: a block device that nobody else holds, or a file that stands for one. The press's door to both.
 //!
 //! Whole pages go past the page cache, so that the speed that is shown is the medium's, a stick doesn't fill this
 //! machine's memory with what it has yet to write, and what is read back comes from the medium. What isn't whole pages
 //! goes through the cache, is synced, and dropped from it before it is read.
 
-use bakelite_disk::Medium;
-use bakelite_disk::press::{ALIGNED, Target};
+use super::{ALIGNED, Target};
+use crate::Medium;
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,9 +16,9 @@ use std::path::Path;
 /// Bytes of one write of zeros.
 const ZEROS: u64 = 1 << 20;
 
-/// A medium of this host.
+/// An open medium.
 #[derive(Debug)]
-pub struct HostMedium {
+pub struct OpenMedium {
     /// Through the page cache.
     file: File,
     /// Past it, where that can be had.
@@ -26,7 +26,7 @@ pub struct HostMedium {
     is_device: bool,
 }
 
-impl HostMedium {
+impl OpenMedium {
     /// Opens a block device for this program alone.
     ///
     /// # Errors
@@ -76,13 +76,13 @@ fn direct(file: &File) -> Option<File> {
     File::options().read(true).write(true).custom_flags(flags).open(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
 }
 
-impl Read for HostMedium {
+impl Read for OpenMedium {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer)
     }
 }
 
-impl Write for HostMedium {
+impl Write for OpenMedium {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -92,19 +92,19 @@ impl Write for HostMedium {
     }
 }
 
-impl Seek for HostMedium {
+impl Seek for OpenMedium {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.file.seek(to)
     }
 }
 
-impl Medium for HostMedium {
+impl Medium for OpenMedium {
     fn make_durable(&mut self) -> io::Result<()> {
         self.file.sync_all()
     }
 }
 
-impl Target for HostMedium {
+impl Target for OpenMedium {
     fn length(&mut self) -> io::Result<u64> {
         self.file.seek(SeekFrom::End(0))
     }
@@ -157,14 +157,14 @@ impl Target for HostMedium {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bakelite_disk::press::Buffer;
+    use crate::press::Buffer;
 
     #[test]
     fn a_file_is_written_and_read_back_in_whole_pages_and_in_parts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("card");
-        let mut medium = HostMedium::file(&path, (4 << 20) + 512).unwrap();
-        assert!(HostMedium::file(&path, 9).is_err(), "another one has it");
+        let mut medium = OpenMedium::file(&path, (4 << 20) + 512).unwrap();
+        assert!(OpenMedium::file(&path, 9).is_err(), "another one has it");
         assert_eq!(Target::length(&mut medium).unwrap(), (4 << 20) + 512);
         assert!(medium.is_hole(0, 4 << 20));
         let mut page = Buffer::new(1 << 20);
@@ -186,6 +186,6 @@ mod tests {
         medium.read_back(4 << 20, &mut end).unwrap();
         assert_eq!((end[99], end[100], end[104], end[105]), (9, 0, 0, 9));
         drop(medium);
-        assert_eq!(Target::length(&mut HostMedium::file(&path, 9).unwrap()).unwrap(), (4 << 20) + 512);
+        assert_eq!(Target::length(&mut OpenMedium::file(&path, 9).unwrap()).unwrap(), (4 << 20) + 512);
     }
 }

@@ -1,0 +1,112 @@
+//! The two objects whose content somebody outside reads: a node and a deployment, as kubernetes encodes them (its generated.proto,
+//! field by field), in the wrapping that k3s's rows have (k3s.md 4.2). Of each only what says how it is; the rest is filler.
+
+use prost::Message;
+
+const PREFIX: &[u8] = b"k8s\0";
+
+#[derive(Clone, PartialEq, Message)]
+struct Unknown {
+    #[prost(message, optional, tag = "1")]
+    kind: Option<Kind>,
+    #[prost(bytes = "vec", tag = "2")]
+    raw: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Kind {
+    #[prost(string, tag = "1")]
+    version: String,
+    #[prost(string, tag = "2")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Object {
+    #[prost(bytes = "vec", tag = "1")]
+    metadata: Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    spec: Option<DeploymentSpec>,
+    #[prost(bytes = "vec", tag = "3")]
+    status: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeploymentSpec {
+    #[prost(int32, optional, tag = "1")]
+    replicas: Option<i32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeploymentStatus {
+    #[prost(int64, tag = "1")]
+    observed_generation: i64,
+    #[prost(int32, tag = "2")]
+    replicas: i32,
+    #[prost(int32, tag = "4")]
+    available_replicas: i32,
+    #[prost(int32, tag = "5")]
+    unavailable_replicas: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeStatus {
+    #[prost(message, repeated, tag = "4")]
+    conditions: Vec<Condition>,
+    #[prost(message, optional, tag = "7")]
+    node_info: Option<NodeSystemInfo>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Condition {
+    #[prost(string, tag = "1")]
+    kind: String,
+    #[prost(string, tag = "2")]
+    status: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeSystemInfo {
+    #[prost(string, tag = "3")]
+    boot_id: String,
+}
+
+fn row(version: &str, name: &str, object: &Object) -> Vec<u8> {
+    let kind = Some(Kind { version: version.to_owned(), name: name.to_owned() });
+    [PREFIX, &Unknown { kind, raw: object.encode_to_vec() }.encode_to_vec()].concat()
+}
+
+/// A node that is ready in this boot.
+pub fn node(boot: &str, metadata: &[u8]) -> Vec<u8> {
+    let ready = Condition { kind: "Ready".to_owned(), status: "True".to_owned() };
+    let node_info = Some(NodeSystemInfo { boot_id: boot.to_owned() });
+    let status = NodeStatus { conditions: vec![ready], node_info }.encode_to_vec();
+    row("v1", "Node", &Object { metadata: metadata.to_vec(), spec: None, status })
+}
+
+/// A deployment of one, of which so many are available.
+pub fn deployment(available: i32) -> Vec<u8> {
+    let status = DeploymentStatus {
+        observed_generation: 1,
+        replicas: 1,
+        available_replicas: available,
+        unavailable_replicas: 1 - available,
+    };
+    let spec = Some(DeploymentSpec { replicas: Some(1) });
+    row("apps/v1", "Deployment", &Object { metadata: Vec::new(), spec, status: status.encode_to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_as_the_wire_format_has_them() {
+        let row = deployment(1);
+        assert!(row.starts_with(b"k8s\0\x0a\x15\x0a\x07apps/v1\x12\x0aDeployment\x12"), "{row:?}");
+        // Spec: replicas 1; status: generation 1, replicas 1, available 1.
+        assert!(row.ends_with(&[0x12, 2, 8, 1, 0x1a, 6, 8, 1, 16, 1, 32, 1]), "{row:?}");
+        let node = node("boot", b"x");
+        assert!(node.ends_with(b"\x22\x0d\x0a\x05Ready\x12\x04True\x3a\x06\x1a\x04boot"), "{node:?}");
+    }
+}
