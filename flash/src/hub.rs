@@ -144,64 +144,80 @@ impl Hub {
 mod tests {
     use super::*;
     use bakelite_disk::press::Buffer;
+    use std::sync::Barrier;
 
     fn piece(number: u64) -> Piece {
         Piece::new(number, Buffer::new(1))
     }
 
-    /// Takes pieces until the end, some time apart; those it got, and whether it was let go.
-    fn take(hub: &Hub, lane: usize, pause: Duration, leaves_after: usize) -> (Vec<u64>, bool) {
+    /// Takes pieces until the end; those it got, and whether it was let go. Before each piece it does something.
+    fn take(hub: &Hub, lane: usize, mut before: impl FnMut(usize)) -> (Vec<u64>, bool) {
         let mut got = Vec::new();
         loop {
+            before(got.len());
             match hub.pull(lane) {
                 Given::Piece(piece) => got.push(piece.at),
                 Given::End(_) => return (got, false),
                 Given::LetGo => return (got, true),
             }
-            if got.len() == leaves_after {
-                hub.leave(lane);
-                return (got, false);
-            }
-            std::thread::sleep(pause);
         }
     }
 
     #[test]
-    fn a_slow_one_is_let_go_a_failing_one_leaves_and_the_others_get_everything() {
-        let hub = Hub::new(4, Duration::from_millis(100));
-        let quick = Duration::ZERO;
-        let begun = Instant::now();
-        let took = std::thread::scope(|threads| {
-            let lanes = [(quick, usize::MAX), (Duration::from_millis(60), usize::MAX), (quick, 5), (quick, usize::MAX)];
-            let lanes: Vec<_> = (0..).zip(lanes).collect();
-            let hub = &hub;
-            let threads: Vec<_> = lanes
-                .into_iter()
-                .map(|(lane, (pause, leaves))| threads.spawn(move || take(hub, lane, pause, leaves)))
-                .collect();
-            assert!((0..100).all(|number| hub.push(piece(number))));
+    fn one_that_stands_still_is_let_go_a_failing_one_leaves_and_the_others_get_everything() {
+        let (hub, quick_are_done) = (&Hub::new(4, Duration::from_millis(100)), &Barrier::new(3));
+        let all: Vec<u64> = (0..100).collect();
+        std::thread::scope(|threads| {
+            let quick = [0, 3].map(|lane| {
+                threads.spawn(move || {
+                    let took = take(hub, lane, |_| ());
+                    quick_are_done.wait();
+                    took
+                })
+            });
+            // It goes on only when the others have everything, which they get only without it.
+            let still = threads.spawn(|| {
+                take(hub, 1, |got| {
+                    if got == 1 {
+                        quick_are_done.wait();
+                    }
+                })
+            });
+            let failing = threads.spawn(|| {
+                take(hub, 2, |got| {
+                    if got == 5 {
+                        hub.leave(2);
+                    }
+                })
+            });
+            assert!(all.iter().all(|number| hub.push(piece(*number))));
             hub.end(End::Good(Arc::default()));
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            for lane in quick {
+                assert_eq!(lane.join().unwrap(), (all.clone(), false));
+            }
+            assert_eq!(still.join().unwrap(), (all[..=WAITING].to_vec(), true));
+            assert_eq!(failing.join().unwrap(), (all[..5].to_vec(), false));
         });
-        for lane in [0, 3] {
-            assert_eq!(took[lane], ((0..100).collect(), false));
-        }
-        let (slow, was_let_go) = &took[1];
-        assert!(*was_let_go && slow.len() < 50 && slow.iter().copied().eq(0..slow.len() as u64), "{slow:?}");
-        assert_eq!(took[2].0, [0, 1, 2, 3, 4]);
-        assert!(begun.elapsed() < Duration::from_secs(3), "the slow one takes six alone");
     }
 
     #[test]
     fn nobody_is_let_go_where_all_are_slow_and_without_media_it_ends() {
-        let hub = Hub::new(2, Duration::from_millis(50));
+        let (hub, abreast) = (&Hub::new(2, Duration::from_millis(50)), &Barrier::new(2));
         std::thread::scope(|threads| {
             let lanes = [0, 1].map(|lane| {
-                let hub = &hub;
-                threads.spawn(move || take(hub, lane, Duration::from_millis(10), 40))
+                threads.spawn(move || {
+                    let mut got = 0;
+                    while got < 40 {
+                        abreast.wait();
+                        std::thread::sleep(Duration::from_millis(10));
+                        assert!(matches!(hub.pull(lane), Given::Piece(_)), "let go after {got}");
+                        got += 1;
+                    }
+                    hub.leave(lane);
+                })
             });
             while hub.push(piece(0)) {}
-            assert!(lanes.into_iter().all(|lane| lane.join().unwrap().0.len() == 40));
+            lanes.into_iter().for_each(|lane| lane.join().unwrap());
         });
     }
 }
