@@ -1,11 +1,14 @@
 //! A bundle's manifest: what an update says of itself, for whoever writes, proves and judges one.
 
+use crate::secret::Quoting;
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
 /// The kind of a bundle with a whole system for a slot.
 pub const SYSTEM: &str = "system";
+/// The kind of a bundle with archives of container images, manifests and charts, which are laid over those of the image.
+pub const APPS: &str = "apps";
 /// The parts of a system, in their order: what is small and goes onto the boot partition comes first.
 pub const KERNEL: &str = "vmlinuz";
 /// The initramfs, which holds the settings.
@@ -23,15 +26,15 @@ pub const ENDING: &str = ".bundle";
 pub struct Bundle {
     /// [`FORMAT`].
     pub format: u32,
-    /// [`SYSTEM`].
+    /// [`SYSTEM`] or [`APPS`].
     pub kind: String,
     /// What kind of appliance it is; empty where it has no name.
     pub name: String,
     /// The appliance's own version; empty where it has none.
     pub version: String,
-    /// The image's id.
+    /// The image's id; of apps what tells their content from any other.
     pub image: String,
-    /// The image's time, in seconds since 1970: of two without a version the later one is the newer.
+    /// The image's time, in seconds since 1970: of two without a version the later one is the newer. Apps have none.
     pub time: i64,
     /// Bakelite's version.
     pub bakelite: String,
@@ -47,7 +50,7 @@ pub struct Bundle {
     /// The highest version that it may take the place of; empty for any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub until: String,
-    /// The boot loader's entry as the image has it, for slot a.
+    /// The boot loader's entry as the image has it, for slot a; apps have none.
     pub entry: String,
     /// Its parts, in the archive's order.
     pub parts: Vec<Part>,
@@ -63,9 +66,20 @@ pub struct Part {
     pub size: u64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: String,
+    /// Of apps: where k3s looks for it; without it, it is an archive of container images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Of apps: how the machine puts secrets into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quoting: Option<Quoting>,
 }
 
 impl Bundle {
+    /// Whether it is [`APPS`].
+    pub fn is_apps(&self) -> bool {
+        self.kind == APPS
+    }
+
     /// Whether a part belongs onto the boot partition, into the slot's folder.
     pub fn is_boot_file(name: &str) -> bool {
         let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-_+".contains(&c);
@@ -82,6 +96,9 @@ impl Bundle {
     pub fn words(&self) -> String {
         let name = if self.name.is_empty() { String::new() } else { format!("{} ", self.name) };
         let version = if self.version.is_empty() { String::new() } else { format!("{} ", self.version) };
+        if self.is_apps() {
+            return format!("{name}{version}(apps {} for {})", self.image, self.board);
+        }
         let k3s = if self.k3s.is_empty() { String::new() } else { format!(", k3s {}", self.k3s) };
         format!("{name}{version}(image {} for {}{k3s})", self.image, self.board)
     }

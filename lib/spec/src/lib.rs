@@ -8,6 +8,7 @@
 pub mod account;
 pub mod answer;
 pub mod appliance;
+pub mod apps;
 pub mod attempts;
 pub mod backup;
 pub mod board;

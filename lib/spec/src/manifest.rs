@@ -17,6 +17,9 @@ pub struct Manifest {
     pub version: String,
     /// The image's id: the first 16 hexadecimal digits of a hash over its inputs.
     pub image: String,
+    /// The appliance's own version, `image.version`; empty where it has none.
+    #[serde(default)]
+    pub appliance: String,
     /// The newest Release date in the lock, in seconds since 1970: the clock is never before this.
     pub time: i64,
     /// The board's name.
@@ -42,6 +45,7 @@ impl Manifest {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             image: String::new(),
+            appliance: String::new(),
             time: 0,
             board_name: board_name.into(),
             board,

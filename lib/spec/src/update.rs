@@ -124,13 +124,7 @@ impl Update {
     /// Why it isn't proved yet, by what is known of workloads now: whether each is available. One of k3s's own that isn't there
     /// any more isn't waited for. Empty where nothing is missing.
     pub fn missing(&self, now: &BTreeMap<String, bool>) -> String {
-        let is_of_k3s = |name: &str| name.split('/').nth(1) == Some(OF_K3S);
-        let missing = self.workloads.iter().filter_map(|name| match now.get(name) {
-            Some(true) => None,
-            Some(false) => Some(name.clone()),
-            None => (!is_of_k3s(name)).then(|| format!("{name} (gone)")),
-        });
-        some_of(&missing.collect::<Vec<_>>())
+        some_of(&missing(&self.workloads, now).collect::<Vec<_>>())
     }
 
     /// What became of it, at a time in seconds since 1970; `lost` are the objects that went with the new system's database.
@@ -163,8 +157,18 @@ pub struct Ended {
     pub lost: Vec<String>,
 }
 
+/// Which of the workloads from before aren't available, or are gone. One of k3s's own that is gone isn't missed.
+pub fn missing(workloads: &[String], now: &BTreeMap<String, bool>) -> impl Iterator<Item = String> {
+    let is_of_k3s = |name: &str| name.split('/').nth(1) == Some(OF_K3S);
+    workloads.iter().filter_map(move |name| match now.get(name) {
+        Some(true) => None,
+        Some(false) => Some(name.clone()),
+        None => (!is_of_k3s(name)).then(|| format!("{name} (gone)")),
+    })
+}
+
 /// Names in words: the first few, and how many more.
-fn some_of(names: &[String]) -> String {
+pub fn some_of(names: &[String]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ") + &more
