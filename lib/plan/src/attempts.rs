@@ -16,7 +16,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// What lets an operator in is tried for ever.
 const ALWAYS: &[&str] = &["settings", "firewall"];
 /// k3s doesn't need these.
-const MINOR: &[&str] = &["seed", "latency", "cmdline", "written", "born"];
+const MINOR: &[&str] = &["seed", "apps", "latency", "cmdline", "written", "born"];
 
 /// The record.
 pub fn of(facts: &Facts) -> Attempts {

@@ -35,6 +35,8 @@ pub struct Facts {
     pub image_links: BTreeMap<String, String>,
     /// For each file that the image brings for another place, by that place: whether it is as it has to be.
     pub placed: BTreeMap<String, PlacedState>,
+    /// The files in the store of apps, by their paths in it: their bytes.
+    pub stored: BTreeMap<String, u64>,
     /// Empty files in the places that [`crate::debris`] names.
     pub hollow: Vec<String>,
     /// Whether the boot before this one was not ended in order.

@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod address;
+pub mod apps;
 pub mod attempts;
 pub mod backup;
 pub mod certificates;

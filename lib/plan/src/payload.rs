@@ -2,15 +2,16 @@
 //!
 //! The files are compared with the manifest once for each image that this machine runs: reading 300 MB takes a card
 //! some ten seconds. Archives get links under names with their digest, as k3s skips a file that isn't newer than the one
-//! it imported. Only links that point into a system partition are ours; files and links of anybody else's are never
+//! it imported. Only links that point into a system partition or the store of apps are ours; files and links of anybody else's are never
 //! touched. `.cache.json` is what k3s remembers of its imports: without it every start imports everything, and with it a
 //! store that was lost stays empty (k3s.md 3.6, 5.6).
 
-use crate::Settings;
 use crate::action::Action;
 use crate::facts::{Facts, Store};
 use crate::step::{Decision, publish};
+use crate::{Settings, apps};
 use bakelite_spec::appliance::Payload as Kind;
+use bakelite_spec::apps::STORE as STORED;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::manifest::PayloadFile;
 use bakelite_spec::status::paths;
@@ -54,13 +55,18 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
             }
         };
     }
-    let wanted: BTreeMap<String, &str> =
-        payload.files.iter().filter(|file| file.images).map(|file| (link_path(file), file.path.as_str())).collect();
-    let ours = format!("{}/", paths::LIBRARY);
+    let (record, laid) = (apps::of(facts), apps::laid(facts, settings));
+    let archives = laid.payload.files.iter().filter(|file| file.images);
+    let wanted: BTreeMap<String, &str> = archives
+        .map(|file| (link_path(file, record.round(file, &settings.manifest)), file.path.as_str()))
+        .collect();
+    let ours = [paths::LIBRARY, STORED].map(|folder| format!("{folder}/"));
     let stale = facts
         .image_links
         .iter()
-        .filter(|(path, target)| target.starts_with(&ours) && !wanted.contains_key(*path))
+        .filter(|(path, target)| {
+            ours.iter().any(|ours| target.starts_with(ours)) && !wanted.contains_key(*path)
+        })
         .map(|(path, _)| Action::Unlink { path: path.clone() });
     let missing = wanted
         .iter()
@@ -105,11 +111,13 @@ pub fn born(facts: &Facts, settings: &Settings) -> Decision {
     Decision::of(actions, what, what)
 }
 
-/// `…/k3s-airgap-images-amd64-0123456789ab.tar.zst` for `…/k3s-airgap-images-amd64.tar.zst`.
-fn link_path(file: &PayloadFile) -> String {
+/// `…/k3s-airgap-images-amd64-0123456789ab.tar.zst` for `…/k3s-airgap-images-amd64.tar.zst`. In another round than the
+/// first it has another name, so that k3s imports it once more.
+fn link_path(file: &PayloadFile, round: u32) -> String {
     let name = file.path.rsplit('/').next().unwrap_or(&file.path);
     let (stem, ending) =
         name.split_once(".tar").map_or((name, String::new()), |(stem, rest)| (stem, format!(".tar{rest}")));
     let digest: String = file.sha256.chars().take(12).collect();
-    format!("{IMAGES}/{stem}-{digest}{ending}")
+    let round = if round > 0 { format!("-{round}") } else { String::new() };
+    format!("{IMAGES}/{stem}-{digest}{round}{ending}")
 }

@@ -4,13 +4,13 @@
 //! No secret comes near a decision: whether a file is as it has to be is a fact, and filling it in is the action's. A
 //! file goes away again when the image no longer brings it; only what the record says was placed here is ever removed.
 
-use crate::Settings;
 use crate::action::Action;
 use crate::facts::{Facts, PlacedState};
 use crate::k3s_config::CHANGED;
 use crate::step::{Decision, publish};
+use crate::{Settings, apps};
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::manifest::{Pass, PlacedFile};
+use bakelite_spec::manifest::{Manifest, Pass, PlacedFile};
 use std::collections::BTreeSet;
 
 /// What was placed on media, as a list of paths.
@@ -20,16 +20,18 @@ const READ_AT_START: &str = "/etc/rancher/";
 
 /// Decides about the files that live in /run.
 pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
-    let (actions, lacking) = differing(facts, settings, Pass::Early);
-    conclude(actions, &lacking, settings, Pass::Early)
+    let manifest = apps::laid(facts, settings);
+    let (actions, lacking) = differing(facts, &manifest, Pass::Early);
+    conclude(actions, &lacking, &manifest, Pass::Early)
 }
 
 /// Decides about the files on media.
 pub fn decide_settle(facts: &Facts, settings: &Settings) -> Decision {
-    let wanted: BTreeSet<&str> = of_pass(settings, Pass::Settle).map(|file| file.to.as_str()).collect();
+    let manifest = apps::laid(facts, settings);
+    let wanted: BTreeSet<&str> = of_pass(&manifest, Pass::Settle).map(|file| file.to.as_str()).collect();
     let recorded = facts.file(RECORD).and_then(|text| serde_json::from_str::<BTreeSet<String>>(text).ok());
     let recorded = recorded.unwrap_or_default();
-    let (places, lacking) = differing(facts, settings, Pass::Settle);
+    let (places, lacking) = differing(facts, &manifest, Pass::Settle);
     let stale: Vec<Action> = recorded
         .iter()
         .filter(|path| !wanted.contains(path.as_str()) && facts.has(path))
@@ -47,17 +49,17 @@ pub fn decide_settle(facts: &Facts, settings: &Settings) -> Decision {
     });
     let told = restart.then(|| Action::Tell { path: CHANGED.into(), text: "registries.yaml\n".into(), mode: 0o644 });
     let actions = told.into_iter().chain(record).chain(places).chain(stale).collect();
-    conclude(actions, &lacking, settings, Pass::Settle)
+    conclude(actions, &lacking, &manifest, Pass::Settle)
 }
 
-fn of_pass(settings: &Settings, pass: Pass) -> impl Iterator<Item = &PlacedFile> {
-    settings.manifest.user.placed.iter().filter(move |file| file.pass == pass)
+fn of_pass(manifest: &Manifest, pass: Pass) -> impl Iterator<Item = &PlacedFile> {
+    manifest.user.placed.iter().filter(move |file| file.pass == pass)
 }
 
 /// What has to be placed, and the files that can't be for want of secrets.
-fn differing(facts: &Facts, settings: &Settings, pass: Pass) -> (Vec<Action>, Vec<String>) {
+fn differing(facts: &Facts, manifest: &Manifest, pass: Pass) -> (Vec<Action>, Vec<String>) {
     let (mut actions, mut lacking) = (Vec::new(), Vec::new());
-    for file in of_pass(settings, pass) {
+    for file in of_pass(manifest, pass) {
         match facts.placed.get(&file.to) {
             Some(PlacedState::Same) => {}
             Some(PlacedState::Lacks(names)) => lacking.push(format!("{} needs {}", file.to, names.join(", "))),
@@ -67,8 +69,8 @@ fn differing(facts: &Facts, settings: &Settings, pass: Pass) -> (Vec<Action>, Ve
     (actions, lacking)
 }
 
-fn conclude(actions: Vec<Action>, lacking: &[String], settings: &Settings, pass: Pass) -> Decision {
-    let count = of_pass(settings, pass).count();
+fn conclude(actions: Vec<Action>, lacking: &[String], manifest: &Manifest, pass: Pass) -> Decision {
+    let count = of_pass(manifest, pass).count();
     if actions.is_empty() && !lacking.is_empty() {
         return Decision::Warn(Fault::new(Code::SecretMissing, lacking.join("; ")));
     }

@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::facts::Facts;
 use crate::restore::{blank, leftovers, trial};
 use crate::{
-    Settings, address, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
+    Settings, address, apps, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
     k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, time, trim, update,
 };
 use bakelite_spec::fault::{Code, Fault};
@@ -107,6 +107,7 @@ pub const SETTLE: &[Step] = &[
     Step { name: "database", ends_the_pass: true, fails_as: None, decide: database::decide },
     Step { name: "debris", ends_the_pass: true, fails_as: None, decide: debris::decide },
     Step { name: "tls", ends_the_pass: true, fails_as: None, decide: certificates::decide },
+    Step { name: "apps", ends_the_pass: true, fails_as: None, decide: apps::decide },
     Step { name: "payload", ends_the_pass: true, fails_as: None, decide: payload::decide },
     Step { name: "placed", ends_the_pass: true, fails_as: None, decide: placed::decide_settle },
     Step { name: "address", ends_the_pass: true, fails_as: None, decide: address::decide },
@@ -129,6 +130,7 @@ pub const UPKEEP: &[Step] = &[
     Step { name: "baseline", ends_the_pass: false, fails_as: None, decide: blank::note },
     Step { name: "aside", ends_the_pass: false, fails_as: None, decide: leftovers::decide },
     Step { name: "old-copy", ends_the_pass: false, fails_as: None, decide: old_copy::decide },
+    Step { name: "apps", ends_the_pass: false, fails_as: None, decide: apps::leave_to_the_image },
     Step { name: "trim", ends_the_pass: false, fails_as: None, decide: trim::decide },
 ];
 

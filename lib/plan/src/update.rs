@@ -19,7 +19,7 @@ use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::loader_entry::EntryName;
 use bakelite_spec::update::{ARMED, Ended, LAST, PATH, TRIES, TRYBOOT, Update};
 
-mod judge;
+pub(crate) mod judge;
 pub mod window;
 pub use judge::judge;
 

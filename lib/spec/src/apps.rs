@@ -208,6 +208,11 @@ impl Record {
         self.apps.as_ref().filter(|_| !self.is_contained(manifest))
     }
 
+    /// What has yet to prove itself.
+    pub fn tried(&self) -> Option<&Apps> {
+        self.apps.as_ref().filter(|_| self.trial.is_some())
+    }
+
     /// The image's manifest with what is laid over it.
     pub fn lay(&self, manifest: &Manifest) -> Manifest {
         let mut laid = manifest.clone();

@@ -51,4 +51,6 @@ pub mod unit;
 pub mod update;
 pub mod window;
 #[cfg(feature = "yaml")]
+pub mod workload;
+#[cfg(feature = "yaml")]
 pub mod yaml;

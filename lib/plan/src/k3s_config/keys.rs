@@ -2,11 +2,12 @@
 
 use super::quiet::{API_SERVER, CONTROLLER, LEASE_SECONDS, Quiet};
 use super::{AUDIT_POLICY, Tuning, arguments, tier};
-use crate::Settings;
 use crate::address::{DUMMY, node_address};
 use crate::facts::Facts;
 use crate::identity::TOKEN;
+use crate::{Settings, apps};
 use bakelite_spec::appliance::K3sRole;
+use bakelite_spec::manifest::Manifest;
 use bakelite_spec::secret::SecretRef;
 use serde_json::{Map, Value, json};
 
@@ -61,7 +62,7 @@ fn server(
     }
     // Several servers have to agree about their components, whatever memory each of them has (k3s.md 5.2).
     if k3s.is_single_server() {
-        components(settings, tuning, config, ours);
+        components(&apps::laid(facts, settings), tuning, config, ours);
     }
     let mut api_server = vec!["event-ttl=30m".to_string()];
     if let Some((all, changing)) = tuning.tier.requests {
@@ -91,7 +92,7 @@ fn server(
     arguments::add(config, "kube-controller-manager-arg", &controller);
 }
 
-fn components(settings: &Settings, tuning: &Tuning, config: &Map<String, Value>, ours: &mut Value) {
+fn components(manifest: &Manifest, tuning: &Tuning, config: &Map<String, Value>, ours: &mut Value) {
     let components = tier::components(tuning.components);
     if !components.disable.is_empty() {
         ours["disable"] = components.disable.into();
@@ -101,7 +102,7 @@ fn components(settings: &Settings, tuning: &Tuning, config: &Map<String, Value>,
         ours["disable-cloud-controller"] = true.into();
         ours["disable-network-policy"] = true.into();
     }
-    let has_charts = settings.manifest.user.placed.iter().any(|file| file.to.contains("/server/"));
+    let has_charts = manifest.user.placed.iter().any(|file| file.to.contains("/server/"));
     if components.without_helm && !has_charts && !config.contains_key("disable") {
         ours["disable-helm-controller"] = true.into();
     }

@@ -3,7 +3,7 @@
 use crate::facts::Facts;
 use crate::home::{INTENT, intent};
 use crate::restore::{self, WORD};
-use crate::{Settings, cluster, home, update};
+use crate::{Settings, apps, cluster, home, update};
 use bakelite_spec::board::Flow;
 use bakelite_spec::bundle::Bundle;
 use bakelite_spec::records::{Datastore, k3s_version};
@@ -15,23 +15,19 @@ use std::cmp::Ordering;
 /// # Errors
 /// The sentence for a person.
 pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), String> {
-    let (manifest, image) = (&settings.manifest, &settings.appliance.image);
-    let (name, version) = (image.name.as_deref().unwrap_or_default(), image.version.as_deref().unwrap_or_default());
-    if bundle.board != manifest.board_name {
-        return Err(format!("it is for the board {}, and this is {}", bundle.board, manifest.board_name));
-    }
+    if bundle.is_apps() { apps::judge(bundle, facts, settings) } else { system(bundle, facts, settings) }
+}
+
+fn system(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), String> {
+    let manifest = &settings.manifest;
+    let version = version(settings);
+    is_for_this(bundle, settings)?;
     if let Some(why) = no_way_back(facts, settings) {
         return Err(format!("{why}, and without a way back nothing is updated"));
-    }
-    if bundle.name != name {
-        let words =
-            |name: &str| if name.is_empty() { "an appliance without a name".into() } else { format!("`{name}`") };
-        return Err(format!("it is of {}, and this machine is {} (`image.name`)", words(&bundle.name), words(name)));
     }
     if bundle.image == manifest.image {
         return Err(format!("image {} is what runs here", bundle.image));
     }
-    let words = |version: &str| if version.is_empty() { "none".into() } else { version.to_string() };
     let older = match compare(&bundle.version, version) {
         Ordering::Less => Some(format!("its version is {}, and {} runs here", words(&bundle.version), words(version))),
         Ordering::Equal if bundle.time < manifest.time => Some(format!(
@@ -43,15 +39,55 @@ pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), 
     if let Some(older) = older {
         return Err(format!("it is older: {older}"));
     }
+    limits(bundle, settings)?;
+    payload(bundle, facts, settings)?;
+    nothing_else_is_on(facts)
+}
+
+/// The appliance's version, as it runs here; empty where it has none.
+fn version(settings: &Settings) -> &str {
+    settings.appliance.image.version.as_deref().unwrap_or_default()
+}
+
+/// A version in words.
+pub(crate) fn words(version: &str) -> &str {
+    if version.is_empty() { "none" } else { version }
+}
+
+/// Whether a bundle is for this board and this kind of appliance.
+pub(crate) fn is_for_this(bundle: &Bundle, settings: &Settings) -> Result<(), String> {
+    let (board, name) = (&settings.manifest.board_name, settings.appliance.image.name.as_deref().unwrap_or_default());
+    if bundle.board != *board {
+        return Err(format!("it is for the board {}, and this is {board}", bundle.board));
+    }
+    if bundle.name != name {
+        let words =
+            |name: &str| if name.is_empty() { "an appliance without a name".into() } else { format!("`{name}`") };
+        return Err(format!("it is of {}, and this machine is {} (`image.name`)", words(&bundle.name), words(name)));
+    }
+    Ok(())
+}
+
+/// Whether the system that runs is within the versions that a bundle is for.
+pub(crate) fn limits(bundle: &Bundle, settings: &Settings) -> Result<(), String> {
+    let version = version(settings);
+    let what = if bundle.is_apps() { "goes upon" } else { "takes the place of" };
     if !bundle.after.is_empty() && compare(version, &bundle.after) == Ordering::Less {
-        return Err(format!("it takes the place of {} and later, and {} runs here", bundle.after, words(version)));
+        return Err(format!("it {what} {} and later, and {} runs here", bundle.after, words(version)));
     }
     if !bundle.until.is_empty() && compare(version, &bundle.until) == Ordering::Greater {
-        return Err(format!("it takes the place of {} and earlier, and {} runs here", bundle.until, words(version)));
+        return Err(format!("it {what} {} and earlier, and {} runs here", bundle.until, words(version)));
     }
-    payload(bundle, facts, settings)?;
+    Ok(())
+}
+
+/// Whether no other act stands in the way, and what is written now is there after a restart.
+pub(crate) fn nothing_else_is_on(facts: &Facts) -> Result<(), String> {
     if let Some(update) = update::of(facts) {
         return Err(format!("{} is still being tried; wait until that has ended", update.to.words()));
+    }
+    if let Some(tried) = apps::of(facts).tried() {
+        return Err(format!("{} are still being tried; wait until that has ended", tried.words()));
     }
     if facts.has(INTENT) || intent(facts).is_some() {
         return Err("an act that changes the cluster's data isn't finished yet".into());
