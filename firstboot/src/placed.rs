@@ -6,6 +6,7 @@
 use crate::error::FirstbootError;
 use crate::world::Changed;
 use bakelite_plan::facts::PlacedState;
+use bakelite_spec::apps::{RECORD, Record};
 use bakelite_spec::manifest::{Manifest, PlacedFile};
 use bakelite_spec::secret::{self, SecretRef};
 use bakelite_spec::status::paths;
@@ -18,11 +19,13 @@ fn at(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// The state of each file that the image brings for another place.
+/// The state of each file that the image, or what is laid over it, brings for another place.
 pub fn states(root: &Path) -> BTreeMap<String, PlacedState> {
     let text = read_text(at(root, paths::BAKED).join("manifest.json")).unwrap_or_default();
     let Ok(manifest) = serde_json::from_str::<Manifest>(&text) else { return BTreeMap::new() };
-    manifest.user.placed.iter().map(|file| (file.to.clone(), state(root, file))).collect()
+    let record = read_text(at(root, RECORD)).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
+    let laid = record.unwrap_or_default().lay(&manifest);
+    laid.user.placed.iter().map(|file| (file.to.clone(), state(root, file))).collect()
 }
 
 /// Which of the paths in a record are there.

@@ -8,6 +8,7 @@ use bakelite_plan::{
     address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
     old_copy, payload, reset, restore, settings, trim,
 };
+use bakelite_spec::apps;
 use bakelite_spec::attempts;
 use bakelite_spec::fault::Code;
 use bakelite_spec::firewall::RULES;
@@ -39,6 +40,8 @@ const FILES: &[&str] = &[
     update::PATH,
     update::LAST,
     update::ARMED,
+    apps::RECORD,
+    apps::LAST,
     GOING_BACK,
     cluster::ON_STATE,
     cluster::ON_DISK,
@@ -138,6 +141,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
             })
             .collect(),
         placed: placed::states(root),
+        stored: stored(&at(apps::STORE)),
         hollow: hollow(&at),
         unclean: at(paths::UNCLEAN).exists(),
         payload_checked: looked.payload.clone(),
@@ -228,6 +232,15 @@ fn look_at_home(facts: &mut Facts, looked: &Looked) {
         }),
         Err(error) => Some(Database { damage: words(&error), checked, ..Database::default() }),
     }
+}
+
+/// The files in the store of apps.
+fn stored(store: &Path) -> BTreeMap<String, u64> {
+    let files = |folder: String| {
+        names_in(store.join(&folder)).into_iter().map(move |name| format!("{folder}/{name}")).collect::<Vec<_>>()
+    };
+    let paths = names_in(store).into_iter().flat_map(files);
+    paths.filter_map(|path| Some((path.clone(), std::fs::metadata(store.join(path)).ok()?.len()))).collect()
 }
 
 /// Empty files where there must be none.

@@ -1,11 +1,12 @@
 //! Updates on the device: a bundle is read once, as a stream, into the slot that doesn't run; then the machine is sent
-//! into it.
+//! into it. What a bundle of apps brings goes beside k3s's data instead ([`apps`]).
 //!
 //! The order is: signature, judgement, room; the loader forgets the other slot; kernel and initramfs onto the boot
 //! partition; the system into its slot, read back, its footer last; a verified backup; the record; the loader's entry;
 //! restart. Up to the record nothing of it counts, and the machine is as it was but for a slot that it doesn't use.
 //! What each boot does about the record is decided in the plan.
 
+mod apps;
 mod slot;
 pub mod stick;
 
@@ -26,15 +27,12 @@ use bakelite_spec::loader_entry::{EntryName, LoaderEntry, TRIES};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::records::Datastore;
 use bakelite_spec::status::paths;
-use bakelite_spec::update::{self, ARMED, Armed, FORMAT, PATH, Side, TRYBOOT, Update};
-use bakelite_sys::{SysError, durable, socket, terminal};
+use bakelite_spec::update::{self, ARMED, Armed, FORMAT, LOCK, PATH, Side, TRYBOOT, Update};
+use bakelite_sys::{SysError, durable, lock, socket, terminal};
 use bakelite_trust::bundle;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-
-/// Held by whoever writes the other slot.
-const LOCK: &str = "/run/bakelite/update.lock";
 
 /// Whom it is told to.
 type Tell<'a> = &'a dyn Fn(&str);
@@ -68,7 +66,7 @@ pub fn run(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
 fn rehearse(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
     let judged = |bundle: &Bundle| {
         judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
-        room(bundle, Path::new("/"), &other(&running_slot(facts)))
+        if bundle.is_apps() { apps::room(bundle) } else { room(bundle, Path::new("/"), &other(&running_slot(facts))) }
     };
     let passes = |_: &Bundle, _: &Part, input: &mut dyn Read| {
         io::copy(input, &mut io::sink())
@@ -88,23 +86,30 @@ fn take(
     settings: &Settings,
     tell: Tell<'_>,
 ) -> Result<(), FirstbootError> {
-    let Some(_held) = lock()? else {
+    let Some(_held) = lock::try_take(Path::new(LOCK))? else {
         return Err(FirstbootError::NotUpdated("another update is being written".into()));
     };
     let slot = other(&running_slot(facts));
     let begin = |bundle: &Bundle| {
         judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
+        if bundle.is_apps() {
+            return apps::begin(bundle, facts, tell);
+        }
         room(bundle, root, &slot)?;
         tell(&format!("{} is signed by an owner and fits; it is written into slot {slot}.", bundle.words()));
         slot::forget(root, &slot)
     };
-    let part = |_: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
+    let part = |bundle: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
+        _ if bundle.is_apps() => apps::put(part, input),
         ROOT => slot::put_system(root, &slot, part, input),
         name if Bundle::is_boot_file(name) => slot::put_boot_file(root, &slot, part, input),
         // Signed, and yet not known: a later format would have said so.
         _ => Err(bundle::BundleError::Malformed.into()),
     };
     let bundle = bundle::read::<FirstbootError>(&settings.appliance.owner.keys, input, begin, part)?;
+    if bundle.is_apps() {
+        return apps::commit(root, &bundle, settings, tell);
+    }
     if let Some(missing) = [KERNEL, INITRAMFS, ROOT].into_iter().find(|name| bundle.part(name).is_none()) {
         return Err(FirstbootError::NotUpdated(format!("the bundle has no {missing}")));
     }
@@ -204,14 +209,4 @@ fn room(bundle: &Bundle, root: &Path, slot: &str) -> Result<(), FirstbootError> 
 /// The slot that doesn't run.
 fn other(slot: &str) -> String {
     if slot == "b" { "a" } else { "b" }.into()
-}
-
-fn lock() -> Result<Option<File>, FirstbootError> {
-    let failed = |source| SysError::Change { path: LOCK.into(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(LOCK).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error).into()),
-    }
 }

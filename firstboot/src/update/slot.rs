@@ -150,7 +150,10 @@ pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) ->
 }
 
 /// Reads so many bytes back from the medium and compares their sum.
-fn is_back(path: &Path, sum: &str, length: u64) -> Result<(), FirstbootError> {
+///
+/// # Errors
+/// When they can't be read, or are others.
+pub fn is_back(path: &Path, sum: &str, length: u64) -> Result<(), FirstbootError> {
     let read = |source| SysError::Read { path: path.into(), source };
     let file = File::open(path).map_err(read)?;
     let (_, back) = pour(file.take(length), std::io::sink()).map_err(read)?;

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 pub const RECORD: &str = "/var/lib/rancher/bakelite/apps/apps.json";
 /// The store: a folder for each digest, and in it the file under its own name.
 pub const STORE: &str = "/var/lib/rancher/bakelite/apps/store";
-/// A file while it is written, in the store.
+/// The folder of a file while it is written, in the store.
 pub const INCOMING: &str = "incoming";
 /// What became of the last bundle.
 pub const LAST: &str = "/var/lib/bakelite/last-apps.json";

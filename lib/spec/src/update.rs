@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 pub const PATH: &str = "/var/lib/bakelite/update.json";
 /// What became of the last one.
 pub const LAST: &str = "/var/lib/bakelite/last-update.json";
+/// Held by whoever takes a bundle.
+pub const LOCK: &str = "/run/bakelite/update.lock";
 /// The format of both.
 pub const FORMAT: u32 = 1;
 /// So often a new slot is started before it is given up; a start that ended with a word of its own isn't tried again.

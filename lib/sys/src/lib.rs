@@ -13,6 +13,7 @@ pub mod fat;
 pub mod health;
 pub mod kmsg;
 pub mod link;
+pub mod lock;
 pub mod machine;
 pub mod module;
 pub mod mount;

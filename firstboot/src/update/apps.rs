@@ -1,0 +1,153 @@
+//! Apps: archives, manifests and charts of a bundle go into the store beside k3s's data, and one record makes them count.
+//!
+//! Each file is written once, synced, read back, and gets its place in the store only as what was signed. The record names
+//! all of them and what was there before, and comes last, in one rename; until then nothing but room was used. k3s, which
+//! runs on, finds them by the passes that follow each change; whether they prove themselves is the keeper's to see.
+
+use super::{Tell, refused, slot};
+use crate::disks::Looked;
+use crate::error::FirstbootError;
+use crate::relocate::LIMIT;
+use crate::probe;
+use bakelite_datastore::workloads;
+use bakelite_plan::facts::Facts;
+use bakelite_plan::home::json;
+use bakelite_plan::update::judge;
+use bakelite_plan::{Settings, apps, cluster};
+use bakelite_spec::apps::{Apps, INCOMING, RECORD, Record, STARTS, STORE, Trial, manifest_name};
+use bakelite_spec::bundle::{Bundle, Part};
+use bakelite_spec::manifest::Manifest;
+use bakelite_spec::quantity::Size;
+use bakelite_spec::status::paths;
+use bakelite_spec::workload;
+use bakelite_sys::sum::pour;
+use bakelite_sys::{SysError, durable, mount, names_in, read_text, socket};
+use bakelite_trust::bundle::BundleError;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// What has to be left over.
+const SPARE: u64 = 64 << 20;
+/// k3s's own archive unpacks to some three times its size (k3s.md 5.6).
+const UNPACKED: u64 = 3;
+
+/// A part's place in the store.
+fn place(part: &Part) -> PathBuf {
+    let name = part.name.rsplit('/').next().unwrap_or_default();
+    Path::new(STORE).join(&part.sha256).join(name)
+}
+
+/// Whether a part is there already: it gets its place only once it was whole.
+fn is_there(part: &Part) -> bool {
+    place(part).metadata().is_ok_and(|found| found.is_file() && found.len() == part.size)
+}
+
+/// Whether what is there and what comes have room at once, with what k3s unpacks.
+///
+/// # Errors
+/// The numbers.
+pub fn room(bundle: &Bundle) -> Result<(), FirstbootError> {
+    let new = || bundle.parts.iter().filter(|part| !is_there(part));
+    let needed: u64 = new().map(|part| part.size).sum();
+    let unpacked = |part: &Part| part.size * if part.name.ends_with(".tar") { 1 } else { UNPACKED };
+    let unpacked: u64 = new().filter(|part| part.to.is_none()).map(unpacked).sum();
+    let free = mount::free(Path::new("/var/lib/rancher"));
+    if needed + unpacked + SPARE <= free {
+        return Ok(());
+    }
+    let [needed, unpacked, free] = [needed, unpacked, free].map(|bytes| Size(bytes).human());
+    let why = format!(
+        "its files take {needed} and unpacked by k3s some {unpacked} more, and {free} are free beside k3s's data; make room there"
+    );
+    Err(refused(bundle, &why))
+}
+
+/// Makes the store ready for a bundle that fits.
+///
+/// # Errors
+/// When there is no room, or something can't be removed.
+pub fn begin(bundle: &Bundle, facts: &Facts, tell: Tell<'_>) -> Result<(), FirstbootError> {
+    let record = apps::of(facts);
+    let kept = record.digests();
+    // What a cut has left there is of use for this bundle, or for none.
+    let is_of_use = |name: &str| kept.contains(name) || bundle.parts.iter().any(|part| part.sha256 == name);
+    for name in names_in(STORE).into_iter().filter(|name| !is_of_use(name)) {
+        durable::remove_tree(&Path::new(STORE).join(name))?;
+    }
+    room(bundle)?;
+    tell(&format!("{} is signed by an owner and fits; it is put beside k3s's data, and k3s runs on.", bundle.words()));
+    let incoming = Path::new(STORE).join(INCOMING);
+    durable::make_folder(&incoming)?;
+    Ok(incoming.ancestors().skip(1).take(4).try_for_each(durable::sync_folder)?)
+}
+
+/// Puts a part into the store.
+///
+/// # Errors
+/// When it can't be written, isn't what was signed, or what is read back is something else.
+pub fn put(part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+    if is_there(part) {
+        let read = io::copy(input, &mut io::sink()).map(drop);
+        return Ok(read.map_err(|source| BundleError::Stream { act: "reading", source })?);
+    }
+    let place = place(part);
+    let folder = place.parent().unwrap_or(Path::new(STORE));
+    let incoming = Path::new(STORE).join(INCOMING).join(&part.sha256);
+    let mut file = durable::create_private(&incoming)?;
+    let written = pour(&mut *input, &mut file).and_then(|written| file.sync_all().map(|()| written));
+    let (length, sum) = written.map_err(|source| SysError::Write { path: incoming.clone(), source })?;
+    if length != part.size || sum != part.sha256 {
+        return Err(BundleError::Differs(part.name.clone()).into());
+    }
+    durable::forget_cached(&incoming)?;
+    slot::is_back(&incoming, &sum, part.size)?;
+    durable::make_folder(folder)?;
+    durable::publish(&incoming, &place)?;
+    durable::sync_folder(Path::new(STORE))?;
+    log::info!("wrote {} ({} bytes), and read it back", place.display(), part.size);
+    Ok(())
+}
+
+/// The record, which makes them count; then k3s is to find them.
+///
+/// # Errors
+/// When the bundle doesn't fit any more, the workloads can't be read, or something can't be written.
+pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
+    // Looked at anew: minutes have passed, and the cluster may have moved.
+    let facts = probe::facts(root, &Looked::by_early(root), 0);
+    judge(bundle, &facts, settings).map_err(|why| refused(bundle, &why))?;
+    if let Some(lost) = bundle.parts.iter().find(|part| !is_there(part)) {
+        return Err(refused(bundle, &format!("its {} isn't in the store any more; try it once more", lost.name)));
+    }
+    let before = apps::of(&facts);
+    let brought = Apps::of(bundle, facts.clock, before.apps.as_ref(), before.round + 1);
+    let begun = before.begun(brought, Trial::default());
+    let (then, now) = (workloads_of(&before.lay(&settings.manifest)), workloads_of(&begun.lay(&settings.manifest)));
+    let seen = workloads::look(Path::new(cluster::DATABASE), &facts.boot)?;
+    let available = seen.available.into_iter().filter_map(|(name, is)| is.then_some(name));
+    // What its manifests don't have any more is deleted.
+    let stay = available.filter(|name| !then.contains(name) || now.contains(name));
+    let trial = Trial {
+        before: before.apps.clone(),
+        workloads: stay.collect(),
+        own: now,
+        boot: facts.boot.clone(),
+        since: facts.uptime,
+        starts: STARTS,
+    };
+    let record = Record { trial: Some(trial), ..begun };
+    durable::write_durable(RECORD, json(&record).as_bytes(), 0o600)?;
+    tell("All of it is written and was read back. k3s finds it now; `bakelite status` says whether it has proved itself.");
+    Ok(socket::ask(Path::new(paths::CONTROL), "refit", LIMIT)?)
+}
+
+/// The workloads that manifests for k3s have, in order.
+fn workloads_of(laid: &Manifest) -> Vec<String> {
+    let manifests = laid.user.placed.iter().filter(|file| manifest_name(&file.to).is_some());
+    // Of one that can't be read k3s knows nothing either.
+    let mut names: Vec<String> =
+        manifests.filter_map(|file| read_text(&file.from).ok()).flat_map(|text| workload::names(&text)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
