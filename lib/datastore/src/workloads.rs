@@ -7,6 +7,7 @@
 use crate::{DatastoreError, connect, failed};
 use prost::Message;
 use rusqlite::Connection;
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -16,6 +17,8 @@ const PREFIX: &[u8] = b"k8s\0";
 const REGISTRY: &str = "/registry/";
 /// The node's own part of that.
 const NODES: &str = "minions/";
+/// What k3s has deployed of each manifest, as JSON (k3s: pkg/deploy; a custom resource).
+const ADDONS: &str = "k3s.cattle.io/addons/kube-system/";
 /// Of a condition that holds.
 const TRUE: &str = "True";
 
@@ -24,6 +27,10 @@ const TRUE: &str = "True";
 pub struct Workloads {
     /// Whether each is available, such as `deployments/default/till`: as many of it as are wanted.
     pub available: BTreeMap<String, bool>,
+    /// Whether that is so of each as it was last described, with nothing left of how it was before.
+    pub rolled_out: BTreeMap<String, bool>,
+    /// The sums of manifests that k3s has deployed whole, by the names that it knows them by.
+    pub deployed: BTreeMap<String, String>,
     /// The nodes that have come up in this boot, and are ready.
     pub up: BTreeSet<String>,
 }
@@ -35,8 +42,17 @@ struct Wrapped {
     raw: Vec<u8>,
 }
 
+/// Of an object's metadata, how often its description has changed.
+#[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(int64, tag = "7")]
+    generation: i64,
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct Deployment {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
     #[prost(message, optional, tag = "2")]
     spec: Option<Wanted>,
     #[prost(message, optional, tag = "3")]
@@ -45,12 +61,20 @@ struct Deployment {
 
 #[derive(Clone, PartialEq, Message)]
 struct DeploymentStatus {
+    #[prost(int64, tag = "1")]
+    observed: i64,
+    #[prost(int32, tag = "2")]
+    replicas: i32,
+    #[prost(int32, tag = "3")]
+    updated: i32,
     #[prost(int32, tag = "4")]
     available: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct StatefulSet {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
     #[prost(message, optional, tag = "2")]
     spec: Option<Wanted>,
     #[prost(message, optional, tag = "3")]
@@ -59,6 +83,12 @@ struct StatefulSet {
 
 #[derive(Clone, PartialEq, Message)]
 struct StatefulSetStatus {
+    #[prost(int64, tag = "1")]
+    observed: i64,
+    #[prost(int32, tag = "2")]
+    replicas: i32,
+    #[prost(int32, tag = "5")]
+    updated: i32,
     #[prost(int32, tag = "11")]
     available: i32,
 }
@@ -72,6 +102,8 @@ struct Wanted {
 
 #[derive(Clone, PartialEq, Message)]
 struct DaemonSet {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
     #[prost(message, optional, tag = "3")]
     status: Option<DaemonSetStatus>,
 }
@@ -80,6 +112,10 @@ struct DaemonSet {
 struct DaemonSetStatus {
     #[prost(int32, tag = "3")]
     wanted: i32,
+    #[prost(int64, tag = "5")]
+    observed: i64,
+    #[prost(int32, tag = "6")]
+    updated: i32,
     #[prost(int32, tag = "7")]
     available: i32,
 }
@@ -116,24 +152,71 @@ fn wanted(spec: Option<Wanted>) -> i32 {
     spec.and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
-/// Reads what one kind of workload says: how many are wanted, and how many available.
-type Counts = fn(&[u8]) -> Option<(i32, i32)>;
+fn generation(metadata: Option<Metadata>) -> i64 {
+    metadata.unwrap_or_default().generation
+}
+
+/// What one workload says of itself.
+struct Counts {
+    wanted: i32,
+    available: i32,
+    /// How many there are, and how many of them are as it was last described.
+    replicas: i32,
+    updated: i32,
+    /// Whether its last description is what the other numbers are about.
+    is_seen: bool,
+}
+
+impl Counts {
+    /// Nothing that could be said to be available.
+    const UNREADABLE: Self = Self { wanted: 1, available: 0, replicas: 0, updated: 0, is_seen: false };
+
+    fn is_available(&self) -> bool {
+        self.available >= self.wanted
+    }
+
+    /// As `kubectl rollout status` has it (kubectl: pkg/polymorphichelpers/rollout_status.go).
+    fn is_rolled_out(&self) -> bool {
+        self.is_seen && self.updated >= self.wanted && self.replicas <= self.updated && self.is_available()
+    }
+}
+
+type Read = fn(&[u8]) -> Option<Counts>;
 
 /// The kinds that say how available they are, by the names of their folders.
-const KINDS: [(&str, Counts); 3] = [
+const KINDS: [(&str, Read); 3] = [
     ("daemonsets/", |raw| {
-        let status = DaemonSet::decode(raw).ok()?.status.unwrap_or_default();
-        Some((status.wanted, status.available))
+        let found = DaemonSet::decode(raw).ok()?;
+        let DaemonSetStatus { wanted, observed, updated, available } = found.status.unwrap_or_default();
+        let is_seen = observed >= generation(found.metadata);
+        Some(Counts { wanted, available, replicas: updated, updated, is_seen })
     }),
     ("deployments/", |raw| {
         let found = Deployment::decode(raw).ok()?;
-        Some((wanted(found.spec), found.status.unwrap_or_default().available))
+        let DeploymentStatus { observed, replicas, updated, available } = found.status.unwrap_or_default();
+        let is_seen = observed >= generation(found.metadata);
+        Some(Counts { wanted: wanted(found.spec), available, replicas, updated, is_seen })
     }),
     ("statefulsets/", |raw| {
         let found = StatefulSet::decode(raw).ok()?;
-        Some((wanted(found.spec), found.status.unwrap_or_default().available))
+        let StatefulSetStatus { observed, replicas, updated, available } = found.status.unwrap_or_default();
+        let is_seen = observed >= generation(found.metadata);
+        Some(Counts { wanted: wanted(found.spec), available, replicas, updated, is_seen })
     }),
 ];
+
+/// What k3s notes of a manifest.
+#[derive(Deserialize)]
+struct Addon {
+    #[serde(default)]
+    spec: AddonSpec,
+}
+
+#[derive(Default, Deserialize)]
+struct AddonSpec {
+    #[serde(default)]
+    checksum: String,
+}
 
 /// Looks at the workloads and nodes where k3s has its database; `boot` is the kernel's id of this boot.
 ///
@@ -148,11 +231,16 @@ fn read(connection: &Connection, boot: &str) -> rusqlite::Result<Workloads> {
     let mut seen = Workloads::default();
     for (kind, counts) in KINDS {
         for (name, value) in objects(&transaction, kind)? {
-            // What can't be read is none that could be said to be available.
-            let (wanted, available) = raw(&value).and_then(|raw| counts(&raw)).unwrap_or((1, 0));
-            seen.available.insert(name, available >= wanted);
+            let counts = raw(&value).and_then(|raw| counts(&raw)).unwrap_or(Counts::UNREADABLE);
+            seen.rolled_out.insert(name.clone(), counts.is_rolled_out());
+            seen.available.insert(name, counts.is_available());
         }
     }
+    let deployed = objects(&transaction, ADDONS)?.into_iter().filter_map(|(name, value)| {
+        let addon: Addon = serde_json::from_slice(&value).ok()?;
+        Some((name.strip_prefix(ADDONS)?.to_string(), addon.spec.checksum))
+    });
+    seen.deployed = deployed.filter(|(_, sum)| !sum.is_empty()).collect();
     let is_up = |value: &[u8]| {
         let status = raw(value).and_then(|raw| Node::decode(raw.as_slice()).ok()).and_then(|node| node.status);
         let status = status.unwrap_or_default();
@@ -196,8 +284,12 @@ mod tests {
     }
 
     fn deployment(replicas: Option<i32>, available: i32) -> Vec<u8> {
-        let (spec, status) = (Wanted { replicas }, DeploymentStatus { available });
-        wrapped(&Deployment { spec: Some(spec), status: Some(status) })
+        described(1, replicas, DeploymentStatus { observed: 1, replicas: available, updated: available, available })
+    }
+
+    fn described(generation: i64, replicas: Option<i32>, status: DeploymentStatus) -> Vec<u8> {
+        let metadata = Some(Metadata { generation });
+        wrapped(&Deployment { metadata, spec: Some(Wanted { replicas }), status: Some(status) })
     }
 
     fn node(ready: &str, boot: &str) -> Vec<u8> {
@@ -217,10 +309,13 @@ mod tests {
             connection.execute(row, (format!("/registry/{name}"), deleted, value)).unwrap();
         };
         let set = |available| {
-            let status = Some(StatefulSetStatus { available });
-            wrapped(&StatefulSet { spec: Some(Wanted { replicas: Some(2) }), status })
+            let status = StatefulSetStatus { observed: 0, replicas: 2, updated: 2, available };
+            wrapped(&StatefulSet { metadata: None, spec: Some(Wanted { replicas: Some(2) }), status: Some(status) })
         };
-        let daemons = |wanted, available| wrapped(&DaemonSet { status: Some(DaemonSetStatus { wanted, available }) });
+        let daemons = |wanted, available| {
+            let status = Some(DaemonSetStatus { wanted, observed: 0, updated: wanted, available });
+            wrapped(&DaemonSet { metadata: None, status })
+        };
         put("deployments/default/till", 0, &deployment(None, 1));
         put("deployments/default/till", 0, &deployment(Some(2), 1));
         put("deployments/default/asleep", 0, &deployment(Some(0), 0));
@@ -247,6 +342,34 @@ mod tests {
         assert_eq!(seen.up, ["shop-1".to_string()].into());
     }
 
+    /// A deployment of one keeps its old pod until the new one is there: available it is all the time.
+    #[test]
+    fn what_was_described_anew_is_rolled_out_once_nothing_of_before_is_left() {
+        let status = |observed, replicas, updated, available| DeploymentStatus { observed, replicas, updated, available };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let connection = fixtures::kine(&path);
+        let name = "deployments/default/till";
+        for (described_as, is) in [
+            (described(1, Some(1), status(1, 1, 1, 1)), true),
+            (described(2, Some(1), status(1, 1, 1, 1)), false),
+            (described(2, Some(1), status(2, 2, 1, 1)), false),
+            (described(2, Some(1), status(2, 1, 1, 0)), false),
+            (described(2, Some(1), status(2, 1, 1, 1)), true),
+        ] {
+            let row = "INSERT INTO kine (name, deleted, value) VALUES (?1, 0, ?2)";
+            connection.execute(row, (format!("/registry/{name}"), described_as)).unwrap();
+            let seen = look(&path, "x").unwrap();
+            assert_eq!(seen.rolled_out[name], is, "{seen:?}");
+        }
+        let addon = r#"{"apiVersion":"k3s.cattle.io/v1","kind":"Addon","spec":{"checksum":"ab","source":"/x"}}"#;
+        let row = "INSERT INTO kine (name, deleted, value) VALUES (?1, 0, ?2)";
+        for (name, value) in [("bakelite-till", addon), ("bakelite-new", "{\"spec\":{}}"), ("torn", "{")] {
+            connection.execute(row, (format!("/registry/{ADDONS}{name}"), value.as_bytes())).unwrap();
+        }
+        assert_eq!(look(&path, "x").unwrap().deployed, [("bakelite-till".to_string(), "ab".to_string())].into());
+    }
+
     /// How k3s wraps its objects is seen in what it wrote; it had no workloads.
     #[test]
     fn what_k3s_wrote_is_wrapped_like_that() {
@@ -259,6 +382,8 @@ mod tests {
             let raw = raw(&value).unwrap();
             assert!(raw.windows(own.len()).any(|part| part == own), "{name}");
         }
-        assert_eq!(look(&path, "x").unwrap(), Workloads::default());
+        let seen = look(&path, "x").unwrap();
+        assert!(!seen.deployed.is_empty() && seen.deployed.values().all(|sum| sum.len() == 64), "{seen:?}");
+        assert_eq!(Workloads { deployed: BTreeMap::new(), ..seen }, Workloads::default());
     }
 }
