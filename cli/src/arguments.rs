@@ -197,10 +197,13 @@ pub struct Bundle {
     /// The owner's key file, which `bakelite new` made; machines know its public half by `owner.keys`
     #[arg(long)]
     pub key: PathBuf,
-    /// The lowest `image.version` that it may take the place of
+    /// Only the appliance's `images`, `manifests` and `charts`, which machines take without a restart; of a configuration
+    #[arg(long, conflicts_with = "lock")]
+    pub apps: bool,
+    /// The lowest `image.version` that it may take the place of; with --apps, that it may be put upon
     #[arg(long, value_name = "VERSION", default_value = "")]
     pub after: String,
-    /// The highest `image.version` that it may take the place of
+    /// The highest `image.version` that it may take the place of; with --apps, that it may be put upon
     #[arg(long, value_name = "VERSION", default_value = "")]
     pub until: String,
     /// The lock to obey [default: beside the configuration, else beside the output, else made anew]

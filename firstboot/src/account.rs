@@ -10,7 +10,7 @@ use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::{layers, probe};
 use bakelite_plan::facts::Facts;
-use bakelite_plan::{cluster, home, identity, seed};
+use bakelite_plan::{apps, cluster, home, identity, seed};
 use bakelite_spec::account::{Account, FORMAT, FaultReport, GOOD, NAME};
 use bakelite_spec::event::Outcome;
 use bakelite_spec::records::Place;
@@ -80,8 +80,8 @@ pub fn account(root: &Path) -> Result<Account, FirstbootError> {
     Ok(Account {
         format: FORMAT,
         written: machine::clock(),
-        version: settings.manifest.version,
-        image: settings.manifest.image,
+        version: settings.manifest.version.clone(),
+        image: settings.manifest.image.clone(),
         slot: status.slot,
         node: identity::of(&facts).map(|identity| identity.node).unwrap_or_default(),
         cluster: cluster::of(&facts).map_or_else(String::new, |born| cluster::id(&born)),
@@ -94,6 +94,8 @@ pub fn account(root: &Path) -> Result<Account, FirstbootError> {
         seed: seed::acknowledged(&facts),
         last_good: json(&at(GOOD)),
         last_update: json(&at(LAST)),
+        apps: apps::of(&facts).over(&settings.manifest).cloned(),
+        last_apps: apps::last(&facts),
     })
 }
 

@@ -5,6 +5,7 @@ use crate::relocate;
 use bakelite_plan::restore::RESTORED;
 use bakelite_plan::restore::trial::ROLLED_BACK;
 use bakelite_spec::answer::Answer;
+use bakelite_spec::apps;
 use bakelite_spec::attempts::{Attempts, PATH};
 use bakelite_spec::event::UnitState;
 use bakelite_spec::records::RolledBack;
@@ -49,13 +50,13 @@ fn forget_restored() -> Result<(), FirstbootError> {
     Ok(durable::remove_file(RESTORED)?)
 }
 
-/// That an update went back was read; one that went well stays known.
+/// That an update or a bundle of apps went back was read; one that went well stays known.
 fn forget_update() -> Result<(), FirstbootError> {
-    let ended = read_text(LAST).ok().and_then(|text| serde_json::from_str::<Ended>(&text).ok());
-    match ended.filter(|ended| !ended.why.is_empty()) {
-        Some(_) => Ok(durable::remove_file(LAST)?),
-        None => Ok(()),
-    }
+    let text = |path: &str| read_text(path).unwrap_or_default();
+    let update = serde_json::from_str::<Ended>(&text(LAST)).is_ok_and(|ended| !ended.why.is_empty());
+    let apps = serde_json::from_str::<apps::Ended>(&text(apps::LAST)).is_ok_and(|ended| !ended.why.is_empty());
+    let gone = [(LAST, update), (apps::LAST, apps)];
+    Ok(gone.into_iter().filter(|(_, goes)| *goes).try_for_each(|(path, _)| durable::remove_file(path))?)
 }
 
 /// The units that are to be started: firstboot's own passes run by init's own order.

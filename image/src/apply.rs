@@ -193,6 +193,7 @@ pub(crate) fn manifest(inputs: &Inputs<'_>, boot: Vec<BootFile>, system: System)
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").into(),
         image: String::new(),
+        appliance: config.appliance.image.version.clone().unwrap_or_default(),
         time: i64::try_from(lock.time).unwrap_or(i64::MAX),
         board_name: config.board_name.clone(),
         board: config.board.clone(),

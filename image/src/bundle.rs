@@ -4,6 +4,9 @@
 //! initramfs with the settings, device trees, and the loader's entry. Nothing is stamped with the hour: the same image, key and
 //! words give the same bytes. Must never write a private key, nor sign what isn't a whole image.
 
+mod apps;
+pub use apps::make_apps;
+
 use crate::error::BuildError;
 use crate::host::file::{self, FileError};
 use crate::opened::Opened;
@@ -127,19 +130,22 @@ pub fn make(image: &Path, wanted: &Wanted<'_>) -> Result<Made, MakeError> {
     let output = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
     bundle::write(&bundle, &keys, |part| taken.open(&opened, &part.name), output)?.flush().map_err(writing)?;
     file::publish(temporary, wanted.output)?;
-    let mut notes = Vec::new();
-    if !taken.owners.contains(&keys.owner_key()) {
-        notes.push(
-            "this key isn't in the `owner.keys` of what is in the bundle: machines that take it take no further one signed by it"
-                .into(),
-        );
-    }
+    let mut notes: Vec<String> = note_key(&taken.owners, &keys).into_iter().collect();
     if bundle.version.is_empty() {
         notes.push(
             "the appliance has no `image.version`: only its packages' dates tell which of two bundles is older".into(),
         );
     }
     Ok(Made { bundle, notes })
+}
+
+/// What is to be said of the key.
+fn note_key(owners: &[String], keys: &OwnerKeys) -> Option<String> {
+    let is_known = owners.contains(&keys.owner_key());
+    (!is_known).then(|| {
+        "this key isn't in the `owner.keys` of what is in the bundle: machines that take it take no further one signed by it"
+            .into()
+    })
 }
 
 /// What of an image goes into a bundle.
@@ -187,8 +193,10 @@ impl Taken {
             name: name.into(),
             size: content.len() as u64,
             sha256: hexadecimal(Sha256::digest(content)),
+            ..Part::default()
         };
-        let root = Part { name: ROOT.into(), size: footer.length, sha256: hexadecimal(footer.sha256) };
+        let sha256 = hexadecimal(footer.sha256);
+        let root = Part { name: ROOT.into(), size: footer.length, sha256, ..Part::default() };
         let bundle = Bundle {
             format: FORMAT,
             kind: SYSTEM.into(),

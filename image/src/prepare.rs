@@ -20,6 +20,7 @@ use crate::source::mirror::Mirrors;
 use crate::tree::{Blob, Node, Tree};
 use crate::unpack::Unpacking;
 use crate::user::User;
+use bakelite_spec::apps::{NOTHING, NOTHING_TEXT};
 use std::collections::BTreeMap;
 
 /// What an image is made from.
@@ -116,6 +117,7 @@ impl Prepared {
             .map_err(io_error("reading", "the CA certificates"))?;
         root.file("usr/lib/bakelite/init", 0o755, binaries.init.clone());
         root.file("usr/lib/bakelite/firstboot", 0o755, binaries.firstboot.clone());
+        root.file(NOTHING.trim_start_matches('/'), 0o644, NOTHING_TEXT.as_bytes().to_vec());
         root::add_payload(&mut root, &payload.manifest, &payload.blobs);
         root.file(PACKAGES, 0o644, packages_of(lock)?);
         user.add_to(&mut root, config)?;

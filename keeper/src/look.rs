@@ -10,6 +10,7 @@ use crate::wear::{Medium, Sample};
 use crate::{KeeperError, history, schedule, wear};
 use bakelite_datastore::sizes::sizes;
 use bakelite_plan::{Settings, cluster};
+use bakelite_spec::apps;
 use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::{Restart, paths};
@@ -46,6 +47,8 @@ pub struct Looks {
     pub media: Vec<Medium>,
     /// What became of the last update.
     pub update: Option<Ended>,
+    /// What became of the last bundle of apps.
+    pub apps: Option<apps::Ended>,
     /// What is wrong with sticks that have come.
     pub visitors: Vec<Fault>,
 }
@@ -55,6 +58,7 @@ impl Looks {
     pub fn look(&mut self, settings: &Settings, born: Option<&ClusterBorn>) {
         let now = machine::clock();
         self.update = read_text(LAST).ok().and_then(|text| serde_json::from_str(&text).ok());
+        self.apps = read_text(apps::LAST).ok().and_then(|text| serde_json::from_str(&text).ok());
         let Some(unit) = settings.manifest.payload.kind.unit() else { return };
         let listener = self.listener.get_or_insert_with(|| Listener::to(&Path::new(LOGS).join(format!("{unit}.log"))));
         listener.hear(now);

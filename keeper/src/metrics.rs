@@ -36,8 +36,8 @@ fn text(watch: &Watch, looks: &Looks) -> String {
         looks.media.iter().filter_map(|medium| Some((label(medium), value(medium)?))).collect()
     };
     let (backup, drill, database) = (watch.backup.as_ref(), watch.drill.as_ref(), watch.database.as_ref());
-    let update = looks.update.as_ref();
-    let metrics: [Metric<'_>; 18] = [
+    let (update, apps) = (looks.update.as_ref(), looks.apps.as_ref());
+    let metrics: [Metric<'_>; 20] = [
         (
             "backup_last_success_timestamp_seconds",
             "When the newest verified backup was made.",
@@ -55,6 +55,12 @@ fn text(watch: &Watch, looks: &Looks) -> String {
             "update_last_good",
             "Whether it proved itself; 0: it went back.",
             one(update.map(|update| f64::from(update.why.is_empty()))),
+        ),
+        ("apps_last_timestamp_seconds", "When the last bundle of apps ended.", one(apps.map(|apps| apps.at as f64))),
+        (
+            "apps_last_good",
+            "Whether it proved itself; 0: it was undone.",
+            one(apps.map(|apps| f64::from(apps.why.is_empty()))),
         ),
         ("drill_good", "Whether the last drill went well.", one(drill.map(|d| f64::from(d.good)))),
         ("database_bytes", "The file of k3s's database.", one(database.map(|d| d.bytes as f64))),

@@ -6,7 +6,7 @@ use crate::backup::Record;
 use crate::look::Looks;
 use crate::shelf::Shelf;
 use crate::trial::{self, Trial};
-use crate::{KeeperError, backup, drill, integrity, schedule, target, told};
+use crate::{KeeperError, apps, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
 use bakelite_plan::identity::{self, Identity};
 use bakelite_plan::update::window;
@@ -35,10 +35,10 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
     // A stick may be in from the start.
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
     let (mut has_come, mut was_open) = (true, true);
-    let (mut trial, mut is_tried) = (Trial::default(), false);
+    let (mut trial, mut watch, mut is_tried) = (Trial::default(), apps::Watch::default(), false);
     loop {
         if let Some(settings) = settings() {
-            is_tried = trial.look(&settings);
+            is_tried = trial.look(&settings) | watch.look(&settings);
             let cluster = backup::cluster_here(&settings);
             if let Some(born) = cluster.as_ref().filter(|_| Instant::now() >= not_before)
                 && let Err(error) = back_up(&settings, born, &mut plugged)
@@ -48,8 +48,9 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
             }
             looks.look(&settings, cluster.as_ref());
             // What isn't proved yet is no place to leave for another system.
-            let is_settled =
-                read_text(paths::GOOD).is_ok_and(|text| !text.is_empty()) && !Path::new(update::PATH).exists();
+            let is_settled = read_text(paths::GOOD).is_ok_and(|text| !text.is_empty())
+                && !Path::new(update::PATH).exists()
+                && apps::tried().is_none();
             // What has waited for its window is looked for again when that opens.
             let is_open = opens(&settings);
             let has_opened = is_open && !was_open;

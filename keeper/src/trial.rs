@@ -17,10 +17,25 @@ const STEADY: Duration = Duration::from_secs(60);
 /// Between two looks.
 pub const EACH: Duration = Duration::from_secs(5);
 
+/// Since when nothing has been missing.
+#[derive(Debug, Default)]
+pub struct Steady(Option<Instant>);
+
+impl Steady {
+    /// Whether nothing has been missing for long enough.
+    pub fn since(&mut self, all: bool, now: Instant) -> bool {
+        if !all {
+            self.0 = None;
+            return false;
+        }
+        now.duration_since(*self.0.get_or_insert(now)) >= STEADY
+    }
+}
+
 /// The watch over one trial.
 #[derive(Debug, Default)]
 pub struct Trial {
-    since: Option<Instant>,
+    steady: Steady,
     told: Option<String>,
 }
 
@@ -53,19 +68,10 @@ impl Trial {
             );
             self.told = Some(missing.into());
         }
-        match self.steady(missing.is_empty(), now) {
+        match self.steady.since(missing.is_empty(), now) {
             true => durable::replace(WORKLOADS_BACK, b"back\n", 0o644),
             false => durable::remove_file(WORKLOADS_BACK),
         }
-    }
-
-    /// Whether nothing has been missing for long enough.
-    fn steady(&mut self, all: bool, now: Instant) -> bool {
-        if !all {
-            self.since = None;
-            return false;
-        }
-        now.duration_since(*self.since.get_or_insert(now)) >= STEADY
     }
 }
 
@@ -84,14 +90,15 @@ mod tests {
         let seen = |up: &[&str], is: bool| Workloads {
             available: [("deployments/a/till".to_string(), is)].into(),
             up: up.iter().map(ToString::to_string).collect(),
+            ..Workloads::default()
         };
         assert_eq!(missing(&update, "shop-1", &seen(&["shop-2"], true)), "the node shop-1 isn't ready");
         assert_eq!(missing(&update, "shop-1", &seen(&["shop-1"], false)), "deployments/a/till");
         assert_eq!(missing(&update, "shop-1", &seen(&["shop-1"], true)), "");
-        let (mut trial, start) = (Trial::default(), Instant::now());
+        let (mut steady, start) = (Steady::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!trial.steady(true, at(0)) && !trial.steady(true, at(50)));
-        assert!(!trial.steady(false, at(55)) && !trial.steady(true, at(70)), "it begins anew");
-        assert!(!trial.steady(true, at(129)) && trial.steady(true, at(130)));
+        assert!(!steady.since(true, at(0)) && !steady.since(true, at(50)));
+        assert!(!steady.since(false, at(55)) && !steady.since(true, at(70)), "it begins anew");
+        assert!(!steady.since(true, at(129)) && steady.since(true, at(130)));
     }
 }

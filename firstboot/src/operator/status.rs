@@ -10,6 +10,7 @@ use bakelite_keeper::Backups;
 use bakelite_spec::account::FaultReport;
 use bakelite_spec::answer::{Ended, ago, pairs};
 use bakelite_spec::appliance::Payload;
+use bakelite_spec::apps::{self, Apps, Record};
 use bakelite_spec::event::UnitState;
 use bakelite_spec::fault::Who;
 use bakelite_spec::loader_entry::{EntryName, LoaderEntry};
@@ -59,6 +60,13 @@ struct Page {
     update_waits_for: String,
     /// What became of the last one.
     last_update: Option<LastUpdate>,
+    /// What is laid over the image's apps, and whether it has yet to prove itself.
+    apps: Option<Apps>,
+    apps_tried: bool,
+    /// What they still wait for.
+    apps_wait_for: String,
+    /// What became of the last bundle of apps.
+    last_apps: Option<apps::Ended>,
     payload: String,
     /// Seconds from the kernel's start to READY.
     ready_at: Option<f64>,
@@ -118,6 +126,7 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
         let entries = loader.entries.iter();
         entries.filter_map(|(name, text)| Some(Entry::new(EntryName::parse(name)?, text))).collect()
     });
+    let record = read_text(at(apps::RECORD)).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
     let page = Page {
         state,
         doing: if status.doing.is_empty() { "init has said nothing yet".into() } else { status.doing },
@@ -129,6 +138,10 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
         update: read_text(at(update::PATH)).ok().and_then(|text| Update::read(&text)),
         update_waits_for: read_text(at(update::WORKLOADS_MISSING)).unwrap_or_default(),
         last_update: account.last_update,
+        apps: account.apps,
+        apps_tried: record.is_some_and(|record| record.tried().is_some()),
+        apps_wait_for: read_text(at(apps::MISSING)).unwrap_or_default(),
+        last_apps: account.last_apps,
         entries,
         payload: account.payload,
         ready_at: status.ready_at,
@@ -216,6 +229,17 @@ fn text(page: &Page, now: i64) -> String {
     }
     if let Some(last) = &page.last_update {
         rows.push(("last update", format!("{}: {}", ago(now - last.at), last.words())));
+    }
+    if let Some(apps) = &page.apps {
+        let tried = match page.apps_wait_for.as_str() {
+            _ if !page.apps_tried => "",
+            "" => ", is tried",
+            missing => &format!(", is tried; {missing}"),
+        };
+        rows.push(("apps", format!("{}, put in {}{tried}", apps.words(), ago(now - apps.at))));
+    }
+    if let Some(last) = &page.last_apps {
+        rows.push(("last apps", format!("{}: {}", ago(now - last.at), last.words())));
     }
     rows.push(("started", ago(i64::try_from(page.uptime).unwrap_or(i64::MAX))));
     rows.push(("cluster", or(&page.cluster, "none yet")));

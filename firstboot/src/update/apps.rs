@@ -7,8 +7,8 @@
 use super::{Tell, refused, slot};
 use crate::disks::Looked;
 use crate::error::FirstbootError;
-use crate::relocate::LIMIT;
 use crate::probe;
+use crate::relocate::LIMIT;
 use bakelite_datastore::workloads;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::home::json;
@@ -137,7 +137,9 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     };
     let record = Record { trial: Some(trial), ..begun };
     durable::write_durable(RECORD, json(&record).as_bytes(), 0o600)?;
-    tell("All of it is written and was read back. k3s finds it now; `bakelite status` says whether it has proved itself.");
+    tell(
+        "All of it is written and was read back. k3s finds it now; `bakelite status` says whether it has proved itself.",
+    );
     Ok(socket::ask(Path::new(paths::CONTROL), "refit", LIMIT)?)
 }
 

@@ -8,13 +8,13 @@ use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::world::Machine;
 use crate::{probe, sets};
-use bakelite_plan::Settings;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::update::{judge, window};
+use bakelite_plan::{Settings, apps};
 use bakelite_spec::bundle::Bundle;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::update::{Ended, LAST, compare};
-use bakelite_sys::{SysError, names_in, read_text, words};
+use bakelite_sys::{SysError, names_in, words};
 use bakelite_trust::bundle::{self, BundleError};
 use bakelite_trust::stick;
 use std::fs::File;
@@ -56,7 +56,8 @@ fn take_newest(
             .and_then(|file| bundle::manifest(&settings.appliance.owner.keys, file));
         (name, path, head)
     });
-    let Chosen { newest, refused } = choose(heads.collect(), |bundle| judge(bundle, facts, settings), settings);
+    let known = Known::of(facts, settings);
+    let Chosen { newest, refused } = choose(heads.collect(), |bundle| judge(bundle, facts, settings), &known);
     faults.extend(refused);
     let Some((path, bundle)) = newest else { return Ok(()) };
     if let Some(why) = window::waits(facts, settings) {
@@ -74,15 +75,34 @@ struct Chosen {
     refused: Vec<Fault>,
 }
 
-/// Chooses the newest that fits. Of what is refused it is said why; but where one is taken or runs here, the stick has done what
+/// Which bundles need no look: what runs or is laid over it, and what was tried and went back. By their images' ids.
+#[derive(Debug, Default)]
+struct Known {
+    runs: Vec<String>,
+    went_back: Vec<String>,
+}
+
+impl Known {
+    fn of(facts: &Facts, settings: &Settings) -> Self {
+        let update = facts.file(LAST).and_then(|text| serde_json::from_str::<Ended>(text).ok());
+        let update = update.filter(|ended| !ended.why.is_empty()).map(|ended| ended.to.image);
+        let last = apps::last(facts).filter(|ended| !ended.why.is_empty()).map(|ended| ended.id);
+        let record = apps::of(facts);
+        let over = record.over(&settings.manifest).map(|apps| apps.id.clone());
+        Self {
+            runs: [settings.manifest.image.clone()].into_iter().chain(over).collect(),
+            went_back: update.into_iter().chain(last).collect(),
+        }
+    }
+}
+
+/// Chooses the newest that fits; a system comes before apps, which may need it. Of what is refused it is said why; but where one is taken or runs here, the stick has done what
 /// it was plugged in for, and what else fits others is no fault.
 fn choose(
     heads: Vec<(String, PathBuf, Result<Bundle, BundleError>)>,
     fits: impl Fn(&Bundle) -> Result<(), String>,
-    settings: &Settings,
+    known: &Known,
 ) -> Chosen {
-    let went_back = read_text(LAST).ok().and_then(|text| serde_json::from_str::<Ended>(&text).ok());
-    let went_back = went_back.filter(|ended| !ended.why.is_empty()).map(|ended| ended.to.image);
     let (mut chosen, mut unfit, mut runs) = (Chosen { newest: None, refused: Vec::new() }, Vec::new(), false);
     for (name, path, head) in heads {
         let refused = |why: &str| Fault::new(Code::UpdateRefused, format!("the bundle {name} isn't taken: {why}"));
@@ -93,9 +113,9 @@ fn choose(
                 continue;
             }
         };
-        if bundle.image == settings.manifest.image {
+        if known.runs.contains(&bundle.image) {
             runs = true;
-        } else if Some(&bundle.image) == went_back.as_ref() {
+        } else if known.went_back.contains(&bundle.image) {
             unfit.push(refused("it was tried and went back; `bakelite update FILE` tries it once more"));
         } else if let Err(why) = fits(&bundle) {
             unfit.push(refused(&why));
@@ -110,35 +130,44 @@ fn choose(
 }
 
 fn is_newer(bundle: &Bundle, other: &Bundle) -> bool {
-    compare(&bundle.version, &other.version).then(bundle.time.cmp(&other.time)).is_gt()
+    let is_system = other.is_apps().cmp(&bundle.is_apps());
+    is_system.then(compare(&bundle.version, &other.version)).then(bundle.time.cmp(&other.time)).is_gt()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::testing::machine;
+    use bakelite_spec::bundle::APPS;
 
     #[test]
     fn of_several_bundles_the_newest_that_fits_is_taken() {
-        let settings = crate::layers::settings(machine("k3s: rehearsal\n").path()).unwrap();
+        let known = Known { runs: vec!["own".into()], went_back: vec!["bad".into()] };
         let head = |version: &str, image: &str| {
             let bundle = Bundle { version: version.into(), image: image.into(), ..Bundle::default() };
             (format!("{version}.bundle"), PathBuf::from(version), Ok(bundle))
         };
-        let own = settings.manifest.image.clone();
+        let own = "own";
         let torn = ("x.bundle".to_string(), PathBuf::new(), Err(BundleError::Torn("manifest.json".into())));
-        let heads = vec![head("1.9", "b"), head("1.10", "c"), head("2.0", "d"), head("1.0", &own), torn];
+        let heads = vec![head("1.9", "b"), head("1.10", "c"), head("2.0", "d"), head("1.0", own), torn];
         let fits = |bundle: &Bundle| if bundle.version == "2.0" { Err("too new".into()) } else { Ok(()) };
-        let chosen = choose(heads, fits, &settings);
+        let chosen = choose(heads, fits, &known);
         assert_eq!(chosen.newest.unwrap().1.version, "1.10");
         let said = |chosen: &[Fault]| chosen.iter().map(|fault| fault.text.clone()).collect::<Vec<_>>().join("; ");
         assert_eq!(
             said(&chosen.refused),
             "the bundle x.bundle isn't taken: it is cut off within manifest.json; copy it again"
         );
-        let alone = choose(vec![head("2.0", "d")], fits, &settings);
+        let alone = choose(vec![head("2.0", "d")], fits, &known);
         assert_eq!(said(&alone.refused), "the bundle 2.0.bundle isn't taken: too new");
-        let done = choose(vec![head("2.0", "d"), head("1.0", &own)], fits, &settings);
+        let done = choose(vec![head("2.0", "d"), head("1.0", own)], fits, &known);
         assert!(done.newest.is_none() && done.refused.is_empty(), "what it was plugged in for is done");
+        let apps = |version: &str, image: &str| {
+            let (name, path, bundle) = head(version, image);
+            (name, path, bundle.map(|bundle| Bundle { kind: APPS.into(), ..bundle }))
+        };
+        let both = choose(vec![head("1.9", "b"), apps("1.11", "a"), apps("1.12", "c")], fits, &known);
+        assert_eq!(both.newest.unwrap().1.version, "1.9", "a system comes first");
+        let apps = choose(vec![apps("1.12", "bad"), apps("1.11", "a"), head("1.0", own)], fits, &known);
+        assert_eq!(apps.newest.unwrap().1.version, "1.11", "what went back isn't tried unasked");
     }
 }

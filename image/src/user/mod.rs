@@ -21,18 +21,16 @@ use crate::payload::Payload;
 use crate::tree::{Blob, Entry, Node, Tree};
 use archive::Archive;
 use bakelite_spec::appliance::{K3s, Proxy, Registries, TextOrSecret};
+use bakelite_spec::apps::{ARCHIVES, CHARTS, MANIFESTS, may_be_placed};
+use bakelite_spec::bundle::Part;
 use bakelite_spec::finding::{Finding, stops};
 use bakelite_spec::manifest::{Pass, PayloadFile, PlacedFile, UserManifest};
 use bakelite_spec::secret::{self, Quoting, SecretRef};
 use bakelite_spec::status::paths;
 use serde_json::{Map, Value};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Where manifests are deployed from (k3s.md 5.5).
-const MANIFESTS: &str = "/var/lib/rancher/k3s/server/manifests";
-/// Where k3s serves charts from.
-const CHARTS: &str = "/var/lib/rancher/k3s/server/static/charts";
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 /// A drop-in of config.yaml (k3s.md 5.1: read after it, in lexical order).
 const SECRET_CONFIG: &str = "/etc/rancher/k3s/config.yaml.d/90-bakelite-secrets.yaml";
@@ -184,13 +182,37 @@ impl User {
     pub fn add_images(&self, payload: &mut Payload) {
         for archive in &self.archives {
             payload.manifest.files.push(PayloadFile {
-                path: format!("{}/payload/images/{}", paths::LIBRARY, archive.name),
+                path: format!("{ARCHIVES}/{}", archive.name),
                 size: archive.size,
                 sha256: archive.sha256.to_string(),
                 images: true,
             });
             payload.blobs.push(Blob::File { path: archive.path.clone(), length: archive.size, sha256: archive.sha256 });
         }
+    }
+
+    /// What a bundle of apps takes of it: archives of container images, then what k3s is to find beside its own manifests and
+    /// charts; each with its bytes.
+    ///
+    /// # Errors
+    /// When a file of its can't be read any more.
+    pub fn apps(&self) -> io::Result<Vec<(Part, Blob)>> {
+        let archives = self.archives.iter().map(|archive| {
+            let blob = Blob::File { path: archive.path.clone(), length: archive.size, sha256: archive.sha256 };
+            (format!("images/{}", archive.name), None, None, blob)
+        });
+        let user = format!("{}/user/", paths::LIBRARY);
+        let files = self.manifest.placed.iter().filter(|file| may_be_placed(&file.to)).filter_map(|file| {
+            let path = file.from.trim_start_matches('/');
+            let (_, entry) = self.entries.iter().find(|(known, _)| known == path)?;
+            let Node::File(blob) = &entry.node else { return None };
+            Some((file.from.strip_prefix(&user)?.to_string(), Some(file.to.clone()), file.quoting, blob.clone()))
+        });
+        let all = archives.chain(files).map(|(name, to, quoting, blob)| {
+            let sha256 = blob.sum()?.to_string();
+            Ok((Part { name, size: blob.length(), sha256, to, quoting }, blob))
+        });
+        all.collect()
     }
 
     /// Looks up each image that a manifest or a chart names, also in the payload's own archives; tells images that are
@@ -233,6 +255,6 @@ impl User {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

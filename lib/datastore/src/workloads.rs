@@ -345,7 +345,8 @@ mod tests {
     /// A deployment of one keeps its old pod until the new one is there: available it is all the time.
     #[test]
     fn what_was_described_anew_is_rolled_out_once_nothing_of_before_is_left() {
-        let status = |observed, replicas, updated, available| DeploymentStatus { observed, replicas, updated, available };
+        let status =
+            |observed, replicas, updated, available| DeploymentStatus { observed, replicas, updated, available };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
         let connection = fixtures::kine(&path);

@@ -57,16 +57,13 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     }
     let (record, laid) = (apps::of(facts), apps::laid(facts, settings));
     let archives = laid.payload.files.iter().filter(|file| file.images);
-    let wanted: BTreeMap<String, &str> = archives
-        .map(|file| (link_path(file, record.round(file, &settings.manifest)), file.path.as_str()))
-        .collect();
+    let wanted: BTreeMap<String, &str> =
+        archives.map(|file| (link_path(file, record.round(file, &settings.manifest)), file.path.as_str())).collect();
     let ours = [paths::LIBRARY, STORED].map(|folder| format!("{folder}/"));
     let stale = facts
         .image_links
         .iter()
-        .filter(|(path, target)| {
-            ours.iter().any(|ours| target.starts_with(ours)) && !wanted.contains_key(*path)
-        })
+        .filter(|(path, target)| ours.iter().any(|ours| target.starts_with(ours)) && !wanted.contains_key(*path))
         .map(|(path, _)| Action::Unlink { path: path.clone() });
     let missing = wanted
         .iter()

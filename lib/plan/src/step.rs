@@ -4,8 +4,8 @@ use crate::action::Action;
 use crate::facts::Facts;
 use crate::restore::{blank, leftovers, trial};
 use crate::{
-    Settings, address, apps, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home, identity,
-    k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, time, trim, update,
+    Settings, address, apps, backup, certificates, cluster, cmdline, data_disk, database, debris, firewall, home,
+    identity, k3s_config, latency, old_copy, payload, placed, proxy, restore, seal, seed, settings, time, trim, update,
 };
 use bakelite_spec::fault::{Code, Fault};
 

@@ -3,6 +3,7 @@
 //! What was done and why, what is wrong and who must act, where the cluster is. No secrets. It is written anew only where
 //! it says something else but other times.
 
+use crate::apps::{self, Apps};
 use crate::fault::Fault;
 use crate::status::StepReport;
 use crate::update::Ended;
@@ -54,6 +55,12 @@ pub struct Account {
     /// What became of the last update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update: Option<Ended>,
+    /// What is laid over the image's apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<Apps>,
+    /// What became of the last bundle of apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_apps: Option<apps::Ended>,
 }
 
 /// What became of a seed.

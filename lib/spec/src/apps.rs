@@ -512,7 +512,8 @@ mod tests {
         for good in ["/server/manifests/bakelite-a.yaml", "/server/static/charts/a-1.0.tgz"] {
             assert!(may_be_placed(&format!("/var/lib/rancher/k3s{good}")), "{good}");
         }
-        for bad in ["/server/manifests/coredns.yaml", "/server/manifests/bakelite-/../../x", "/server/static/charts/.x", "/x"]
+        for bad in
+            ["/server/manifests/coredns.yaml", "/server/manifests/bakelite-/../../x", "/server/static/charts/.x", "/x"]
         {
             assert!(!may_be_placed(&format!("/var/lib/rancher/k3s{bad}")), "{bad}");
         }

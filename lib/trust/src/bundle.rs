@@ -7,7 +7,7 @@
 use crate::document::{self, DocumentError};
 use crate::keys::OwnerKeys;
 use crate::signature::{self, SignatureError};
-use bakelite_spec::bundle::{Bundle, FORMAT, Part, SYSTEM};
+use bakelite_spec::bundle::{APPS, Bundle, FORMAT, Part, SYSTEM};
 use bakelite_spec::hexadecimal::hexadecimal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -165,7 +165,7 @@ fn proved(owners: &[String], manifest: &[u8], signed: &str) -> Result<Bundle, Bu
         kind: String,
     }
     let sort: Sort = document::read(owners, KIND, FORMAT, manifest, signed)?;
-    if sort.kind != SYSTEM {
+    if ![SYSTEM, APPS].contains(&sort.kind.as_str()) {
         return Err(BundleError::Newer(format!("the kind `{}`", sort.kind)));
     }
     Ok(document::parse(FORMAT, manifest)?)
@@ -218,6 +218,7 @@ mod tests {
             name: name.into(),
             size: content(name).len() as u64,
             sha256: hexadecimal(Sha256::digest(content(name))),
+            ..Part::default()
         };
         let parts = [KERNEL, INITRAMFS, ROOT].map(part).to_vec();
         Bundle { format: FORMAT, kind: SYSTEM.into(), image: "i".into(), board: "b".into(), parts, ..Bundle::default() }
@@ -294,9 +295,10 @@ mod tests {
     #[test]
     fn what_is_newer_is_called_so() {
         let owner = OwnerKeys::generate([1; 32]);
-        for (other, word) in
-            [(Bundle { format: 2, ..bundle() }, "format 2"), (Bundle { kind: "apps".into(), ..bundle() }, "`apps`")]
-        {
+        for (other, word) in [
+            (Bundle { format: 2, ..bundle() }, "format 2"),
+            (Bundle { kind: "boot-loader".into(), ..bundle() }, "`boot-loader`"),
+        ] {
             let (read, parts) = taken(&[owner.owner_key()], &written(&other, &owner));
             assert!(matches!(read, Err(BundleError::Newer(text)) if text.contains(word)) && parts.is_empty());
         }

@@ -15,10 +15,11 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 use crate::config::Settings;
 use crate::error::Error;
 use crate::habits::Habits;
+use crate::images::{self, Images};
 use crate::paths::{Root, make_directory};
 use crate::run::{End, announce_ready, die, touch_memory};
 use crate::stop::Stop;
-use crate::{images, token};
+use crate::token;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,7 +56,7 @@ fn live(data: &Path, habits: &Habits, stop: &Stop) -> Result<End, Error> {
         Some(_) if stop.wait(Duration::from_secs(1)) => Ok(End::Stopped),
         Some(habit) => die(habit),
         None => {
-            images::run(&data.join("agent/images"), stop);
+            images::run(&data.join("agent/images"), &Images::default(), stop);
             Ok(End::Stopped)
         }
     }

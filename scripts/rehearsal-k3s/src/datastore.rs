@@ -94,6 +94,11 @@ impl Datastore {
         Ok(self.newest(name)?.is_some_and(|row| !row.deleted))
     }
 
+    /// The value of a key that is live.
+    pub fn value(&self, name: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+        Ok(self.newest(name)?.filter(|row| !row.deleted).and_then(|row| row.value))
+    }
+
     /// Creates or updates a key; gives the new revision.
     pub fn put(&self, name: &str, value: Option<&[u8]>, lease: i64) -> Result<i64, rusqlite::Error> {
         let mut connection = self.connection();

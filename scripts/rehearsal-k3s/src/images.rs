@@ -1,10 +1,11 @@
 //! Air-gap archives: found, read once each, logged and remembered in `.cache.json` as k3s does (k3s.md 5.6, 11.6).
 //! Nothing is unpacked and no store is kept: what is rehearsed is the reading, its time, and when it is skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,25 @@ struct Entry {
 
 type Cache = BTreeMap<String, Entry>;
 
+/// The images that are there, by their names; none ever goes.
+#[derive(Clone, Default)]
+pub struct Images(Arc<Mutex<BTreeSet<String>>>);
+
+impl Images {
+    /// Adds names.
+    pub fn add(&self, names: impl IntoIterator<Item = String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+    }
+
+    /// Whether an image is there, by its whole name or without the registry that is meant where none is named.
+    pub fn has(&self, image: &str) -> bool {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ["", "docker.io/", "docker.io/library/"].iter().any(|before| names.contains(&format!("{before}{image}")))
+    }
+}
+
 /// Imports what is there, then watches until the stop.
-pub fn run(folder: &Path, stop: &Stop) {
+pub fn run(folder: &Path, known: &Images, stop: &Stop) {
     let mut seen = Cache::new();
     let uses_cache = cache_file(folder).exists();
     if uses_cache {
@@ -47,6 +65,7 @@ pub fn run(folder: &Path, stop: &Stop) {
         {
             log::warn!("Failed to write image cache: {error}");
         }
+        known.add(seen.values().flat_map(|entry| entry.images.clone().unwrap_or_default()));
         if stop.wait(LOOK) {
             return;
         }
@@ -97,25 +116,37 @@ fn import_if_new(path: &Path, seen: &mut Cache, stop: &Stop) -> bool {
         Ok(Some(bytes)) => {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             log::info!("Imported images from {key}: {name}, {bytes} bytes in {} ms", started.elapsed().as_millis());
-            seen.insert(key, entry(&metadata, &name));
+            let names = names_in(path).unwrap_or_else(|| vec![made_up(&name)]);
+            seen.insert(key, entry(&metadata, names));
             true
         }
         Ok(None) => false,
         Err(error) => {
             log::error!("Failed to import images from {key}: {}", go_words(&error));
-            seen.insert(key, entry(&metadata, "failed"));
+            seen.insert(key, entry(&metadata, vec![made_up("failed")]));
             false
         }
     }
 }
 
-fn entry(metadata: &Metadata, name: &str) -> Entry {
+/// A name for what is in an archive that isn't looked into.
+fn made_up(name: &str) -> String {
+    format!("docker.io/rehearsal/{}:latest", name.to_lowercase())
+}
+
+/// The names in an archive of `docker save` that isn't compressed.
+fn names_in(path: &Path) -> Option<Vec<String>> {
+    let mut archive = tar::Archive::new(File::open(path).ok()?);
+    let is_list = |entry: &tar::Entry<'_, File>| entry.path().is_ok_and(|path| path == Path::new("manifest.json"));
+    let list = archive.entries().ok()?.find_map(|entry| entry.ok().filter(is_list))?;
+    let list: serde_json::Value = serde_json::from_reader(list).ok()?;
+    let tags = list.as_array()?.iter().flat_map(|image| image["RepoTags"].as_array().cloned().unwrap_or_default());
+    Some(tags.filter_map(|tag| Some(tag.as_str()?.to_owned())).collect())
+}
+
+fn entry(metadata: &Metadata, names: Vec<String>) -> Entry {
     let time = metadata.modified().map_or(OffsetDateTime::UNIX_EPOCH, OffsetDateTime::from);
-    Entry {
-        size: metadata.len(),
-        mod_time: time.format(&Rfc3339).unwrap_or_default(),
-        images: Some(vec![format!("docker.io/rehearsal/{}:latest", name.to_lowercase())]),
-    }
+    Entry { size: metadata.len(), mod_time: time.format(&Rfc3339).unwrap_or_default(), images: Some(names) }
 }
 
 fn is_known(entry: &Entry, metadata: &Metadata) -> bool {

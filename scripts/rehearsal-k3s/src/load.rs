@@ -11,11 +11,14 @@ use serde_yaml::Value;
 
 use crate::config::Settings;
 use crate::datastore::Datastore;
-use crate::objects;
+use crate::deploy::Deployer;
+use crate::objects::{self, Rollout};
 use crate::stop::Stop;
 use crate::token::sha256_hex;
 
 const COMPACTION: Duration = Duration::from_secs(300);
+/// Between two looks at the manifests.
+const DEPLOY: Duration = Duration::from_secs(15);
 /// A deployment of one, and when it is up.
 const WORKLOAD: &str = "/registry/deployments/default/rehearsed";
 const UP: Duration = Duration::from_secs(8);
@@ -33,6 +36,8 @@ pub struct Machine<'a> {
     pub kubelet_drop_ins: &'a Path,
     /// The kernel's id of this boot.
     pub boot: &'a str,
+    /// What deploys manifests, where images can be had.
+    pub deployer: Option<&'a Deployer>,
 }
 
 struct Writer {
@@ -150,10 +155,10 @@ fn notes(machine: &Machine<'_>, has_workload: bool) -> Vec<(Duration, String, Ve
     let node = objects::node(machine.boot, &filler(0, 5800));
     let mut notes = vec![
         (Duration::from_secs(2), format!("{NODES}{}", machine.node), node),
-        (Duration::from_secs(3), WORKLOAD.to_owned(), objects::deployment(0)),
+        (Duration::from_secs(3), WORKLOAD.to_owned(), objects::deployment(Rollout::first(0))),
     ];
     if has_workload {
-        notes.push((UP, WORKLOAD.to_owned(), objects::deployment(1)));
+        notes.push((UP, WORKLOAD.to_owned(), objects::deployment(Rollout::first(1))));
     }
     notes
 }
@@ -187,7 +192,7 @@ pub fn run(datastore: &Datastore, settings: &Settings, machine: &Machine<'_>, st
     let mut notes = if settings.is_on("disable-agent") { Vec::new() } else { notes(machine, !no_workload) };
     let mut turns: Vec<(Duration, Writer)> =
         writers(settings, machine).into_iter().map(|writer| (Duration::ZERO, writer)).collect();
-    let (mut now, mut compaction) = (Duration::ZERO, COMPACTION);
+    let (mut now, mut compaction, mut deploys) = (Duration::ZERO, COMPACTION, Duration::ZERO);
     for turn in 0_usize.. {
         let mut next = compaction.min(at_most.unwrap_or(Duration::MAX));
         for (_, key, value) in notes.extract_if(.., |(due, ..)| *due <= now).collect::<Vec<_>>() {
@@ -199,6 +204,15 @@ pub fn run(datastore: &Datastore, settings: &Settings, machine: &Machine<'_>, st
             }
         }
         next = notes.iter().map(|(due, ..)| *due).fold(next, Duration::min);
+        if let Some(deployer) = machine.deployer {
+            if deploys <= now {
+                deploys = now + DEPLOY;
+                if let Err(error) = deployer.look(datastore) {
+                    log::error!("Failed to process config: {error}");
+                }
+            }
+            next = next.min(deploys);
+        }
         for (due, writer) in &mut turns {
             if *due <= now {
                 let value = filler(turn, writer.bytes);
@@ -240,7 +254,13 @@ mod tests {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let root = Root::new(Some(drop_ins.to_owned()));
         let settings = Settings::load(Role::Server, &arguments, |_| None, &root).unwrap();
-        let machine = Machine { node: "n", address: Ipv4Addr::LOCALHOST.into(), kubelet_drop_ins: drop_ins, boot: "b" };
+        let machine = Machine {
+            node: "n",
+            address: Ipv4Addr::LOCALHOST.into(),
+            kubelet_drop_ins: drop_ins,
+            boot: "b",
+            deployer: None,
+        };
         let node = if settings.is_on("disable-agent") { 0.0 } else { 60.0 / NODE_EACH.as_secs_f64() };
         let all = writers(&settings, &machine).iter().map(|writer| 60.0 / writer.every.as_secs_f64()).sum::<f64>();
         all + node

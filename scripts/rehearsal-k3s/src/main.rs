@@ -7,6 +7,7 @@ mod bootstrap;
 mod certificates;
 mod config;
 mod datastore;
+mod deploy;
 mod environment;
 mod error;
 mod flags;

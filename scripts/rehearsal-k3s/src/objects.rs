@@ -38,11 +38,19 @@ struct DeploymentSpec {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct Metadata {
+    #[prost(int64, tag = "7")]
+    generation: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct DeploymentStatus {
     #[prost(int64, tag = "1")]
     observed_generation: i64,
     #[prost(int32, tag = "2")]
     replicas: i32,
+    #[prost(int32, tag = "3")]
+    updated_replicas: i32,
     #[prost(int32, tag = "4")]
     available_replicas: i32,
     #[prost(int32, tag = "5")]
@@ -84,16 +92,61 @@ pub fn node(boot: &str, metadata: &[u8]) -> Vec<u8> {
     row("v1", "Node", &Object { metadata: metadata.to_vec(), spec: None, status })
 }
 
-/// A deployment of one, of which so many are available.
-pub fn deployment(available: i32) -> Vec<u8> {
+/// How far a deployment of one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// How often it was described anew, and up to which description the rest is about.
+    pub generation: i64,
+    pub observed: i64,
+    /// How many there are, how many of them are new, and how many are available.
+    pub replicas: i32,
+    pub updated: i32,
+    pub available: i32,
+}
+
+impl Rollout {
+    /// A first one.
+    pub fn first(available: i32) -> Self {
+        Self { generation: 1, observed: 1, replicas: 1, updated: 1, available }
+    }
+
+    /// The next step towards what is described; an old one goes when the new one is available.
+    pub fn rolled(self, has_image: bool) -> Self {
+        let is_over = self.observed == self.generation && self.updated == self.replicas && self.available > 0;
+        if has_image || is_over {
+            return Self { observed: self.generation, replicas: 1, updated: 1, available: 1, ..self };
+        }
+        let old = self.available;
+        Self { observed: self.generation, replicas: 1 + old, updated: 1, available: old, ..self }
+    }
+}
+
+/// A deployment of one.
+pub fn deployment(rollout: Rollout) -> Vec<u8> {
     let status = DeploymentStatus {
-        observed_generation: 1,
-        replicas: 1,
-        available_replicas: available,
-        unavailable_replicas: 1 - available,
+        observed_generation: rollout.observed,
+        replicas: rollout.replicas,
+        updated_replicas: rollout.updated,
+        available_replicas: rollout.available,
+        unavailable_replicas: (rollout.replicas - rollout.available).max(0),
     };
     let spec = Some(DeploymentSpec { replicas: Some(1) });
-    row("apps/v1", "Deployment", &Object { metadata: Vec::new(), spec, status: status.encode_to_vec() })
+    let metadata = Metadata { generation: rollout.generation }.encode_to_vec();
+    row("apps/v1", "Deployment", &Object { metadata, spec, status: status.encode_to_vec() })
+}
+
+/// How far the deployment of a row is.
+pub fn rollout(row: &[u8]) -> Rollout {
+    let raw = row.strip_prefix(PREFIX).and_then(|row| Unknown::decode(row).ok()).map(|unknown| unknown.raw);
+    let object = raw.and_then(|raw| Object::decode(raw.as_slice()).ok()).unwrap_or_default();
+    let status = DeploymentStatus::decode(object.status.as_slice()).unwrap_or_default();
+    Rollout {
+        generation: Metadata::decode(object.metadata.as_slice()).unwrap_or_default().generation,
+        observed: status.observed_generation,
+        replicas: status.replicas,
+        updated: status.updated_replicas,
+        available: status.available_replicas,
+    }
 }
 
 #[cfg(test)]
@@ -102,10 +155,13 @@ mod tests {
 
     #[test]
     fn bytes_are_as_the_wire_format_has_them() {
-        let row = deployment(1);
+        let row = deployment(Rollout::first(1));
         assert!(row.starts_with(b"k8s\0\x0a\x15\x0a\x07apps/v1\x12\x0aDeployment\x12"), "{row:?}");
-        // Spec: replicas 1; status: generation 1, replicas 1, available 1.
-        assert!(row.ends_with(&[0x12, 2, 8, 1, 0x1a, 6, 8, 1, 16, 1, 32, 1]), "{row:?}");
+        // Metadata: generation 1; spec: replicas 1; status: generation 1, replicas 1, updated 1, available 1.
+        let object = [0x0a, 2, 56, 1, 0x12, 2, 8, 1, 0x1a, 8, 8, 1, 16, 1, 24, 1, 32, 1];
+        assert!(row.ends_with(&object), "{row:?}");
+        let uneven = Rollout { generation: 3, observed: 2, replicas: 2, updated: 1, available: 0 };
+        assert_eq!(rollout(&deployment(uneven)), uneven);
         let node = node("boot", b"x");
         assert!(node.ends_with(b"\x22\x0d\x0a\x05Ready\x12\x04True\x3a\x06\x1a\x04boot"), "{node:?}");
     }

@@ -18,15 +18,17 @@ use crate::bootstrap::{self, Known};
 use crate::certificates::{self, Certificates};
 use crate::config::Settings;
 use crate::datastore::Datastore;
+use crate::deploy::Deployer;
 use crate::environment::{node_address, node_name};
 use crate::error::Error;
 use crate::habits::{Habit, Habits};
+use crate::images::{self, Images};
 use crate::load::{self, Machine, Otherwise};
 use crate::paths::{Root, link, make_directory, read_if_there, write};
 use crate::run::{End, announce_ready, die, touch_memory};
 use crate::serve::{self, Answers};
 use crate::stop::Stop;
-use crate::{images, token};
+use crate::token;
 
 const PING_ATTEMPTS: u32 = 300;
 const SECOND: Duration = Duration::from_secs(1);
@@ -74,9 +76,10 @@ pub fn run(settings: &Settings, root: &Root, habits: &Habits, stop: &Stop) -> Re
         eprintln!("Error: {fault}");
         return Ok(End::ShutdownRequested(format!("apiserver exited: {fault}")));
     }
-    if !settings.is_on("disable-agent") {
-        start_images(&data, stop)?;
-    }
+    let deployer = match settings.is_on("disable-agent") {
+        true => None,
+        false => Some(Deployer::new(&server.join("manifests"), start_images(&data, stop)?)),
+    };
     let _held = touch_memory();
     if !wait_until_ready(&certificates, &datastore, habits, port, stop)? {
         // Whoever hears READY may ask at once.
@@ -84,7 +87,13 @@ pub fn run(settings: &Settings, root: &Root, habits: &Habits, stop: &Stop) -> Re
         announce_ready();
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let drop_ins = data.join("agent/etc/kubelet.conf.d");
-        let machine = Machine { node: &node, address, kubelet_drop_ins: &drop_ins, boot: boot.trim() };
+        let machine = Machine {
+            node: &node,
+            address,
+            kubelet_drop_ins: &drop_ins,
+            boot: boot.trim(),
+            deployer: deployer.as_ref(),
+        };
         if let Some(end) = live(&datastore, settings, &machine, habits, stop) {
             return end;
         }
@@ -209,12 +218,13 @@ fn write_node_password(root: &Root) -> Result<(), Error> {
     if path.exists() { Ok(()) } else { write(&path, format!("{}\n", random_hex(16)?).as_bytes(), 0o600) }
 }
 
-fn start_images(data: &Path, stop: &Stop) -> Result<(), Error> {
-    let (folder, stop) = (data.join("agent/images"), stop.clone());
+fn start_images(data: &Path, stop: &Stop) -> Result<Images, Error> {
+    let (folder, stop, known) = (data.join("agent/images"), stop.clone(), Images::default());
+    let knows = known.clone();
     make_directory(&folder)?;
     let importing = thread::Builder::new().name("images".into()).stack_size(128 * 1024);
-    importing.spawn(move || images::run(&folder, &stop)).map_err(Error::Spawn)?;
-    Ok(())
+    importing.spawn(move || images::run(&folder, &knows, &stop)).map_err(Error::Spawn)?;
+    Ok(known)
 }
 
 /// True where a stop was asked for before ready came.

@@ -83,7 +83,8 @@ impl Scenario {
             Step::MakeBundles(wanted) => &wanted.bundles[..],
             _ => &[],
         });
-        std::iter::once(self.appliance.as_str()).chain(of_bundles.map(|bundle| bundle.of.as_str()))
+        let of_systems = of_bundles.filter(|bundle| bundle.apps.is_none()).map(|bundle| bundle.of.as_str());
+        std::iter::once(self.appliance.as_str()).chain(of_systems)
     }
 
     /// Whether it needs ssh.

@@ -2,7 +2,7 @@
 
 mod sticks;
 
-pub use sticks::{DamageBundle, Granted, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickSays};
+pub use sticks::{DamageBundle, Granted, MakeApps, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickSays};
 
 use crate::scenario::{Hardware, word};
 use bakelite_spec::fault::Code;

@@ -36,7 +36,10 @@ pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), 
         return Err("this machine runs no k3s".into());
     }
     if cluster::datastore(settings) != Datastore::Sqlite {
-        return Err("the cluster's data isn't in SQLite here, and so it can't be seen whether its workloads become available".into());
+        return Err(
+            "the cluster's data isn't in SQLite here, and so it can't be seen whether its workloads become available"
+                .into(),
+        );
     }
     if cluster::of(facts).is_none() || !facts.payload_ran {
         return Err("k3s has yet to become ready here; wait until that has ended".into());

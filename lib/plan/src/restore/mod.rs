@@ -28,6 +28,7 @@ use crate::settings::HOST_KEY;
 use crate::step::{Decision, publish};
 use crate::{Settings, cluster, data_disk, reset, seal};
 use bakelite_spec::appliance::Payload as Kind;
+use bakelite_spec::apps;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::records::{Act, Before, ClusterBorn, Datastore, DiskHome, FORMAT, Home, Intent, Place};
 use bakelite_spec::set;
@@ -48,7 +49,7 @@ pub const STAGED: &str = "/var/lib/rancher/bakelite/staged/staged.json";
 /// What was restored last, with what was lost, for a person and for reports.
 pub const RESTORED: &str = "/var/lib/bakelite/restored.json";
 /// A set's folder of the user's own manifests, and where they go.
-pub const MANIFESTS: (&str, &str) = ("manifests", "/var/lib/rancher/k3s/server/manifests");
+pub const MANIFESTS: (&str, &str) = ("manifests", apps::MANIFESTS);
 /// What a set has besides the database, by its path there, and where it belongs.
 pub const FILES: &[(&str, &str)] = &[
     (set::TOKEN, TOKEN),

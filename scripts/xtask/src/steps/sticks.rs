@@ -84,12 +84,28 @@ pub struct MakeBundles {
 pub struct MakeBundle {
     /// The appliance whose image it is of.
     pub of: String,
+    /// That it is a bundle of apps for that appliance instead.
+    #[serde(default)]
+    pub apps: Option<MakeApps>,
     /// Whether somebody else than the owner has signed it.
     #[serde(default)]
     pub by_a_stranger: bool,
     /// What is wrong with it.
     #[serde(default)]
     pub damage: Option<DamageBundle>,
+}
+
+/// What is in a bundle of apps: a deployment and a manifest each, and an archive of its image.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MakeApps {
+    /// The appliance's version.
+    pub version: String,
+    /// The deployments' names.
+    pub deploys: Vec<String>,
+    /// Those whose image is in no archive.
+    #[serde(default)]
+    pub lacks: Vec<String>,
 }
 
 /// What happened to a bundle on its way.
