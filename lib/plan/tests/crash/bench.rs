@@ -3,6 +3,7 @@
 //! k3s is played as well: it makes a new cluster where it finds no database, as the real one does.
 
 mod acts;
+mod laying;
 mod media;
 mod resetting;
 mod restoring;
@@ -61,6 +62,10 @@ pub enum Mutation {
     StartUnsaid,
     /// The old system doesn't count the tries that it asks for.
     TryUncounted,
+    /// Apps count before they are in the store.
+    LaidFirst,
+    /// What was there before goes from the store before it counts no more.
+    SweptFirst,
 }
 
 pub struct Cut;
@@ -333,7 +338,7 @@ impl Bench {
         });
         let of_moves = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
         let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE, reset::WISH, reset::FRESH];
-        let paths = of_moves.into_iter().chain(of_restores).chain([update::PATH, update::LAST]);
+        let paths = of_moves.into_iter().chain(of_restores).chain([update::PATH, update::LAST]).chain(laying::FILES);
         let mut files: BTreeMap<_, _> = paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
         files.extend(self.run.clone());
         files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
@@ -356,9 +361,13 @@ impl Bench {
             lost: self.lost_names.clone(),
             loader: self.loader(),
             cmdline: self.slot.as_ref().map_or_else(String::new, |slot| format!("bakelite.slot={slot}")),
+            image_links: self.image_links(),
+            stored: self.stored(),
+            placed: self.placed(),
             files,
             ..Facts::default()
         };
+        facts.present.extend(self.placed_files());
         let amount = |files: u64| (files > 0).then_some(Amount { bytes: 1 << 20, files });
         facts.on_card = amount(self.tree("/state/").len() as u64);
         facts.on_disk = amount(self.tree("/disk/").len() as u64);

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod apps;
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;

@@ -182,7 +182,7 @@ fn an_update_by_tryboot_ends_in_one_of_the_two_whatever_moment_the_plug_is_pulle
 }
 
 /// All of them where there is an hour for it (`scripts/test --full`), else a part.
-fn adversaries(part: u64) -> u64 {
+pub fn adversaries(part: u64) -> u64 {
     if std::env::var_os("BAKELITE_TEST_FULL").is_some() { ADVERSARIES } else { ADVERSARIES / part }
 }
 

@@ -9,6 +9,7 @@ use bakelite_plan::latency;
 use bakelite_plan::reset;
 use bakelite_plan::restore::{FOLDER, FoundSet, Source};
 use bakelite_plan::seal::SEAL;
+use bakelite_spec::apps::STORE;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::records::Move;
 use bakelite_spec::update::PATH;
@@ -100,14 +101,13 @@ impl Bench {
             Action::NoteBaseline { baseline, .. } => self.publish(baseline, "noted")?,
             Action::CompareWithBaseline { .. } => self.beyond_baseline = Some(Vec::new()),
             Action::Refit => {}
+            Action::RemoveFolder { path } if path.starts_with(STORE) => self.remove_below(path)?,
             Action::RemoveFolder { path } if path.starts_with(FOLDER) => self.remove_staged()?,
             Action::Show { folder, place, .. } => drop(self.shown.insert(place.clone(), folder.clone())),
             Action::RemoveOldCopy => self.remove_old_copy()?,
             Action::Hide { place } => drop(self.shown.remove(place)),
             Action::CopyHome { way, .. } => self.copy_home(*way)?,
             Action::ForgetAddresses { .. }
-            | Action::Link { .. }
-            | Action::Unlink { .. }
             | Action::SetAside { .. }
             | Action::RemoveFolder { .. }
             | Action::RemoveEmpty { .. }
@@ -122,8 +122,10 @@ impl Bench {
             | Action::VerifyUnpacked { .. }
             | Action::VerifyPayload { .. }
             | Action::CheckDatabase { .. }
-            | Action::Sync { .. }
-            | Action::Place(_) => {}
+            | Action::Sync { .. } => {}
+            Action::Link { path, target } => self.publish(path, target)?,
+            Action::Unlink { path } => self.remove(path)?,
+            Action::Place(file) => self.place(file)?,
             Action::MeasureLatency { disk, .. } => {
                 let mut all = latency::all(&self.facts());
                 all.insert(disk.clone(), latency::Latency::of(vec![1]));
