@@ -206,6 +206,9 @@ pub struct Bundle {
     /// The highest `image.version` that it may take the place of; with --apps, that it may be put upon
     #[arg(long, value_name = "VERSION", default_value = "")]
     pub until: String,
+    /// With --apps: what k3s may delete with all that is in it, such as persistentvolumeclaims/default/till; may be given several times
+    #[arg(long, value_name = "OBJECT", requires = "apps")]
+    pub drops: Vec<String>,
     /// The lock to obey [default: beside the configuration, else beside the output, else made anew]
     #[arg(long)]
     pub lock: Option<PathBuf>,

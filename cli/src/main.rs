@@ -225,8 +225,8 @@ fn build_image(build: Build, screen: &Screen) -> Result<(), CommandError> {
 /// An appliance is YAML; anything else is an image.
 fn make_bundle(arguments: Bundle, screen: &Screen) -> Result<(), MakeError> {
     let started = Instant::now();
-    let Bundle { inputs, output, key, apps, after, until, lock, force } = arguments;
-    let wanted = bundle::Wanted { output: &output, key: &key, after: &after, until: &until, force };
+    let Bundle { inputs, output, key, apps, after, until, drops, lock, force } = arguments;
+    let wanted = bundle::Wanted { output: &output, key: &key, after: &after, until: &until, drops: &drops, force };
     let is_appliance = inputs.config.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let made = if apps {
         bundle::make_apps(&inputs.config, &wanted)?

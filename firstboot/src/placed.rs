@@ -6,7 +6,7 @@
 use crate::error::FirstbootError;
 use crate::world::Changed;
 use bakelite_plan::facts::PlacedState;
-use bakelite_spec::apps::{RECORD, Record};
+use bakelite_spec::apps::{RECORD, Record, STORE};
 use bakelite_spec::manifest::{Manifest, PlacedFile};
 use bakelite_spec::secret::{self, SecretRef};
 use bakelite_spec::status::paths;
@@ -35,6 +35,10 @@ pub fn still_there(root: &Path, record: &str) -> Vec<String> {
 }
 
 fn state(root: &Path, file: &PlacedFile) -> PlacedState {
+    // What the store has lost can't be put anywhere; the step for apps says so, and what is in its place stays.
+    if file.from.starts_with(STORE) && !at(root, &file.from).exists() {
+        return PlacedState::Same;
+    }
     let content = match content(root, file) {
         Ok(content) => content,
         Err(FirstbootError::MissingSecrets { names, .. }) => return PlacedState::Lacks(names),

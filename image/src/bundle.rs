@@ -84,6 +84,8 @@ pub struct Wanted<'a> {
     pub after: &'a str,
     /// The highest version that it may take the place of; empty for any.
     pub until: &'a str,
+    /// Of apps: objects that k3s may delete with all that is in them.
+    pub drops: &'a [String],
     /// Replace a bundle that is there.
     pub force: bool,
 }
@@ -210,6 +212,7 @@ impl Taken {
             k3s: manifest.payload.version,
             after: String::new(),
             until: String::new(),
+            drops: Vec::new(),
             entry,
             parts: boot.iter().map(|(name, content)| part(name, content)).chain([root]).collect(),
         };

@@ -122,7 +122,16 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     let before = apps::of(&facts);
     let brought = Apps::of(bundle, facts.clock, before.apps.as_ref(), before.round + 1);
     let begun = before.begun(brought, Trial::default());
-    let (then, now) = (workloads_of(&before.lay(&settings.manifest)), workloads_of(&begun.lay(&settings.manifest)));
+    let (was, is) = (before.lay(&settings.manifest), begun.proved().lay(&settings.manifest));
+    let holds = of_manifests(&is, workload::holders);
+    let is_kept = |name: &String| holds.contains(name) || bundle.drops.contains(name);
+    if let Some(drops) = of_manifests(&was, workload::holders).into_iter().find(|name| !is_kept(name)) {
+        let why = format!(
+            "it doesn't bring {drops} any more, which k3s would delete with all that is in it; where that is wanted, make it with `--drops {drops}`"
+        );
+        return Err(refused(bundle, &why));
+    }
+    let (then, now) = (of_manifests(&was, workload::names), of_manifests(&is, workload::names));
     let seen = workloads::look(Path::new(cluster::DATABASE), &facts.boot)?;
     let available = seen.available.into_iter().filter_map(|(name, is)| is.then_some(name));
     // What its manifests don't have any more is deleted.
@@ -143,12 +152,12 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     Ok(socket::ask(Path::new(paths::CONTROL), "refit", LIMIT)?)
 }
 
-/// The workloads that manifests for k3s have, in order.
-fn workloads_of(laid: &Manifest) -> Vec<String> {
+/// What manifests for k3s have, in order.
+fn of_manifests(laid: &Manifest, read: fn(&str) -> Vec<String>) -> Vec<String> {
     let manifests = laid.user.placed.iter().filter(|file| manifest_name(&file.to).is_some());
     // Of one that can't be read k3s knows nothing either.
     let mut names: Vec<String> =
-        manifests.filter_map(|file| read_text(&file.from).ok()).flat_map(|text| workload::names(&text)).collect();
+        manifests.filter_map(|file| read_text(&file.from).ok()).flat_map(|text| read(&text)).collect();
     names.sort();
     names.dedup();
     names

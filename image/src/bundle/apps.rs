@@ -59,6 +59,7 @@ pub fn make_apps(path: &Path, wanted: &Wanted<'_>) -> Result<Made, MakeError> {
         payload: payload.as_str().unwrap_or_default().into(),
         after: wanted.after.into(),
         until: wanted.until.into(),
+        drops: wanted.drops.to_vec(),
         parts,
         ..Bundle::default()
     };

@@ -43,9 +43,13 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return Decision::Without(Fault::new(Code::UpdateTakenBack, text));
     }
     let record = of(facts);
-    if let Some(lost) = record.apps.as_ref().and_then(|apps| lost(facts, apps)) {
+    if let Some(lost) = record.over(&settings.manifest).and_then(|apps| lost(facts, apps)) {
         let why = format!("{lost} isn't in the store any more; bring the bundle once more");
-        return undo(facts, &record, &why);
+        // Of what has proved itself nothing is deleted for it: k3s has deployed it.
+        return match &record.trial {
+            Some(_) => undo(facts, &record, &why),
+            None => Decision::Without(Fault::new(Code::UpdateTakenBack, why)),
+        };
     }
     if let (Some(apps), Some(trial)) = (&record.apps, &record.trial) {
         if trial.boot != facts.boot {
@@ -66,7 +70,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
 }
 
 /// The first file of a bundle that isn't there whole.
-fn lost(facts: &Facts, apps: &Apps) -> Option<String> {
+pub(crate) fn lost(facts: &Facts, apps: &Apps) -> Option<String> {
     apps.stored().find(|(path, size)| facts.stored.get(path) != Some(size)).map(|(path, _)| path)
 }
 

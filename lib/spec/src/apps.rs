@@ -109,7 +109,7 @@ pub struct Record {
     /// There while it is tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
-    /// Manifests that were there before, by their files' names: k3s has to delete what they had.
+    /// Manifests that were there before and don't come back, by their files' names: k3s has to delete what they had.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gone: BTreeSet<String>,
     /// The last round that archives were put in place in.
@@ -197,6 +197,16 @@ impl Apps {
     }
 }
 
+impl Trial {
+    /// The manifests and charts from before that the new ones don't have.
+    fn kept(&self, new: &Apps, manifest: &Manifest) -> Vec<PlacedFile> {
+        let own = || manifest.user.placed.iter().filter(|file| is_own_file(file)).cloned().collect::<Vec<_>>();
+        let before = self.before.as_ref().map_or_else(own, |before| before.files.iter().map(File::placed).collect());
+        let is_new = |file: &PlacedFile| new.files.iter().any(|new| is_same(&new.to, &file.to));
+        before.into_iter().filter(|file| !is_new(file)).collect()
+    }
+}
+
 impl Record {
     /// Whether the image's own version is as new as what is laid over: then the image's own counts.
     pub fn is_contained(&self, manifest: &Manifest) -> bool {
@@ -218,7 +228,6 @@ impl Record {
         let mut laid = manifest.clone();
         let mut gone = self.gone.clone();
         if let Some(apps) = self.over(manifest) {
-            gone.extend(own_manifests(manifest));
             laid.payload.files.retain(|file| !is_own_archive(file));
             laid.payload.files.extend(apps.archives.iter().map(|archive| PayloadFile {
                 path: archive.path(),
@@ -228,8 +237,11 @@ impl Record {
             }));
             laid.user.placed.retain(|file| !is_own_file(file));
             laid.user.placed.extend(apps.files.iter().map(File::placed));
-        } else {
-            gone.extend(self.apps.iter().flat_map(Apps::manifests));
+            match &self.trial {
+                // Nothing is deleted before there is no way back: what is deleted may be somebody's data.
+                Some(trial) => laid.user.placed.extend(trial.kept(apps, manifest)),
+                None => gone.extend(own_manifests(manifest)),
+            }
         }
         // k3s knows a manifest by what stands before its first dot.
         let there: BTreeSet<String> = own_manifests(&laid).map(|name| addon(&name).to_string()).collect();
@@ -250,15 +262,16 @@ impl Record {
     /// The record with a bundle's apps, to be tried.
     #[must_use]
     pub fn begun(&self, apps: Apps, trial: Trial) -> Self {
-        let gone = self.gone.iter().cloned().chain(self.apps.iter().flat_map(Apps::manifests)).collect();
         let trial = Some(Trial { before: self.apps.clone(), ..trial });
-        Self { format: FORMAT, apps: Some(apps), trial, gone, round: self.round + 1, own_round: self.own_round }
+        Self { format: FORMAT, apps: Some(apps), trial, round: self.round + 1, ..self.clone() }
     }
 
     /// The record once they have proved themselves.
     #[must_use]
     pub fn proved(&self) -> Self {
-        Self { trial: None, ..self.clone() }
+        let before = self.trial.iter().flat_map(|trial| &trial.before);
+        let gone = self.gone.iter().cloned().chain(before.flat_map(Apps::manifests)).collect();
+        Self { trial: None, gone, ..self.clone() }
     }
 
     /// The record with what was there before, or else the image's own.
@@ -335,6 +348,14 @@ impl Ended {
 /// The name by which k3s knows what a manifest has deployed (k3s: pkg/deploy, `basename`).
 pub fn addon(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
+}
+
+/// Whether two paths are the same to k3s.
+fn is_same(one: &str, other: &str) -> bool {
+    match (manifest_name(one), manifest_name(other)) {
+        (Some(one), Some(other)) => addon(one) == addon(other),
+        _ => one == other,
+    }
 }
 
 /// The name of a manifest that k3s deploys from this path.
@@ -440,15 +461,18 @@ mod tests {
         let record = put(&Record::default(), &bundle("1.1", "new", &["bakelite-till.yaml", "bakelite-web.yaml"]));
         let in_store = |name: &str| format!("{STORE}/of-{name}-1.1/{name}");
         let (till, web) = (in_store("bakelite-till.yaml"), in_store("bakelite-web.yaml"));
-        let expected = names(&[
-            ("bakelite-old.yaml", NOTHING),
-            ("bakelite-till.yaml", &till),
-            ("bakelite-web.yaml", &web),
-            ("k3s-airgap.tar.zst", "0"),
-            ("registries.yaml", "/usr/x"),
-            ("till.tar", "1"),
-        ]);
-        assert_eq!(seen(&record, &image), expected);
+        let expected = |old: &str| {
+            names(&[
+                ("bakelite-old.yaml", old),
+                ("bakelite-till.yaml", &till),
+                ("bakelite-web.yaml", &web),
+                ("k3s-airgap.tar.zst", "0"),
+                ("registries.yaml", "/usr/x"),
+                ("till.tar", "1"),
+            ])
+        };
+        assert_eq!(seen(&record, &image), expected("/usr/x"), "nothing is deleted while it may be wanted back");
+        assert_eq!(seen(&record.proved(), &image), expected(NOTHING));
         assert_eq!(Record::default().lay(&image), image);
         // Undone: the image's own is there under another name for k3s, and what only the bundle had is deleted.
         let undone = record.undone();
@@ -471,6 +495,10 @@ mod tests {
         let second = put(&first, &bundle("1.2", "two", &["bakelite-web.yaml"]));
         assert!(second.digests().is_superset(&first.digests()), "both are kept");
         assert!(!second.proved().digests().contains("one"));
+        let in_trial = seen(&second, &image).into_iter().find(|(to, _)| to == "bakelite-till.yaml").unwrap().1;
+        assert_eq!(in_trial, first.apps.as_ref().unwrap().files[0].path());
+        let proved = seen(&second.proved(), &image).into_iter().find(|(to, _)| to == "bakelite-till.yaml").unwrap().1;
+        assert_eq!(proved, NOTHING);
         let undone = second.undone();
         let before = |record: &Record| {
             let apps = record.apps.clone().unwrap();
@@ -493,7 +521,8 @@ mod tests {
         let seen = seen(&record.proved(), &image);
         let of = |name: &str| seen.iter().find(|(to, _)| to == name).map(|(_, from)| from.as_str());
         assert_eq!((of("bakelite-till.yaml"), of("bakelite-old.yaml")), (Some("/usr/x"), Some("/usr/x")));
-        assert_eq!((of("bakelite-web.yaml"), of("till.tar")), (Some(NOTHING), Some("2")));
+        // What the image doesn't bring stays with k3s, as after any update.
+        assert_eq!((of("bakelite-web.yaml"), of("till.tar")), (None, Some("2")));
         let left = record.left_to_the_image();
         let own = &left.lay(&image).payload.files[1];
         assert_eq!((left.round(own, &image), left.lay(&image)), (2, image), "k3s doesn't import it once more");
@@ -503,8 +532,10 @@ mod tests {
     fn a_manifest_with_the_same_name_for_k3s_is_never_emptied() {
         let first = put(&Record::default(), &bundle("1.1", "one", &["bakelite-till.json"])).proved();
         let second = put(&first, &bundle("1.2", "one", &["bakelite-till.yaml"]));
-        let laid = second.lay(&image("1.0"));
-        assert!(!laid.user.placed.iter().any(|file| file.to.ends_with(".json")));
+        for record in [&second, &second.proved()] {
+            let laid = record.lay(&image("1.0"));
+            assert!(!laid.user.placed.iter().any(|file| file.to.ends_with(".json")));
+        }
     }
 
     #[test]

@@ -50,6 +50,9 @@ pub struct Bundle {
     /// The highest version that it may take the place of; empty for any.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub until: String,
+    /// Of apps: objects that k3s may delete with all that is in them, such as `persistentvolumeclaims/default/till`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drops: Vec<String>,
     /// The boot loader's entry as the image has it, for slot a; apps have none.
     pub entry: String,
     /// Its parts, in the archive's order.

@@ -1,4 +1,4 @@
-//! Workloads that a manifest has, by the names that k3s's database has them under.
+//! What a manifest has, by the names that k3s's database has it under: workloads, and what isn't deleted lightly.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,24 +9,49 @@ const KINDS: [(&str, &str); 3] =
 /// The namespace of what names none.
 const NAMESPACE: &str = "default";
 
+/// The kinds with which more goes than themselves: data, or all that is of them. And whether they are of a namespace.
+const HOLDERS: [(&str, &str, bool); 3] = [
+    ("CustomResourceDefinition", "customresourcedefinitions", false),
+    ("Namespace", "namespaces", false),
+    ("PersistentVolumeClaim", "persistentvolumeclaims", true),
+];
+
 /// The workloads of a manifest, such as `deployments/default/till`. What can't be read has none: k3s says so.
 pub fn names(manifest: &str) -> Vec<String> {
-    let documents = serde_yaml::Deserializer::from_str(manifest);
+    objects(manifest).iter().filter_map(workload).collect()
+}
+
+/// What a manifest has that holds more than itself, such as `persistentvolumeclaims/default/till`.
+pub fn holders(manifest: &str) -> Vec<String> {
+    objects(manifest).iter().filter_map(holder).collect()
+}
+
+fn objects(manifest: &str) -> Vec<Value> {
     let mut found = Vec::new();
-    for document in documents {
+    for document in serde_yaml::Deserializer::from_str(manifest) {
         let Ok(value) = Value::deserialize(document) else { break };
-        let items = value["items"].as_array();
-        found.extend(items.map_or_else(|| vec![&value], |items| items.iter().collect()).into_iter().filter_map(name));
+        match value["items"].as_array() {
+            Some(items) => found.extend(items.iter().cloned()),
+            None => found.push(value),
+        }
     }
     found
 }
 
-fn name(object: &Value) -> Option<String> {
+fn workload(object: &Value) -> Option<String> {
     let is_of_apps = object["apiVersion"].as_str()?.starts_with("apps/");
     let (_, folder) = KINDS.iter().find(|(kind, _)| is_of_apps && object["kind"] == *kind)?;
-    let metadata = &object["metadata"];
-    let namespace = metadata["namespace"].as_str().unwrap_or(NAMESPACE);
-    Some(format!("{folder}/{namespace}/{}", metadata["name"].as_str()?))
+    Some(format!("{folder}/{}/{}", namespace(object), object["metadata"]["name"].as_str()?))
+}
+
+fn holder(object: &Value) -> Option<String> {
+    let (_, folder, is_in_one) = HOLDERS.iter().find(|(kind, ..)| object["kind"] == *kind)?;
+    let name = object["metadata"]["name"].as_str()?;
+    Some(if *is_in_one { format!("{folder}/{}/{name}", namespace(object)) } else { format!("{folder}/{name}") })
+}
+
+fn namespace(object: &Value) -> &str {
+    object["metadata"]["namespace"].as_str().unwrap_or(NAMESPACE)
 }
 
 #[cfg(test)]
@@ -43,5 +68,9 @@ mod tests {
         assert!(names("kind: Deployment\nmetadata: {name: x}\n").is_empty());
         assert!(names("a: [").is_empty() && names("").is_empty());
         assert!(names(crate::apps::NOTHING_TEXT).is_empty());
+        let text = "kind: Namespace\nmetadata: {name: shop}\n---\nkind: PersistentVolumeClaim\nmetadata: {name: db, namespace: shop}\n\
+                    ---\nkind: PersistentVolumeClaim\nmetadata: {name: till}\n---\nkind: ConfigMap\nmetadata: {name: x}\n";
+        let expected = ["namespaces/shop", "persistentvolumeclaims/shop/db", "persistentvolumeclaims/default/till"];
+        assert_eq!(holders(text), expected);
     }
 }

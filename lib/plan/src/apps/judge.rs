@@ -1,6 +1,6 @@
 //! Whether a bundle of apps fits this machine: each refusal says what is in the way.
 
-use super::of;
+use super::{lost, of};
 use crate::facts::Facts;
 use crate::update::judge::{is_for_this, limits, nothing_else_is_on, words};
 use crate::{Settings, cluster};
@@ -17,15 +17,16 @@ use bakelite_spec::update::compare;
 pub fn judge(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), String> {
     is_for_this(bundle, settings)?;
     let record = of(facts);
-    if let Some(apps) = record.over(&settings.manifest).filter(|apps| apps.id == bundle.image) {
+    let over = record.over(&settings.manifest);
+    let is_in = over.filter(|apps| apps.id == bundle.image);
+    if let Some(apps) = is_in.filter(|apps| lost(facts, apps).is_none()) {
         return Err(format!("{} are what is in", apps.words()));
     }
-    let own = settings.manifest.appliance.as_str();
-    let (runs, whose) = match record.over(&settings.manifest) {
+    let (runs, whose) = match over {
         Some(apps) => (apps.version.as_str(), "the apps that are in have"),
-        None => (own, "the system has"),
+        None => (settings.manifest.appliance.as_str(), "the system has"),
     };
-    if compare(&bundle.version, runs).is_le() {
+    if is_in.is_none() && compare(&bundle.version, runs).is_le() {
         return Err(format!("it isn't newer: its version is {}, and {whose} {}", words(&bundle.version), words(runs)));
     }
     limits(bundle, settings)?;

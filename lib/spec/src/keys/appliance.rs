@@ -456,14 +456,14 @@ pub const APPLIANCE: &[Key] = &[
     optional(
         "image.version",
         Kind::Text(Form::Version),
-        "The appliance's own version: one to four numbers with dots. A machine takes no update that has a lower one.",
+        "The appliance's own version: one to four numbers with dots. A machine takes no update that has a lower one, and of apps only a higher one.",
     ),
     section("update", "How a machine takes updates."),
     key(
         "update.patience",
         Kind::Duration(Seconds(180), Seconds(6 * 3600)),
         "900",
-        "How long an updated machine may take, from its start, until the boot is a good one. After that it goes back to what ran before.",
+        "How long an updated machine may take, from its start, until the boot is a good one. After that it goes back to what ran before. Apps have as long from when they are put in, and from each start.",
     ),
     optional(
         "update.window",
