@@ -3,14 +3,13 @@
 //! They prove themselves while k3s runs, or what was there before counts again: one record says so, and the passes that are
 //! asked for after it put that where k3s looks. Must never leave a record that names a file it has removed.
 
-use crate::KeeperError;
 use crate::trial::Steady;
+use crate::{KeeperError, backup};
 use bakelite_datastore::workloads::{self, Workloads};
 use bakelite_plan::apps::{Verdict, verdict};
 use bakelite_plan::home::json;
 use bakelite_plan::{Settings, cluster};
 use bakelite_spec::apps::{Apps, LAST, MISSING, RECORD, Record, STORE, Trial, addon};
-use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::paths;
 use bakelite_spec::update::{self, LOCK, some_of};
 use bakelite_sys::sum::pour;
@@ -56,8 +55,7 @@ impl Watch {
             // It has yet to be counted.
             return Ok(());
         }
-        let born = read_text(cluster::ON_STATE).ok().and_then(|text| serde_json::from_str::<ClusterBorn>(&text).ok());
-        let node = born.map(|born| born.node).unwrap_or_default();
+        let node = backup::born().map(|born| born.node).unwrap_or_default();
         let missing = match workloads::look(Path::new(cluster::DATABASE), &boot) {
             Ok(seen) => missing(trial, &manifests(apps), &node, &seen),
             Err(error) => words(&error),
