@@ -31,27 +31,32 @@ const SPARE: u64 = 64 << 20;
 /// k3s's own archive unpacks to some three times its size (k3s.md 5.6).
 const UNPACKED: u64 = 3;
 
+/// The store below a root.
+fn store(root: &Path) -> PathBuf {
+    root.join(STORE.trim_start_matches('/'))
+}
+
 /// A part's place in the store.
-fn place(part: &Part) -> PathBuf {
+fn place(root: &Path, part: &Part) -> PathBuf {
     let name = part.name.rsplit('/').next().unwrap_or_default();
-    Path::new(STORE).join(&part.sha256).join(name)
+    store(root).join(&part.sha256).join(name)
 }
 
 /// Whether a part is there already: it gets its place only once it was whole.
-fn is_there(part: &Part) -> bool {
-    place(part).metadata().is_ok_and(|found| found.is_file() && found.len() == part.size)
+fn is_there(root: &Path, part: &Part) -> bool {
+    place(root, part).metadata().is_ok_and(|found| found.is_file() && found.len() == part.size)
 }
 
 /// Whether what is there and what comes have room at once, with what k3s unpacks.
 ///
 /// # Errors
 /// The numbers.
-pub fn room(bundle: &Bundle) -> Result<(), FirstbootError> {
-    let new = || bundle.parts.iter().filter(|part| !is_there(part));
+pub fn room(root: &Path, bundle: &Bundle) -> Result<(), FirstbootError> {
+    let new = || bundle.parts.iter().filter(|part| !is_there(root, part));
     let needed: u64 = new().map(|part| part.size).sum();
     let unpacked = |part: &Part| part.size * if part.name.ends_with(".tar") { 1 } else { UNPACKED };
     let unpacked: u64 = new().filter(|part| part.to.is_none()).map(unpacked).sum();
-    let free = mount::free(Path::new("/var/lib/rancher"));
+    let free = mount::free(&root.join("var/lib/rancher"));
     if needed + unpacked + SPARE <= free {
         return Ok(());
     }
@@ -66,17 +71,18 @@ pub fn room(bundle: &Bundle) -> Result<(), FirstbootError> {
 ///
 /// # Errors
 /// When there is no room, or something can't be removed.
-pub fn begin(bundle: &Bundle, facts: &Facts, tell: Tell<'_>) -> Result<(), FirstbootError> {
+pub fn begin(root: &Path, bundle: &Bundle, facts: &Facts, tell: Tell<'_>) -> Result<(), FirstbootError> {
     let record = apps::of(facts);
     let kept = record.digests();
     // What a cut has left there is of use for this bundle, or for none.
     let is_of_use = |name: &str| kept.contains(name) || bundle.parts.iter().any(|part| part.sha256 == name);
-    for name in names_in(STORE).into_iter().filter(|name| !is_of_use(name)) {
-        durable::remove_tree(&Path::new(STORE).join(name))?;
+    let store = store(root);
+    for name in names_in(&store).into_iter().filter(|name| !is_of_use(name)) {
+        durable::remove_tree(&store.join(name))?;
     }
-    room(bundle)?;
+    room(root, bundle)?;
     tell(&format!("{} is signed by an owner and fits; it is put beside k3s's data, and k3s runs on.", bundle.words()));
-    let incoming = Path::new(STORE).join(INCOMING);
+    let incoming = store.join(INCOMING);
     durable::make_folder(&incoming)?;
     Ok(incoming.ancestors().skip(1).take(4).try_for_each(durable::sync_folder)?)
 }
@@ -85,14 +91,13 @@ pub fn begin(bundle: &Bundle, facts: &Facts, tell: Tell<'_>) -> Result<(), First
 ///
 /// # Errors
 /// When it can't be written, isn't what was signed, or what is read back is something else.
-pub fn put(part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
-    if is_there(part) {
+pub fn put(root: &Path, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+    if is_there(root, part) {
         let read = io::copy(input, &mut io::sink()).map(drop);
         return Ok(read.map_err(|source| BundleError::Stream { act: "reading", source })?);
     }
-    let place = place(part);
-    let folder = place.parent().unwrap_or(Path::new(STORE));
-    let incoming = Path::new(STORE).join(INCOMING).join(&part.sha256);
+    let (store, place) = (store(root), place(root, part));
+    let incoming = store.join(INCOMING).join(&part.sha256);
     let mut file = durable::create_private(&incoming)?;
     let written = pour(&mut *input, &mut file).and_then(|written| file.sync_all().map(|()| written));
     let (length, sum) = written.map_err(|source| SysError::Write { path: incoming.clone(), source })?;
@@ -101,9 +106,9 @@ pub fn put(part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
     }
     durable::forget_cached(&incoming)?;
     slot::is_back(&incoming, &sum, part.size)?;
-    durable::make_folder(folder)?;
+    durable::make_folder(place.parent().unwrap_or(&store))?;
     durable::publish(&incoming, &place)?;
-    durable::sync_folder(Path::new(STORE))?;
+    durable::sync_folder(&store)?;
     log::info!("wrote {} ({} bytes), and read it back", place.display(), part.size);
     Ok(())
 }
@@ -116,16 +121,15 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     // Looked at anew: minutes have passed, and the cluster may have moved.
     let facts = probe::facts(root, &Looked::by_early(root), 0);
     judge(bundle, &facts, settings).map_err(|why| refused(bundle, &why))?;
-    if let Some(lost) = bundle.parts.iter().find(|part| !is_there(part)) {
+    if let Some(lost) = bundle.parts.iter().find(|part| !is_there(root, part)) {
         return Err(refused(bundle, &format!("its {} isn't in the store any more; try it once more", lost.name)));
     }
     let before = apps::of(&facts);
     let brought = Apps::of(bundle, facts.clock, before.apps.as_ref(), before.round + 1);
     let begun = before.begun(brought, Trial::default());
     let (was, is) = (before.lay(&settings.manifest), begun.proved().lay(&settings.manifest));
-    let holds = of_manifests(&is, workload::holders);
-    let is_kept = |name: &String| holds.contains(name) || bundle.drops.contains(name);
-    if let Some(drops) = of_manifests(&was, workload::holders).into_iter().find(|name| !is_kept(name)) {
+    let (held, holds) = (of_manifests(&was, workload::holders), of_manifests(&is, workload::holders));
+    if let Some(drops) = dropped(&held, &holds, &bundle.drops) {
         let why = format!(
             "it doesn't bring {drops} any more, which k3s would delete with all that is in it; where that is wanted, make it with `--drops {drops}`"
         );
@@ -152,6 +156,11 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     Ok(socket::ask(Path::new(paths::CONTROL), "refit", LIMIT)?)
 }
 
+/// What was held and isn't any more, without the owner's word.
+fn dropped<'a>(held: &'a [String], holds: &[String], drops: &[String]) -> Option<&'a str> {
+    held.iter().find(|name| !holds.contains(name) && !drops.contains(name)).map(String::as_str)
+}
+
 /// What manifests for k3s have, in order.
 fn of_manifests(laid: &Manifest, read: fn(&str) -> Vec<String>) -> Vec<String> {
     let manifests = laid.user.placed.iter().filter(|file| manifest_name(&file.to).is_some());
@@ -161,4 +170,71 @@ fn of_manifests(laid: &Manifest, read: fn(&str) -> Vec<String>) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bakelite_spec::hexadecimal::hexadecimal;
+    use sha2::{Digest, Sha256};
+
+    fn part(text: &str) -> Part {
+        let sha256 = hexadecimal(Sha256::digest(text));
+        Part { name: "images/till.tar".into(), size: text.len() as u64, sha256, ..Part::default() }
+    }
+
+    #[test]
+    fn only_what_was_signed_gets_its_place_and_what_is_there_is_not_written_again() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let bundle = Bundle { parts: vec![part("till")], ..Bundle::default() };
+        let half = store(root).join("left-by-a-cut");
+        durable::make_folder(&half).unwrap();
+        begin(root, &bundle, &Facts::default(), &|_| {}).unwrap();
+        assert!(!half.exists(), "what no bundle needs goes first");
+        for other in ["tilt", "til"] {
+            assert!(put(root, &part("till"), &mut other.as_bytes()).is_err());
+            assert!(!is_there(root, &part("till")), "{other}");
+        }
+        put(root, &part("till"), &mut "till".as_bytes()).unwrap();
+        assert!(is_there(root, &part("till")));
+        let mut unread = "till".as_bytes();
+        put(root, &part("till"), &mut unread).unwrap();
+        assert!(unread.is_empty(), "the stream goes on behind it");
+        assert_eq!(std::fs::read_to_string(place(root, &part("till"))).unwrap(), "till");
+        begin(root, &bundle, &Facts::default(), &|_| {}).unwrap();
+        assert!(is_there(root, &part("till")), "what a cut has left is of use");
+    }
+
+    #[test]
+    fn what_has_no_room_is_told_with_its_numbers() {
+        let root = tempfile::tempdir().unwrap();
+        durable::make_folder(root.path().join("var/lib/rancher")).unwrap();
+        let huge = Part { name: "images/till.tar.zst".into(), size: 1 << 50, ..Part::default() };
+        let said = room(root.path(), &Bundle { parts: vec![huge], ..Bundle::default() }).unwrap_err().to_string();
+        assert!(said.contains("its files take 1024 TiB and unpacked by k3s some 3072 TiB more"), "{said}");
+    }
+
+    #[test]
+    fn what_would_take_data_along_is_known_by_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("bakelite-till.yaml");
+        durable::replace(&path, b"kind: PersistentVolumeClaim\nmetadata: {name: till}\n", 0o600).unwrap();
+        let mut settings = crate::layers::settings(crate::layers::testing::machine("k3s: rehearsal\n").path()).unwrap();
+        let to = "/var/lib/rancher/k3s/server/manifests/bakelite-till.yaml".to_string();
+        let from = path.display().to_string();
+        settings.manifest.user.placed = vec![bakelite_spec::manifest::PlacedFile {
+            from,
+            to,
+            mode: 0o600,
+            owner: 0,
+            group: 0,
+            quoting: None,
+            pass: bakelite_spec::manifest::Pass::Settle,
+        }];
+        let held = of_manifests(&settings.manifest, workload::holders);
+        assert_eq!(dropped(&held, &[], &[]), Some("persistentvolumeclaims/default/till"));
+        assert_eq!(dropped(&held, &held, &[]), None);
+        assert_eq!(dropped(&held, &[], &held), None, "its maker has signed for it");
+    }
 }

@@ -66,7 +66,11 @@ pub fn run(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
 fn rehearse(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
     let judged = |bundle: &Bundle| {
         judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
-        if bundle.is_apps() { apps::room(bundle) } else { room(bundle, Path::new("/"), &other(&running_slot(facts))) }
+        if bundle.is_apps() {
+            apps::room(Path::new("/"), bundle)
+        } else {
+            room(bundle, Path::new("/"), &other(&running_slot(facts)))
+        }
     };
     let passes = |_: &Bundle, _: &Part, input: &mut dyn Read| {
         io::copy(input, &mut io::sink())
@@ -93,14 +97,14 @@ fn take(
     let begin = |bundle: &Bundle| {
         judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
         if bundle.is_apps() {
-            return apps::begin(bundle, facts, tell);
+            return apps::begin(root, bundle, facts, tell);
         }
         room(bundle, root, &slot)?;
         tell(&format!("{} is signed by an owner and fits; it is written into slot {slot}.", bundle.words()));
         slot::forget(root, &slot)
     };
     let part = |bundle: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
-        _ if bundle.is_apps() => apps::put(part, input),
+        _ if bundle.is_apps() => apps::put(root, part, input),
         ROOT => slot::put_system(root, &slot, part, input),
         name if Bundle::is_boot_file(name) => slot::put_boot_file(root, &slot, part, input),
         // Signed, and yet not known: a later format would have said so.
