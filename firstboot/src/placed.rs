@@ -23,7 +23,7 @@ fn at(root: &Path, path: &str) -> PathBuf {
 pub fn states(root: &Path) -> BTreeMap<String, PlacedState> {
     let text = read_text(at(root, paths::BAKED).join("manifest.json")).unwrap_or_default();
     let Ok(manifest) = serde_json::from_str::<Manifest>(&text) else { return BTreeMap::new() };
-    let record = read_text(at(root, RECORD)).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
+    let record = read_text(at(root, RECORD)).ok().and_then(|text| Record::read(&text));
     let laid = record.unwrap_or_default().lay(&manifest);
     laid.user.placed.iter().map(|file| (file.to.clone(), state(root, file))).collect()
 }

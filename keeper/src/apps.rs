@@ -24,7 +24,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// What is tried.
 pub fn tried() -> Option<Record> {
-    let record: Record = serde_json::from_str(&read_text(RECORD).ok()?).ok()?;
+    let record = Record::read(&read_text(RECORD).ok()?)?;
     record.tried().is_some().then_some(record)
 }
 

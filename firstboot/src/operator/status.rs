@@ -126,7 +126,7 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
         let entries = loader.entries.iter();
         entries.filter_map(|(name, text)| Some(Entry::new(EntryName::parse(name)?, text))).collect()
     });
-    let record = read_text(at(apps::RECORD)).ok().and_then(|text| serde_json::from_str::<Record>(&text).ok());
+    let record = read_text(at(apps::RECORD)).ok().and_then(|text| Record::read(&text));
     let page = Page {
         state,
         doing: if status.doing.is_empty() { "init has said nothing yet".into() } else { status.doing },

@@ -23,7 +23,7 @@ pub use judge::judge;
 
 /// The record; without one, or where it can't be read, nothing is laid over the image.
 pub fn of(facts: &Facts) -> Record {
-    facts.file(RECORD).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    facts.file(RECORD).and_then(Record::read).unwrap_or_default()
 }
 
 /// What the machine is to have: the image's manifest, and what is laid over it.
@@ -38,7 +38,7 @@ pub fn last(facts: &Facts) -> Option<Ended> {
 
 /// Decides, before anything is put where k3s looks for it.
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
-    if facts.file(RECORD).is_some_and(|text| serde_json::from_str::<Record>(text).is_err()) {
+    if facts.file(RECORD).is_some_and(|text| Record::read(text).is_none()) {
         let text = format!("{RECORD} can't be read, and the image's own apps are in their place");
         return Decision::Without(Fault::new(Code::UpdateTakenBack, text));
     }

@@ -208,6 +208,11 @@ impl Trial {
 }
 
 impl Record {
+    /// Reads the record; what can't be read is none.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().filter(|record: &Self| record.format == FORMAT)
+    }
+
     /// Whether the image's own version is as new as what is laid over: then the image's own counts.
     pub fn is_contained(&self, manifest: &Manifest) -> bool {
         self.apps.as_ref().is_some_and(|apps| compare(&apps.version, &manifest.appliance).is_le())

@@ -31,7 +31,7 @@ impl Bench {
     }
 
     pub(super) fn placed(&self) -> BTreeMap<String, PlacedState> {
-        let record = self.text(RECORD).and_then(|text| serde_json::from_str::<Record>(&text).ok());
+        let record = self.text(RECORD).and_then(|text| Record::read(&text));
         let laid = record.unwrap_or_default().lay(&self.settings.manifest);
         let state = |file: &PlacedFile| {
             let is_same = self.card.live.get(&file.to) == Some(&self.placed_content(&file.from));
