@@ -130,7 +130,7 @@ pub const UPKEEP: &[Step] = &[
     Step { name: "baseline", ends_the_pass: false, fails_as: None, decide: blank::note },
     Step { name: "aside", ends_the_pass: false, fails_as: None, decide: leftovers::decide },
     Step { name: "old-copy", ends_the_pass: false, fails_as: None, decide: old_copy::decide },
-    Step { name: "apps", ends_the_pass: false, fails_as: None, decide: apps::leave_to_the_image },
+    Step { name: "old-apps", ends_the_pass: false, fails_as: None, decide: apps::leave_to_the_image },
     Step { name: "trim", ends_the_pass: false, fails_as: None, decide: trim::decide },
 ];
 
