@@ -76,8 +76,8 @@ fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Resul
     let shelf = Shelf::all(&born.node).swap_remove(0);
     let has_data_disk = Shelf::of_disk(&born.node).is_some();
     let (last, now) = (shelf.newest().map(|(_, newest)| newest.made), machine::clock());
-    let every = settings.appliance.backup.every.seconds(has_data_disk);
-    let is_due = every.is_some_and(|every| schedule::is_due(last, now, every, schedule::shift(&born.node, every)));
+    let rhythm = settings.appliance.backup.every.rhythm(has_data_disk);
+    let is_due = rhythm.is_some_and(|rhythm| schedule::is_due(last, now, &rhythm, &born.node));
     let drills = last.is_some() && drill::is_due(settings, &born.node, now);
     let checks = !is_due && integrity::is_due(last, now);
     if !is_due && !*plugged && !drills && !checks {
