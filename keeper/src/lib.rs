@@ -7,6 +7,7 @@
 mod backup;
 mod certificates;
 mod command;
+mod conditions;
 mod drill;
 mod history;
 mod hygiene;
@@ -14,6 +15,7 @@ mod integrity;
 mod listen;
 mod look;
 mod metrics;
+mod node;
 pub mod pull;
 mod retention;
 mod schedule;

@@ -4,8 +4,9 @@
 
 use crate::backup::Record;
 use crate::look::Looks;
+use crate::node::Teller;
 use crate::shelf::Shelf;
-use crate::trial::{self, Trial};
+use crate::trial::Trial;
 use crate::{KeeperError, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
 use bakelite_plan::identity::{self, Identity};
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_secs(60);
+/// The same while something is under way.
+const SOON: Duration = Duration::from_secs(5);
 /// After a backup that failed, until the next attempt.
 const PAUSE: Duration = Duration::from_secs(600);
 /// A stick's partitions come one after the other.
@@ -36,6 +39,7 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
     let (mut has_come, mut was_open) = (true, true);
     let (mut trial, mut is_tried) = (Trial::default(), false);
+    let mut teller = Teller::default();
     loop {
         if let Some(settings) = settings() {
             is_tried = trial.look(&settings);
@@ -57,9 +61,10 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
             if is_settled && std::mem::take(&mut has_come) {
                 looks.visitors = visit(&settings);
             }
-            told::tell(&looks);
+            teller.tell(&settings, &told::tell(&looks));
         }
-        has_come |= wait(plugs.as_ref(), if is_tried { trial::EACH } else { LOOK });
+        let is_soon = is_tried || teller.is_telling();
+        has_come |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
         plugged |= has_come;
     }
 }

@@ -75,6 +75,7 @@ pub fn run(settings: &Settings, root: &Root, habits: &Habits, stop: &Stop) -> Re
         return Ok(End::ShutdownRequested(format!("apiserver exited: {fault}")));
     }
     if !settings.is_on("disable-agent") {
+        certificates.write_kubelet(&data.join("agent"), &node)?;
         start_images(&data, stop)?;
     }
     let _held = touch_memory();
