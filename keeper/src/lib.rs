@@ -15,6 +15,7 @@ mod integrity;
 mod listen;
 mod look;
 mod metrics;
+mod mirror;
 mod node;
 pub mod pull;
 mod retention;

@@ -4,6 +4,7 @@
 
 use crate::backup::Record;
 use crate::look::Looks;
+use crate::mirror::Mirror;
 use crate::node::Teller;
 use crate::shelf::Shelf;
 use crate::trial::Trial;
@@ -39,13 +40,13 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
     let (mut has_come, mut was_open) = (true, true);
     let (mut trial, mut is_tried) = (Trial::default(), false);
-    let mut teller = Teller::default();
+    let (mut teller, mut mirror) = (Teller::default(), Mirror::default());
     loop {
         if let Some(settings) = settings() {
             is_tried = trial.look(&settings);
             let cluster = backup::cluster_here(&settings);
             if let Some(born) = cluster.as_ref().filter(|_| Instant::now() >= not_before)
-                && let Err(error) = back_up(&settings, born, &mut plugged)
+                && let Err(error) = back_up(&settings, born, &mut plugged, &mut mirror)
             {
                 log::error!("no backup: {}", words(&error));
                 not_before = Instant::now() + PAUSE;
@@ -76,8 +77,14 @@ fn opens(settings: &Settings) -> bool {
     window::is_open(settings.appliance.update.window.as_ref(), &node, machine::clock())
 }
 
-/// Makes a backup if one is due, gives a target that was plugged in what it lacks, or holds a drill: one of them a turn.
-fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Result<(), KeeperError> {
+/// Makes a backup if one is due, gives a target that was plugged in what it lacks, holds a drill, or brings the mirror up to
+/// date: one of them a turn.
+fn back_up(
+    settings: &Settings,
+    born: &ClusterBorn,
+    plugged: &mut bool,
+    mirror: &mut Mirror,
+) -> Result<(), KeeperError> {
     let shelf = Shelf::all(&born.node).swap_remove(0);
     let has_data_disk = Shelf::of_disk(&born.node).is_some();
     let (last, now) = (shelf.newest().map(|(_, newest)| newest.made), machine::clock());
@@ -85,25 +92,34 @@ fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Resul
     let is_due = rhythm.is_some_and(|rhythm| schedule::is_due(last, now, &rhythm, &born.node));
     let drills = last.is_some() && drill::is_due(settings, &born.node, now);
     let checks = !is_due && integrity::is_due(last, now);
-    if !is_due && !*plugged && !drills && !checks {
+    let mirrors = has_data_disk && mirror.is_due();
+    if !is_due && !*plugged && !drills && !checks && !mirrors {
         return Ok(());
     }
     let Some(_held) = backup::lock(false)? else { return Ok(()) };
-    *plugged = false;
+    let has_come = std::mem::take(plugged);
     if is_due {
         return backup::make(settings, born).map(drop);
     }
     if checks {
         return backup::noted(integrity::check());
     }
-    let mut record = Record::read();
-    let wants_newer = target::serve(settings, &born.node, &mut record);
-    record.write()?;
-    raw::return_memory();
-    if wants_newer {
-        return backup::make(settings, born).map(drop);
+    if has_come {
+        let mut record = Record::read();
+        let wants_newer = target::serve(settings, &born.node, &mut record);
+        record.write()?;
+        raw::return_memory();
+        if wants_newer {
+            return backup::make(settings, born).map(drop);
+        }
     }
-    if drills { drill::hold(settings, &born.node).map(drop) } else { Ok(()) }
+    if drills {
+        return drill::hold(settings, &born.node).map(drop);
+    }
+    if mirrors {
+        mirror.refresh(born);
+    }
+    Ok(())
 }
 
 /// Waits for the next look; whether a disk has come meanwhile.
