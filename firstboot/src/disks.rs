@@ -35,6 +35,9 @@ pub struct Looked {
     /// What came of climbing upon the damaged database; settle's own.
     #[serde(skip)]
     pub climbed: Option<String>,
+    /// What came of copying the mirror of the database; settle's own.
+    #[serde(skip)]
+    pub mirrored: Option<String>,
     /// Sets, once they were looked for.
     pub sets: Option<Vec<FoundSet>>,
     /// Words of a person's on sticks, found by the way.

@@ -4,14 +4,16 @@
 
 use crate::error::FirstbootError;
 use crate::rekey::{LONG_AGO, SERVER};
+use bakelite_datastore::check::{self, Depth, Flaw};
 use bakelite_datastore::ladder::{self, Healed, Lost, Patient, Rung};
 use bakelite_datastore::rekey;
 use bakelite_plan::cluster::DATABASE;
 use bakelite_plan::identity::TOKEN;
+use bakelite_plan::restore::mirror::MIRROR;
 use bakelite_plan::restore::{FOLDER, Note, STAGING};
 use bakelite_spec::set;
-use bakelite_sys::{durable, machine, mount, read_text};
-use std::path::Path;
+use bakelite_sys::{durable, machine, mount, read_text, words as words_of};
+use std::path::{Path, PathBuf};
 
 /// So many names of lost objects are said; all of them are in the record beside the damaged files.
 const NAMED: usize = 20;
@@ -56,17 +58,63 @@ pub fn climb(mut note: Note, known: u64) -> Result<String, FirstbootError> {
     note.row.clone_from(&healed.contents.row);
     note.said = words(&healed);
     log::warn!("{}", note.said);
-    let place = folder.join(set::DATABASE);
-    durable::make_folder(place.parent().unwrap_or(&folder))?;
-    durable::set_mode(&folder, 0o700)?;
-    durable::publish(&healed.path, &place)?;
     let lost = serde_json::to_vec(&healed.lost).map_err(FirstbootError::WriteReport)?;
+    let place = database_in(&folder)?;
+    durable::publish(&healed.path, &place)?;
     durable::write_durable(folder.join("db").join(LOST), &lost, 0o600)?;
-    durable::sync_file_system(&folder)?;
-    let said = serde_json::to_vec(&note).map_err(FirstbootError::WriteReport)?;
-    durable::write_durable(folder.join(bakelite_datastore::restore::STAGED), &said, 0o600)?;
+    say_staged(&folder, &note)?;
     durable::remove_tree(&scratch)?;
     Ok(String::new())
+}
+
+/// Copies the mirror of the database to where a set would be unpacked, and proves it; empty, or why it isn't used. `known` is a
+/// revision that the database has had; only a mirror that is newer than `than` is worth it.
+///
+/// # Errors
+/// When what is proved can't be written down.
+pub fn stage_mirror(mut note: Note, known: u64, than: u64) -> Result<String, FirstbootError> {
+    let (folder, mirror) = (Path::new(FOLDER).join(STAGING), Path::new(MIRROR));
+    durable::remove_tree(&folder)?;
+    let place = database_in(&folder)?;
+    let needed = std::fs::metadata(mirror).map_or(0, |file| file.len()) + SPARE;
+    let free = mount::free(&folder);
+    if free < needed {
+        return Ok(format!("{needed} bytes are needed for a copy of it, and {free} are free"));
+    }
+    // A cut may have left it half: SQLite takes that back when it is opened.
+    if let Err(error) = bakelite_datastore::copy(mirror, &place) {
+        return Ok(words_of(&error));
+    }
+    let contents = match check::copy(&place, Depth::Contents, than + 1)? {
+        Ok(contents) => contents,
+        Err(flaw @ Flaw::Older { .. }) => {
+            return Ok(format!("there is something newer than it: {flaw}"));
+        }
+        Err(flaw) => return Ok(flaw.to_string()),
+    };
+    if let Err(error) = bakelite_datastore::prove(&place, &read_text(TOKEN).unwrap_or_default())? {
+        return Ok(error.to_string());
+    }
+    note.revision = contents.revision;
+    note.row = contents.row;
+    note.said = format!("{} revisions behind what was known", known.saturating_sub(note.revision));
+    say_staged(&folder, &note)?;
+    Ok(String::new())
+}
+
+/// The place of a database among what is unpacked.
+fn database_in(folder: &Path) -> Result<PathBuf, FirstbootError> {
+    let place = folder.join(set::DATABASE);
+    durable::make_folder(place.parent().unwrap_or(folder))?;
+    durable::set_mode(folder, 0o700)?;
+    Ok(place)
+}
+
+/// What lies there counts from here on.
+fn say_staged(folder: &Path, note: &Note) -> Result<(), FirstbootError> {
+    durable::sync_file_system(folder)?;
+    let said = serde_json::to_vec(note).map_err(FirstbootError::WriteReport)?;
+    Ok(durable::write_durable(folder.join(bakelite_datastore::restore::STAGED), &said, 0o600)?)
 }
 
 fn words(healed: &Healed) -> String {

@@ -216,6 +216,10 @@ impl World for Machine {
                 let note = serde_json::from_str(note).map_err(FirstbootError::WriteReport)?;
                 self.looked.climbed = Some(ladder::climb(note, *known)?);
             }
+            Action::StageMirror { note, known, than } => {
+                let note = serde_json::from_str(note).map_err(FirstbootError::WriteReport)?;
+                self.looked.mirrored = Some(ladder::stage_mirror(note, *known, *than)?);
+            }
             Action::Rekey { note, known } => {
                 let note = serde_json::from_str(note).map_err(FirstbootError::WriteReport)?;
                 self.looked.climbed = Some(rekey::rekey(note, *known)?);
@@ -229,14 +233,14 @@ impl World for Machine {
             }
             Action::StopWorkloads { unit } => put_back::stop_workloads(unit)?,
             Action::PutBack { aside } => {
-                (self.looked.database, self.looked.climbed) = (None, None);
+                (self.looked.database, self.looked.climbed, self.looked.mirrored) = (None, None, None);
                 return put_back::put_back(aside);
             }
             Action::GiveBackIdentity { aside } => return put_back::give_back_identity(&self.root, aside),
             Action::Refit => put_back::refit(),
             Action::PutInPlace { aside } => {
                 // Whatever was found out about the old one.
-                (self.looked.database, self.looked.climbed) = (None, None);
+                (self.looked.database, self.looked.climbed, self.looked.mirrored) = (None, None, None);
                 return restore::put_in_place(aside);
             }
             Action::TakeIdentity { aside } => return restore::take_identity(&self.root, aside),

@@ -11,6 +11,7 @@ use bakelite_datastore::set::{self, SetError};
 use bakelite_datastore::{DatastoreError, prove_live};
 use bakelite_plan::Settings;
 use bakelite_plan::restore::FOLDER;
+use bakelite_spec::backup::Rhythm;
 use bakelite_spec::set::TOKEN;
 use bakelite_spec::status::Drill;
 use bakelite_sys::{durable, machine, mount, raw, read_text, words};
@@ -31,10 +32,10 @@ pub fn last() -> Option<Drill> {
 
 /// Whether one is due.
 pub fn is_due(settings: &Settings, node: &str, now: i64) -> bool {
-    let Some(every) = settings.appliance.backup.drill.drill_seconds() else { return false };
-    let last = last();
-    let every = if last.as_ref().is_some_and(|drill| !drill.good) { AGAIN.min(every) } else { every };
-    schedule::is_due(last.map(|drill| drill.at), now, every, schedule::shift(node, every))
+    let Some(rhythm) = settings.appliance.backup.drill.drill_rhythm() else { return false };
+    let (last, again) = (last(), Rhythm::Each(AGAIN));
+    let is_due = |rhythm| schedule::is_due(last.as_ref().map(|drill| drill.at), now, rhythm, node);
+    is_due(&rhythm) || (last.as_ref().is_some_and(|drill| !drill.good) && is_due(&again))
 }
 
 /// Holds a drill with the newest set. The caller has the lock.

@@ -4,8 +4,10 @@
 
 use crate::backup::Record;
 use crate::look::Looks;
+use crate::mirror::Mirror;
+use crate::node::Teller;
 use crate::shelf::Shelf;
-use crate::trial::{self, Trial};
+use crate::trial::Trial;
 use crate::{KeeperError, apps, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
 use bakelite_plan::update::window;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_secs(60);
+/// The same while something is under way.
+const SOON: Duration = Duration::from_secs(5);
 /// After a backup that failed, until the next attempt.
 const PAUSE: Duration = Duration::from_secs(600);
 /// A stick's partitions come one after the other.
@@ -35,12 +39,13 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
     let (mut has_come, mut was_open) = (true, true);
     let (mut trial, mut watch, mut is_tried) = (Trial::default(), apps::Watch::default(), false);
+    let (mut teller, mut mirror) = (Teller::default(), Mirror::default());
     loop {
         if let Some(settings) = settings() {
             is_tried = trial.look(&settings) | watch.look(&settings);
             let cluster = backup::cluster_here(&settings);
             if let Some(born) = cluster.as_ref().filter(|_| Instant::now() >= not_before)
-                && let Err(error) = back_up(&settings, born, &mut plugged)
+                && let Err(error) = back_up(&settings, born, &mut plugged, &mut mirror)
             {
                 log::error!("no backup: {}", words(&error));
                 not_before = Instant::now() + PAUSE;
@@ -57,9 +62,10 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
             if is_settled && std::mem::take(&mut has_come) {
                 looks.visitors = visit(&settings);
             }
-            told::tell(&looks);
+            teller.tell(&settings, &told::tell(&looks));
         }
-        has_come |= wait(plugs.as_ref(), if is_tried { trial::EACH } else { LOOK });
+        let is_soon = is_tried || teller.is_telling();
+        has_come |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
         plugged |= has_come;
     }
 }
@@ -70,34 +76,49 @@ fn opens(settings: &Settings) -> bool {
     window::is_open(settings.appliance.update.window.as_ref(), &node, machine::clock())
 }
 
-/// Makes a backup if one is due, gives a target that was plugged in what it lacks, or holds a drill: one of them a turn.
-fn back_up(settings: &Settings, born: &ClusterBorn, plugged: &mut bool) -> Result<(), KeeperError> {
+/// Makes a backup if one is due, gives a target that was plugged in what it lacks, holds a drill, or brings the mirror up to
+/// date: one of them a turn.
+fn back_up(
+    settings: &Settings,
+    born: &ClusterBorn,
+    plugged: &mut bool,
+    mirror: &mut Mirror,
+) -> Result<(), KeeperError> {
     let shelf = Shelf::all(&born.node).swap_remove(0);
     let has_data_disk = Shelf::of_disk(&born.node).is_some();
     let (last, now) = (shelf.newest().map(|(_, newest)| newest.made), machine::clock());
-    let every = settings.appliance.backup.every.seconds(has_data_disk);
-    let is_due = every.is_some_and(|every| schedule::is_due(last, now, every, schedule::shift(&born.node, every)));
+    let rhythm = settings.appliance.backup.every.rhythm(has_data_disk);
+    let is_due = rhythm.is_some_and(|rhythm| schedule::is_due(last, now, &rhythm, &born.node));
     let drills = last.is_some() && drill::is_due(settings, &born.node, now);
     let checks = !is_due && integrity::is_due(last, now);
-    if !is_due && !*plugged && !drills && !checks {
+    let mirrors = has_data_disk && mirror.is_due();
+    if !is_due && !*plugged && !drills && !checks && !mirrors {
         return Ok(());
     }
     let Some(_held) = backup::lock(false)? else { return Ok(()) };
-    *plugged = false;
+    let has_come = std::mem::take(plugged);
     if is_due {
         return backup::make(settings, born).map(drop);
     }
     if checks {
         return backup::noted(integrity::check());
     }
-    let mut record = Record::read();
-    let wants_newer = target::serve(settings, &born.node, &mut record);
-    record.write()?;
-    raw::return_memory();
-    if wants_newer {
-        return backup::make(settings, born).map(drop);
+    if has_come {
+        let mut record = Record::read();
+        let wants_newer = target::serve(settings, &born.node, &mut record);
+        record.write()?;
+        raw::return_memory();
+        if wants_newer {
+            return backup::make(settings, born).map(drop);
+        }
     }
-    if drills { drill::hold(settings, &born.node).map(drop) } else { Ok(()) }
+    if drills {
+        return drill::hold(settings, &born.node).map(drop);
+    }
+    if mirrors {
+        mirror.refresh(born);
+    }
+    Ok(())
 }
 
 /// Waits for the next look; whether a disk has come meanwhile.

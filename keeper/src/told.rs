@@ -9,21 +9,21 @@ use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::status::{Backup, Database, Drill, Watch, paths};
 use bakelite_sys::{durable, machine, read_text, words};
 
-/// Tells what is to be told now.
-pub fn tell(looks: &Looks) {
+/// Tells what is to be told now; what is wrong.
+pub fn tell(looks: &Looks) -> Vec<Fault> {
     let mut watch = watch(&Record::read(), drill::last(), looks, machine::clock());
     if let Err(error) = metrics::write(&watch, looks) {
         log::warn!("{}", words(&error));
     }
     let before = read_text(paths::WATCH).ok().and_then(|text| serde_json::from_str::<Watch>(&text).ok());
     keep_words(&mut watch.faults, before.as_ref().map_or(&[], |before| &before.faults));
-    if before.as_ref() == Some(&watch) {
-        return;
+    if before.as_ref() != Some(&watch) {
+        let text = serde_json::to_string(&watch).unwrap_or_default();
+        if let Err(error) = durable::replace(paths::WATCH, text.as_bytes(), 0o644) {
+            log::warn!("{}", words(&error));
+        }
     }
-    let text = serde_json::to_string(&watch).unwrap_or_default();
-    if let Err(error) = durable::replace(paths::WATCH, text.as_bytes(), 0o644) {
-        log::warn!("{}", words(&error));
-    }
+    watch.faults
 }
 
 /// What is wrong as before keeps its words of before, although its numbers have moved: each new word on the screen is also

@@ -14,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// So long they have to be available without a break: the kubelet has said what it sees several times by then.
 const STEADY: Duration = Duration::from_secs(60);
-/// Between two looks.
-pub const EACH: Duration = Duration::from_secs(5);
 
 /// Since when nothing has been missing.
 #[derive(Debug, Default)]

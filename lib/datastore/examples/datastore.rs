@@ -1,4 +1,5 @@
-//! The datastore's acts one by one, for `scripts/bench datastore`. Each prints its seconds, and its largest memory in kB.
+//! The datastore's acts one by one, for `scripts/bench datastore`. Each prints its seconds, its
+//! largest memory in kB, and the bytes that it wrote.
 
 #[path = "../tests/load/mod.rs"]
 #[expect(dead_code, reason = "the proof looks at the writer while it writes; a measure doesn't")]
@@ -21,6 +22,8 @@ fn main() -> Result<(), Failure> {
         ["write", path, told, stop] => load::write_on(Path::new(path), Path::new(told), Path::new(stop))?,
         ["one-step", from, to] => one_step(from, to)?,
         ["copy", from, to] => drop(bakelite_datastore::copy(Path::new(from), Path::new(to))?),
+        ["mirror", from, to] => drop(bakelite_datastore::mirror::refresh(Path::new(from), Path::new(to), 0)??),
+        ["change", path, rows] => change(path, rows.parse()?)?,
         ["set", from, folder] => {
             let folder = Path::new(folder);
             let key = age::x25519::Identity::generate();
@@ -30,11 +33,13 @@ fn main() -> Result<(), Failure> {
             bakelite_sys::durable::replace(folder.join("key"), text.as_bytes(), 0o600)?;
         }
         ["restore", folder, into] => restore(Path::new(folder), Path::new(into))?,
-        _ => return Err("fill PATH MB | write PATH TOLD STOP | one-step FROM TO | copy FROM TO | set FROM FOLDER | restore FOLDER INTO".into()),
+        _ => return Err("fill PATH MB | write PATH TOLD STOP | one-step FROM TO | copy FROM TO | mirror FROM TO | change PATH ROWS | set FROM FOLDER | restore FOLDER INTO".into()),
     }
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim();
-    println!("{:.3} {}", begun.elapsed().as_secs_f64(), peak.trim_end_matches(" kB"));
+    let io = std::fs::read_to_string("/proc/self/io")?;
+    let written = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap_or("?");
+    println!("{:.3} {} {written}", begun.elapsed().as_secs_f64(), peak.trim_end_matches(" kB"));
     Ok(())
 }
 
@@ -45,6 +50,15 @@ fn one_step(from: &str, to: &str) -> Result<(), Failure> {
     Backup::new(&source, &mut target)?.step(-1)?;
     drop(target);
     Ok(std::fs::File::open(to)?.sync_all()?)
+}
+
+/// So many new objects, as a cluster gets them between two looks of the keeper.
+fn change(path: &str, rows: i64) -> Result<(), Failure> {
+    let query = "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value, old_value) \
+                 SELECT name || '-' || (SELECT max(id) FROM kine), 1, 0, 0, 0, 0, value, old_value \
+                 FROM kine WHERE name > '/registry/' ORDER BY id LIMIT ?1";
+    Connection::open(path)?.execute(query, [rows])?;
+    Ok(())
 }
 
 fn restore(folder: &Path, into: &Path) -> Result<(), Failure> {

@@ -129,7 +129,26 @@ fn file(
     if let Err(flaw) = header(path).map_err(|source| bakelite_sys::SysError::Read { path: path.into(), source })? {
         return Ok(Err(flaw));
     }
-    match open().and_then(|connection| contents(&connection, depth, known)) {
+    // All in one read transaction: a live database moves on meanwhile.
+    let in_one = |connection: Connection| contents(&*connection.unchecked_transaction()?, depth, known);
+    told(path, open().and_then(in_one))
+}
+
+/// Reads a database in a read transaction that has begun, so that it is what is read in it afterwards.
+pub(crate) fn within(
+    transaction: &Connection,
+    path: &Path,
+    depth: Depth,
+    known: u64,
+) -> Result<Result<Contents, Flaw>, DatastoreError> {
+    told(path, contents(transaction, depth, known))
+}
+
+fn told(
+    path: &Path,
+    found: rusqlite::Result<Result<Contents, Flaw>>,
+) -> Result<Result<Contents, Flaw>, DatastoreError> {
+    match found {
         Ok(found) => Ok(found),
         Err(error) => match damage(&error) {
             Some(words) => Ok(Err(Flaw::Damaged(vec![words]))),
@@ -139,7 +158,7 @@ fn file(
 }
 
 /// Errors by which SQLite says that the file is damaged.
-fn damage(error: &rusqlite::Error) -> Option<String> {
+pub(crate) fn damage(error: &rusqlite::Error) -> Option<String> {
     use rusqlite::Error;
     use rusqlite::ffi::ErrorCode;
     // kine's columns hold what kine writes into them, or something else than kine wrote.
@@ -189,10 +208,8 @@ pub(crate) fn pages(connection: &Connection, depth: Depth) -> rusqlite::Result<R
     Ok(if answers == ["ok"] { Ok(()) } else { Err(Flaw::Damaged(answers)) })
 }
 
-fn contents(connection: &Connection, depth: Depth, known: u64) -> rusqlite::Result<Result<Contents, Flaw>> {
-    // All in one read transaction: a live database moves on meanwhile.
-    let transaction = connection.unchecked_transaction()?;
-    if let Err(flaw) = pages(&transaction, depth)? {
+fn contents(transaction: &Connection, depth: Depth, known: u64) -> rusqlite::Result<Result<Contents, Flaw>> {
+    if let Err(flaw) = pages(transaction, depth)? {
         return Ok(Err(flaw));
     }
     let mut statement = transaction.prepare("SELECT name FROM pragma_table_info('kine')")?;
@@ -209,12 +226,12 @@ fn contents(connection: &Connection, depth: Depth, known: u64) -> rusqlite::Resu
     if compactions != 1 {
         return Ok(Err(Flaw::Compaction(compactions)));
     }
-    let state = crate::read(&transaction)?;
+    let state = crate::read(transaction)?;
     let contents = Contents {
         page_size: u32::try_from(number("PRAGMA page_size")?).unwrap_or(0),
         revision: state.revision,
         compacted: number("SELECT prev_revision FROM kine WHERE name = 'compact_rev_key'")?,
-        live: live_keys(&transaction)?,
+        live: live_keys(transaction)?,
         row: state.row,
     };
     if contents.live.keys().all(|prefix| !prefix.starts_with("/registry/")) {

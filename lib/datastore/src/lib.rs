@@ -9,6 +9,7 @@ pub mod check;
 mod fixtures;
 pub mod fold;
 pub mod ladder;
+pub mod mirror;
 pub mod names;
 pub mod rekey;
 #[cfg(feature = "sets")]

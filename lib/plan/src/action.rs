@@ -207,6 +207,15 @@ pub enum Action {
         /// A revision that it has had.
         known: u64,
     },
+    /// Copies the mirror of the database to where a set would be unpacked, and proves it.
+    StageMirror {
+        /// What is said of it, with what is known already.
+        note: String,
+        /// A revision that the database has had.
+        known: u64,
+        /// Only one with a higher revision is worth it.
+        than: u64,
+    },
     /// Seals the cluster's keys with a new token in a copy of its database, where a set would be unpacked.
     Rekey {
         /// What is said of it, with what is known already.

@@ -103,6 +103,8 @@ pub struct Facts {
     pub token_lost: bool,
     /// What came of climbing upon the damaged database: empty, or why nothing can be made of it; `None` before it was tried.
     pub climbed: Option<String>,
+    /// What came of copying the mirror of the database: empty, or why it isn't used; `None` before it was tried.
+    pub mirrored: Option<String>,
     /// Whether the supply's voltage was found too low since the start.
     pub power_is_low: bool,
     /// Whether k3s has run since the machine was switched on.

@@ -42,7 +42,7 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
         Form::BackupEvery => (
             text.parse::<Every>().is_ok(),
             "not how often a backup is made",
-            "`auto`, `off`, or a duration of ten minutes and more, such as `6h`",
+            "`auto`, `off`, a duration such as `6h`, or hours in UTC such as `03:00`, `03:00, 15:00` or `sunday 03:00`; ten minutes apart at least",
         ),
         Form::BackupKeep => (
             text.parse::<Keep>().is_ok(),

@@ -31,29 +31,32 @@ impl Window {
 
     /// When it opens, so many seconds later than it says, as people write it.
     pub fn opening(&self, later: u64) -> String {
-        time(self.from + later)
+        time_of_day(self.from + later)
     }
 }
 
-fn time(seconds: u64) -> String {
+/// A time of the day from seconds since a midnight, as people write it.
+pub(crate) fn time_of_day(seconds: u64) -> String {
     let minutes = seconds % DAY / 60;
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+/// Seconds since midnight from a time of the day such as `03:00`.
+pub(crate) fn seconds_of_day(text: &str) -> Option<u64> {
+    let is_two = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let two = |part: &str| is_two(part).then(|| part.parse::<u64>().ok())?;
+    let (hour, minute) = text.trim().split_once(':')?;
+    let (hour, minute) = (two(hour).filter(|hour| *hour < 24)?, two(minute).filter(|minute| *minute < 60)?);
+    Some(hour * 3600 + minute * 60)
 }
 
 impl FromStr for Window {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_two = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
-        let two = |part: &str| is_two(part).then(|| part.parse::<u64>().ok())?;
-        let time = |text: &str| {
-            let (hour, minute) = text.trim().split_once(':')?;
-            let (hour, minute) = (two(hour).filter(|hour| *hour < 24)?, two(minute).filter(|minute| *minute < 60)?);
-            Some(hour * 3600 + minute * 60)
-        };
         let read = || {
             let (from, to) = text.split_once('-')?;
-            let window = Self { from: time(from)?, to: time(to)? };
+            let window = Self { from: seconds_of_day(from)?, to: seconds_of_day(to)? };
             (window.length() >= SHORTEST).then_some(window)
         };
         read().ok_or_else(|| format!("`{text}` is no window of the day"))
@@ -62,7 +65,7 @@ impl FromStr for Window {
 
 impl Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", time(self.from), time(self.to))
+        write!(f, "{}-{}", time_of_day(self.from), time_of_day(self.to))
     }
 }
 

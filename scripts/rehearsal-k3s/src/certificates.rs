@@ -26,6 +26,9 @@ const AUTHORITIES: [&str; 5] = ["server-ca", "client-ca", "request-header-ca", "
 /// The leaf that port 6443 shows.
 pub const SERVING: &str = "serving-kube-apiserver";
 
+/// What stands before a node's name in the name of its user.
+const NODE_USER: &str = "system:node:";
+
 struct Leaf {
     file: &'static str,
     authority: &'static str,
@@ -180,39 +183,72 @@ impl Certificates<'_> {
     }
 
     fn issue(&self, leaf: &Leaf) -> Result<(), Error> {
-        let authority = String::from_utf8_lossy(&read(&self.tls(leaf.authority, "crt"))?).into_owned();
-        let issuer = Issuer::from_ca_cert_pem(&authority, load_key(&self.tls(leaf.authority, "key"))?)?;
-        let key = KeyPair::generate()?;
-        let is_serving = leaf.kubeconfig.is_none();
-        let mut params = CertificateParams::new(if is_serving { self.names.clone() } else { Vec::new() })?;
-        params.distinguished_name.push(DnType::CommonName, leaf.common_name);
-        if let Some(organisation) = leaf.organisation {
-            params.distinguished_name.push(DnType::OrganizationName, organisation);
-        }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages =
-            vec![if is_serving { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
-        params.not_before = self.now();
-        params.not_after = self.now() + Duration::days(365);
-        let certificate = params.signed_by(&key, &issuer)?;
-        write(&self.tls(leaf.file, "crt"), (certificate.pem() + &authority).as_bytes(), 0o644)?;
-        write(&self.tls(leaf.file, "key"), key.serialize_pem().as_bytes(), 0o600)?;
+        let names = if leaf.kubeconfig.is_none() { self.names.clone() } else { Vec::new() };
+        let (certificate, key) = self.sign(leaf.authority, names, leaf.common_name, leaf.organisation)?;
+        write(&self.tls(leaf.file, "crt"), certificate.as_bytes(), 0o644)?;
+        write(&self.tls(leaf.file, "key"), key.as_bytes(), 0o600)?;
         match leaf.kubeconfig {
-            Some(name) => self.write_kubeconfig(name, leaf.file),
+            Some(name) => {
+                let text = self.kubeconfig(&self.tls(leaf.file, "crt"), &self.tls(leaf.file, "key"));
+                write(&self.server.join(format!("cred/{name}.kubeconfig")), text.as_bytes(), 0o600)
+            }
             None => Ok(()),
         }
     }
 
-    fn write_kubeconfig(&self, name: &str, file: &str) -> Result<(), Error> {
-        let text = format!(
+    /// The kubelet's own certificate and kubeconfig in the agent's folder, anew at each start; it acts as its node.
+    pub fn write_kubelet(&self, agent: &Path, node: &str) -> Result<(), Error> {
+        let (certificate, key) =
+            self.sign("client-ca", Vec::new(), &format!("{NODE_USER}{node}"), Some("system:nodes"))?;
+        let (certificate_path, key_path) = (agent.join("client-kubelet.crt"), agent.join("client-kubelet.key"));
+        write(&certificate_path, certificate.as_bytes(), 0o600)?;
+        write(&key_path, key.as_bytes(), 0o600)?;
+        write(&agent.join("kubelet.kubeconfig"), self.kubeconfig(&certificate_path, &key_path).as_bytes(), 0o600)
+    }
+
+    /// A leaf with its authority behind it, and its key. One with names is a server's.
+    fn sign(
+        &self,
+        authority: &str,
+        names: Vec<String>,
+        common_name: &str,
+        organisation: Option<&str>,
+    ) -> Result<(String, String), Error> {
+        let pem = String::from_utf8_lossy(&read(&self.tls(authority, "crt"))?).into_owned();
+        let issuer = Issuer::from_ca_cert_pem(&pem, load_key(&self.tls(authority, "key"))?)?;
+        let key = KeyPair::generate()?;
+        let usage =
+            if names.is_empty() { ExtendedKeyUsagePurpose::ClientAuth } else { ExtendedKeyUsagePurpose::ServerAuth };
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        if let Some(organisation) = organisation {
+            params.distinguished_name.push(DnType::OrganizationName, organisation);
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+        params.extended_key_usages = vec![usage];
+        params.not_before = self.now();
+        params.not_after = self.now() + Duration::days(365);
+        let certificate = params.signed_by(&key, &issuer)?;
+        Ok((certificate.pem() + &pem, key.serialize_pem()))
+    }
+
+    fn kubeconfig(&self, certificate: &Path, key: &Path) -> String {
+        format!(
             "apiVersion: v1\nclusters:\n- cluster:\n    server: https://127.0.0.1:{}\n    certificate-authority: {}\n  name: local\ncontexts:\n- context:\n    cluster: local\n    namespace: default\n    user: user\n  name: Default\ncurrent-context: Default\nkind: Config\npreferences: {{}}\nusers:\n- name: user\n  user:\n    client-certificate: {}\n    client-key: {}\n",
             self.port,
             self.tls("server-ca", "crt").display(),
-            self.tls(file, "crt").display(),
-            self.tls(file, "key").display(),
-        );
-        write(&self.server.join(format!("cred/{name}.kubeconfig")), text.as_bytes(), 0o600)
+            certificate.display(),
+            key.display(),
+        )
     }
+}
+
+/// The node that a kubelet's certificate is for.
+pub fn node_of(path: &Path) -> Result<Option<String>, Error> {
+    with_certificate(path, &read(path)?, |certificate| {
+        let mut names = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        names.find_map(|name| name.strip_prefix(NODE_USER)).map(str::to_owned)
+    })
 }
 
 /// The names that the serving leaf carries: k3s's fixed ones, the node, its address and `tls-san`.

@@ -94,6 +94,11 @@ impl Datastore {
         Ok(self.newest(name)?.is_some_and(|row| !row.deleted))
     }
 
+    /// Another program's connection to a database that a server has started.
+    pub fn join(connection: Connection) -> Self {
+        Self(Mutex::new(connection))
+    }
+
     /// The value of a key that is live.
     pub fn value(&self, name: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
         Ok(self.newest(name)?.filter(|row| !row.deleted).and_then(|row| row.value))
@@ -103,19 +108,27 @@ impl Datastore {
     pub fn put(&self, name: &str, value: Option<&[u8]>, lease: i64) -> Result<i64, rusqlite::Error> {
         let mut connection = self.connection();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        match newest(&transaction, name)? {
-            Some(old) if !old.deleted => {
-                let first = if old.created { old.id } else { old.create_revision };
-                transaction.execute(INSERT, params![name, 0, 0, first, old.id, lease, value, old.value])?;
-            }
-            gone => {
-                let before = gone.map_or(0, |row| row.id);
-                transaction.execute(INSERT, params![name, 1, 0, 0, before, lease, value, None::<Vec<u8>>])?;
-            }
-        }
+        let old = newest(&transaction, name)?;
+        insert(&transaction, name, value, lease, old)?;
         let revision = transaction.last_insert_rowid();
         transaction.commit()?;
         Ok(revision)
+    }
+
+    /// Makes a key's value from its old one, in one transaction. `None` from the maker leaves it as it is; whether it was changed.
+    pub fn change(
+        &self,
+        name: &str,
+        make: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<bool, rusqlite::Error> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let old = newest(&transaction, name)?;
+        let live = old.as_ref().filter(|row| !row.deleted).and_then(|row| row.value.as_deref());
+        let Some(value) = make(live) else { return Ok(false) };
+        insert(&transaction, name, Some(&value), 0, old)?;
+        transaction.commit()?;
+        Ok(true)
     }
 
     /// Deletes a key that is live.
@@ -167,6 +180,25 @@ impl Datastore {
         }
         connection.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))?;
         Ok(deleted)
+    }
+}
+
+fn insert(
+    connection: &Connection,
+    name: &str,
+    value: Option<&[u8]>,
+    lease: i64,
+    old: Option<Newest>,
+) -> Result<usize, rusqlite::Error> {
+    match old {
+        Some(old) if !old.deleted => {
+            let first = if old.created { old.id } else { old.create_revision };
+            connection.execute(INSERT, params![name, 0, 0, first, old.id, lease, value, old.value])
+        }
+        gone => {
+            let before = gone.map_or(0, |row| row.id);
+            connection.execute(INSERT, params![name, 1, 0, 0, before, lease, value, None::<Vec<u8>>])
+        }
     }
 }
 

@@ -23,7 +23,7 @@ const DEPLOY: Duration = Duration::from_secs(15);
 const WORKLOAD: &str = "/registry/deployments/default/rehearsed";
 const UP: Duration = Duration::from_secs(8);
 /// The nodes, and how often the kubelet says anew that all is as it was.
-const NODES: &str = "/registry/minions/";
+pub const NODES: &str = "/registry/minions/";
 const NODE_EACH: Duration = Duration::from_secs(300);
 /// What the kubelet has where no drop-in says otherwise, in seconds.
 const NODE_LEASE: f64 = 40.0;
@@ -196,7 +196,13 @@ pub fn run(datastore: &Datastore, settings: &Settings, machine: &Machine<'_>, st
     for turn in 0_usize.. {
         let mut next = compaction.min(at_most.unwrap_or(Duration::MAX));
         for (_, key, value) in notes.extract_if(.., |(due, ..)| *due <= now).collect::<Vec<_>>() {
-            if let Err(error) = datastore.put(&key, Some(&value), 0) {
+            // The kubelet changes what is its own in a node, and everybody else writes a whole object.
+            let keep = |old: &[u8]| objects::keep_conditions(old, &value).ok();
+            let written = datastore.change(&key, |old| {
+                let kept = old.filter(|_| key.starts_with(NODES)).and_then(keep);
+                Some(kept.unwrap_or_else(|| value.clone()))
+            });
+            if let Err(error) = written {
                 log::error!("error in txn request_put:<key:\"{key}\">: {error}");
             }
             if key.starts_with(NODES) {

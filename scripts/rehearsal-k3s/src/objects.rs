@@ -1,9 +1,11 @@
 //! The two objects whose content somebody outside reads: a node and a deployment, as kubernetes encodes them (its generated.proto,
 //! field by field), in the wrapping that k3s's rows have (k3s.md 4.2). Of each only what says how it is; the rest is filler.
 
-use prost::Message;
+use prost::{DecodeError, Message};
 
 const PREFIX: &[u8] = b"k8s\0";
+/// The kubelet's own condition.
+const READY: &str = "Ready";
 
 #[derive(Clone, PartialEq, Message)]
 struct Unknown {
@@ -65,12 +67,27 @@ struct NodeStatus {
     node_info: Option<NodeSystemInfo>,
 }
 
+/// A condition of a node.
 #[derive(Clone, PartialEq, Message)]
-struct Condition {
+pub struct Condition {
     #[prost(string, tag = "1")]
-    kind: String,
+    pub kind: String,
     #[prost(string, tag = "2")]
-    status: String,
+    pub status: String,
+    #[prost(message, optional, tag = "3")]
+    pub heartbeat: Option<Moment>,
+    #[prost(message, optional, tag = "4")]
+    pub transition: Option<Moment>,
+    #[prost(string, tag = "5")]
+    pub reason: String,
+    #[prost(string, tag = "6")]
+    pub message: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Moment {
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -86,10 +103,40 @@ fn row(version: &str, name: &str, object: &Object) -> Vec<u8> {
 
 /// A node that is ready in this boot.
 pub fn node(boot: &str, metadata: &[u8]) -> Vec<u8> {
-    let ready = Condition { kind: "Ready".to_owned(), status: "True".to_owned() };
+    let ready = Condition { kind: READY.to_owned(), status: "True".to_owned(), ..Condition::default() };
     let node_info = Some(NodeSystemInfo { boot_id: boot.to_owned() });
     let status = NodeStatus { conditions: vec![ready], node_info }.encode_to_vec();
     row("v1", "Node", &Object { metadata: metadata.to_vec(), spec: None, status })
+}
+
+/// The conditions in a node's row.
+pub fn conditions(row: &[u8]) -> Result<Vec<Condition>, DecodeError> {
+    Ok(status(row)?.1.conditions)
+}
+
+/// A node's row with these conditions merged in by their types, as the API server merges a patch of its status.
+pub fn with_conditions(row: &[u8], new: &[Condition]) -> Result<Vec<u8>, DecodeError> {
+    let (mut object, mut status) = status(row)?;
+    for condition in new {
+        match status.conditions.iter_mut().find(|old| old.kind == condition.kind) {
+            Some(old) => old.clone_from(condition),
+            None => status.conditions.push(condition.clone()),
+        }
+    }
+    object.status = status.encode_to_vec();
+    Ok(self::row("v1", "Node", &object))
+}
+
+/// What the kubelet writes of a node keeps the conditions that aren't its own.
+pub fn keep_conditions(old: &[u8], new: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let foreign: Vec<Condition> = conditions(old)?.into_iter().filter(|condition| condition.kind != READY).collect();
+    with_conditions(new, &foreign)
+}
+
+fn status(row: &[u8]) -> Result<(Object, NodeStatus), DecodeError> {
+    let object = Object::decode(Unknown::decode(row.strip_prefix(PREFIX).unwrap_or(row))?.raw.as_slice())?;
+    let status = NodeStatus::decode(object.status.as_slice())?;
+    Ok((object, status))
 }
 
 /// How far a deployment of one is.
@@ -164,5 +211,22 @@ mod tests {
         assert_eq!(rollout(&deployment(uneven)), uneven);
         let node = node("boot", b"x");
         assert!(node.ends_with(b"\x22\x0d\x0a\x05Ready\x12\x04True\x3a\x06\x1a\x04boot"), "{node:?}");
+    }
+    #[test]
+    fn foreign_conditions_are_merged_and_outlive_what_the_kubelet_writes() {
+        let condition = |kind: &str, status: &str| Condition {
+            kind: kind.to_owned(),
+            status: status.to_owned(),
+            transition: Some(Moment { seconds: 7 }),
+            ..Condition::default()
+        };
+        let row = with_conditions(&node("boot", b"x"), &[condition("A", "True"), condition("B", "False")]).unwrap();
+        let row = with_conditions(&row, &[condition("A", "False")]).unwrap();
+        let row = keep_conditions(&row, &node("next", b"y")).unwrap();
+        let all = conditions(&row).unwrap();
+        let all: Vec<(&str, &str)> =
+            all.iter().map(|condition| (condition.kind.as_str(), condition.status.as_str())).collect();
+        assert_eq!(all, [("Ready", "True"), ("A", "False"), ("B", "False")]);
+        assert!(row.ends_with(b"\x3a\x06\x1a\x04next"), "{row:?}");
     }
 }

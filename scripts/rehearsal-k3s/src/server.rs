@@ -78,7 +78,10 @@ pub fn run(settings: &Settings, root: &Root, habits: &Habits, stop: &Stop) -> Re
     }
     let deployer = match settings.is_on("disable-agent") {
         true => None,
-        false => Some(Deployer::new(&server.join("manifests"), start_images(&data, stop)?)),
+        false => {
+            certificates.write_kubelet(&data.join("agent"), &node)?;
+            Some(Deployer::new(&server.join("manifests"), start_images(&data, stop)?))
+        }
     };
     let _held = touch_memory();
     if !wait_until_ready(&certificates, &datastore, habits, port, stop)? {

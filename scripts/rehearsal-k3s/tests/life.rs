@@ -292,9 +292,68 @@ fn the_machine_itself_is_checked() {
 }
 
 #[test]
+fn a_nodes_conditions_are_patched_by_the_node_itself() {
+    let machine = Machine::new();
+    let data = machine.path("var/lib/rancher/k3s");
+    let kubelet = data.join("agent/kubelet.kubeconfig");
+    let kubelet = kubelet.to_str().unwrap();
+    let kubectl = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rehearsal-k3s"))
+            .args([&["kubectl"], arguments].concat())
+            .arg(format!("--root={}", machine.root.path().display()))
+            .output()
+            .unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text)
+    };
+    let patch = |node: &str, conditions: &str| {
+        let patch = format!("{{\"status\":{{\"conditions\":[{conditions}]}}}}");
+        let subject = ["--kubeconfig", kubelet, "--request-timeout=5s", "patch", "node", node];
+        kubectl(&[&subject[..], &["--subresource=status", "--type=strategic", "--patch", &patch]].concat())
+    };
+    let ill = r#"{"type":"A","status":"True","reason":"Full","message":"no room","lastHeartbeatTime":"2026-11-22T10:00:00Z","lastTransitionTime":"2026-11-22T09:00:00Z"}"#;
+    let running = machine.start_with(&["server", "--token=t", "--node-name=shop-1", "--node-ip=10.0.0.7"], &[]);
+    machine.wait_ready(&running);
+    let deadline = SystemTime::now() + Duration::from_secs(20);
+    let mut first = patch("shop-1", ill);
+    while first.1.contains("NotFound") && SystemTime::now() < deadline {
+        sleep(Duration::from_millis(50));
+        first = patch("shop-1", ill);
+    }
+    assert_eq!(first, (Some(0), "node/shop-1 patched\n".to_owned()));
+    assert_eq!(patch("shop-1", ill), (Some(0), "node/shop-1 patched (no change)\n".to_owned()));
+    let (status, words) = patch("shop-2", ill);
+    assert_eq!(status, Some(1));
+    assert!(words.contains("node \"shop-1\" is not allowed to modify node \"shop-2\""), "{words}");
+    let asked = |what: &str| {
+        let path = format!("jsonpath={{.status.conditions[?(@.type==\"{what}\")].reason}}");
+        kubectl(&["get", "node", "shop-1", "-o", &path])
+    };
+    assert_eq!(asked("A"), (Some(0), "Full".to_owned()));
+    assert_eq!(asked("B"), (Some(0), String::new()));
+    // The kubelet's next word about its node leaves it alone.
+    let words_of_node = || {
+        let database = Connection::open(machine.server("db/state.db")).unwrap();
+        let query = "SELECT count(*) FROM kine WHERE name = '/registry/minions/shop-1'";
+        database.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let before = words_of_node();
+    let deadline = SystemTime::now() + Duration::from_secs(120);
+    while words_of_node() == before && SystemTime::now() < deadline {
+        sleep(Duration::from_millis(200));
+    }
+    assert!(words_of_node() > before);
+    assert_eq!(asked("A").1, "Full");
+    running.stop();
+    let (status, words) = patch("shop-1", ill);
+    assert_eq!(status, Some(1));
+    assert!(words.contains("was refused - did you specify the right host or port?"), "{words}");
+}
+
+#[test]
 fn words_without_a_start() {
     for (arguments, status, words) in [
-        (vec!["kubectl", "get", "pods"], 1, "the rehearsal stand-in has no kubectl\n"),
+        (vec!["kubectl", "get", "pods"], 1, "the rehearsal stand-in has no kubectl get pods\n"),
         (vec!["crictl"], 1, "the rehearsal stand-in has no crictl\n"),
         (vec!["--version"], 0, "rehearsal stand-in (not k3s) version v"),
     ] {

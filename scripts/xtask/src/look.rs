@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// k3s's database below the folder of its data, on whatever medium.
 pub const DATABASE: &str = "/rancher/k3s/server/db/state.db";
+/// The keeper's mirror of it on a data disk.
+const MIRROR: &str = "/bakelite/mirror/state.db";
 
 /// A file system in a partition of a medium.
 #[derive(Clone, Debug)]
@@ -141,15 +143,24 @@ impl Volume {
 
     /// k3s's database as its highest revision, checked by SQLite; `None` where there is none.
     pub fn revision(&self) -> Result<Option<u64>> {
+        self.revision_of(DATABASE, "-wal")
+    }
+
+    /// The same of the keeper's mirror of it.
+    pub fn revision_of_mirror(&self) -> Result<Option<u64>> {
+        self.revision_of(MIRROR, "-journal")
+    }
+
+    fn revision_of(&self, database: &str, beside: &str) -> Result<Option<u64>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("state.db");
-        if !self.take_out(DATABASE, &path)? {
+        if !self.take_out(database, &path)? {
             return Ok(None);
         }
-        self.take_out(&format!("{DATABASE}-wal"), &folder.path().join("state.db-wal"))?;
+        self.take_out(&format!("{database}{beside}"), &folder.path().join(format!("state.db{beside}")))?;
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let answer: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-        ensure!(answer == "ok", "SQLite says of {DATABASE}: {answer}");
+        ensure!(answer == "ok", "SQLite says of {database}: {answer}");
         let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'kine'";
         if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? == 0 {
             return Ok(Some(0));

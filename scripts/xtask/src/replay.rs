@@ -137,6 +137,8 @@ struct Known {
     sets: BTreeMap<(usize, String), Vec<u8>>,
     /// Those on the disk, where it is a stick that the keeper writes to; `None` where it is another one.
     stick: Option<BTreeMap<String, Vec<u8>>>,
+    /// The revision of the mirror that there is from the start.
+    mirror: Option<u64>,
 }
 
 /// How a replay went.
@@ -161,6 +163,7 @@ pub fn replay(media: &Media, disk: &str, log: &Path, wanted: &Replay, seed: u64)
         token: token(&media.boot)?,
         sets: sets_at_start(&from)?,
         stick: on_stick(&from[1])?,
+        mirror: repaired(Volume::data(&from[1])?, &from[1])?.map_or(Ok(None), |data| data.revision_of_mirror())?,
     };
     let folder = tempfile::Builder::new().prefix("replay-").tempdir_in(media.folder())?;
     let mut random = fastrand::Rng::with_seed(seed);
@@ -256,10 +259,11 @@ fn token(boot: &Path) -> Result<Option<Vec<u8>>> {
 /// The backups on both media before the first write, as they are after a repair.
 fn sets_at_start(media: &[PathBuf; 2]) -> Result<BTreeMap<(usize, String), Vec<u8>>> {
     let [boot, disk] = media;
-    let repaired = |volume: Option<Volume>, medium: &Path| {
-        volume.map(|volume| volume.repaired(&medium.with_extension("volume"))).transpose()
-    };
     sets(&[repaired(Volume::born_state(boot)?, boot)?, repaired(Volume::data(disk)?, disk)?])
+}
+
+fn repaired(volume: Option<Volume>, medium: &Path) -> Result<Option<Volume>> {
+    volume.map(|volume| volume.repaired(&medium.with_extension("volume"))).transpose()
 }
 
 /// The backups on a disk that is a FAT: a stick that the keeper writes to.
@@ -374,6 +378,8 @@ fn inspect(media: &Copy, known: &Known) -> Result<()> {
     let least = born.iter().filter_map(|born| born["revision"].as_u64()).max().unwrap_or(0).max(known.revision);
     let revision = home.revision()?.unwrap_or(0);
     ensure!(revision >= least, "the database has revision {revision}, and {least} was durable");
+    let mirror = data.as_ref().map_or(Ok(None), Volume::revision_of_mirror).context("the mirror")?;
+    ensure!(mirror >= known.mirror, "the mirror has revision {mirror:?}, and had {:?}", known.mirror);
     if let Some(before) = &known.stick {
         stick::sets_are_whole(disk, &stick::device_key(&state)?, before).context("the stick")?;
     }

@@ -1,9 +1,10 @@
 //! Healing: the ladder for a database that can't be used, in place of a refusal (k3s.md 3.10).
 //!
-//! First what can be made of the damaged one, then the newest set on this machine's own media, then stopping. What was
-//! lost is said. Nothing of it while k3s may be running.
+//! First what can be made of the damaged one, then the newer of the mirror and the newest set on this machine's own media,
+//! then stopping. What was lost is said. Nothing of it while k3s may be running.
 
 use super::choose::newest_of;
+use super::mirror::{self, Rung};
 use super::{HEALED, Note, Source, intend, note};
 use crate::Settings;
 use crate::action::Action;
@@ -39,10 +40,22 @@ pub fn heal(facts: &Facts, settings: &Settings, born: &ClusterBorn, fault: Fault
     if facts.sets.is_none() {
         return Decision::Run(format!("{text}; looking for a backup"), vec![Action::LookForSets]);
     }
-    let Some((found, wanted)) = newest_of(facts, &born.node, &[Source::Card, Source::Disk], settings)
+    let newest = newest_of(facts, &born.node, &[Source::Card, Source::Disk], settings)
         .and_then(|found| Some((found, Note::of(found)?)))
-        .filter(|(_, note)| readable.is_none_or(|revision| note.revision > revision))
-    else {
+        .filter(|(_, note)| readable.is_none_or(|revision| note.revision > revision));
+    let than = newest.as_ref().map(|(_, note)| note.revision).max(readable).unwrap_or(0);
+    match mirror::rung(facts, born, than) {
+        Rung::Stage(action) => {
+            return Decision::Run(format!("{text}; the mirror of it is copied and proved"), vec![action]);
+        }
+        Rung::Staged(note) => {
+            let why = format!("{text}; the mirror of it takes its place, at revision {}, {}", note.revision, note.said);
+            return Decision::Run(why, intend(facts, &note, None).into_iter().collect());
+        }
+        Rung::Unusable(why) => text.push_str(&format!(". Its mirror isn't used: {why}")),
+        Rung::Nothing => {}
+    }
+    let Some((found, wanted)) = newest else {
         return Decision::Refuse(Fault {
             text: format!("{text}. There is no newer backup of it on this machine"),
             ..fault

@@ -11,6 +11,7 @@ mod heal;
 pub mod leftovers;
 mod living;
 pub mod lost_disk;
+pub mod mirror;
 pub mod preview;
 pub mod trial;
 mod word;

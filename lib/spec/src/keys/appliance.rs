@@ -489,7 +489,7 @@ pub const APPLIANCE: &[Key] = &[
         "backup.every",
         Kind::Text(Form::BackupEvery),
         "\"auto\"",
-        "How often the datastore is backed up while k3s runs: `auto` (each hour onto a data disk, each day onto a card), `off`, or a duration.",
+        "How often the datastore is backed up while k3s runs: `auto` (each hour onto a data disk, each day onto a card), `off`, a duration such as `6h`, or hours in UTC such as `03:00`, `03:00, 15:00` or `sunday 03:00`; each of many machines begins at a time of its own in the half hour after one.",
     ),
     key(
         "backup.keep",
@@ -506,7 +506,7 @@ pub const APPLIANCE: &[Key] = &[
         "backup.drill",
         Kind::Text(Form::BackupEvery),
         "\"auto\"",
-        "How often the newest backup is restored into a scratch folder and checked from end to end: `auto` (each week), `off`, or a duration.",
+        "How often the newest backup is restored into a scratch folder and checked from end to end: `auto` (each week), `off`, a duration, or hours as for `backup.every`.",
     ),
     key(
         "backup.volumes",

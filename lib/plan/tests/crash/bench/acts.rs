@@ -90,7 +90,7 @@ impl Bench {
             Action::Unbear { guid } => self.unbear(guid)?,
             Action::Blank { folders, but } => self.blank(folders, but)?,
             Action::StageSet { set, note } => self.stage(set, note)?,
-            Action::Climb { .. } => unreachable!("nothing is damaged"),
+            Action::Climb { .. } | Action::StageMirror { .. } => unreachable!("nothing is damaged"),
             Action::PutInPlace { aside } => self.put_in_place(aside)?,
             Action::TakeIdentity { aside } => self.take_identity(aside)?,
             Action::CompareWithAside { .. } => self.lost_names = Some(vec!["/registry/secrets/till/new".into()]),
