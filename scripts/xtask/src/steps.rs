@@ -54,6 +54,10 @@ pub enum Step {
     BootFrom(String),
     /// Flashes the image onto the boot medium with the command, as a person does, while the machine is off.
     Flash(Flash),
+    /// While the machine is off: a factory line flashes the boot medium as the machine of this name, and listens from then on.
+    BeginLine(String),
+    /// Waits until the line has heard of the machine.
+    LineSays(LineSays),
     /// Writes a person's `bakelite.yaml` onto the boot partition while the machine is off.
     Overlay(Overlay),
     /// Makes a disk while the machine is off.
@@ -270,6 +274,18 @@ pub struct Flash {
     /// The keys of its seed, with their values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+}
+
+/// What a line's record has to say of its one device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineSays {
+    /// The verdict, such as `good`.
+    pub verdict: String,
+    /// How its report came: `medium` or `network`.
+    pub heard: String,
+    /// Seconds.
+    pub within: f64,
 }
 
 /// A step with nothing to say.
