@@ -2,7 +2,6 @@
 //! report over the network.
 
 use crate::door;
-use crate::look;
 use crate::steps::LineSays;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -29,7 +28,9 @@ impl Line {
         // Free a moment ago; the line says so if it isn't any more.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let pass = format!("{{listen: '127.0.0.1:{port}', address: '{HOST}:{port}', within: 1h}}");
-        let (image_path, sum, medium) = (image.display(), look::sum(image)?, medium.display());
+        let summed = door::run("sha256sum", &[&image.display().to_string()], folder)?;
+        let sum = summed.split(' ').next().unwrap_or_default();
+        let (image_path, medium) = (image.display(), medium.display());
         let put = |name: &str, text: &str| door::write(&folder.join(name), text);
         put("rows.csv", &format!("row,hostname\n1,{hostname}\n"))?;
         put(

@@ -138,6 +138,7 @@ impl<'a> Player<'a> {
             Step::MakeStick(wanted) => self.media.make_stick(wanted),
             Step::MakeRecovery(wanted) => self.media.make_recovery(wanted),
             Step::StickSays(wanted) => recovery::says(&self.media.disk(&wanted.stick), wanted),
+            Step::StickHolds(wanted) => recovery::holds(&self.media.disk(&wanted.stick), wanted),
             Step::MakeBundles(wanted) => self.media.make_bundles(wanted),
             Step::SameDisk(name) => self.media.same_disk(name),
             Step::StickWhole(name) => self.media.stick_is_whole(name),

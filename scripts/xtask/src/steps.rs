@@ -2,7 +2,7 @@
 
 mod sticks;
 
-pub use sticks::{DamageBundle, Granted, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickSays};
+pub use sticks::{DamageBundle, Granted, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickHolds, StickSays};
 
 use crate::scenario::{Hardware, word};
 use bakelite_spec::fault::Code;
@@ -72,6 +72,8 @@ pub enum Step {
     StickWhole(String),
     /// While the machine is off: what an installer stick has recorded of a row.
     StickSays(StickSays),
+    /// While the machine is off: what lies on a recovery stick.
+    StickHolds(StickHolds),
     /// Looks whether a disk that was made is the same, byte for byte.
     SameDisk(String),
     /// Remembers what is on the boot medium while the machine is off.

@@ -82,6 +82,7 @@ impl Machine {
 
 fn new() -> NewSeed {
     NewSeed {
+        pass: None,
         node: Some("shop-017".into()),
         ticket: Some("line-1".into()),
         keys: vec!["network.wait".into(), "seed.secrets.wifi".into()],
