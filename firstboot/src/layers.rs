@@ -117,7 +117,7 @@ pub fn below(root: &Path) -> Result<Below, FirstbootError> {
 
 /// The seed that counts: a new one that is right and for this machine, else the one that was taken.
 fn seed(root: &Path) -> Option<Result<Document, Vec<Finding>>> {
-    let own = read_text(at(root, RECORD)).ok().and_then(|text| serde_json::from_str::<Identity>(&text).ok());
+    let own = read_text(at(root, RECORD)).ok().and_then(|text| Identity::read(&text));
     let is_ours = |named: &Option<String>| match (named, &own) {
         (Some(named), Some(own)) => *named == own.node,
         _ => true,

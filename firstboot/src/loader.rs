@@ -36,7 +36,7 @@ pub fn look(root: &Path, boot: &Path) -> Result<(), FirstbootError> {
         Some(selected) => Some(Loader { selected, entries: entries(boot) }),
         None => {
             let line = Cmdline::parse(&read_text(root.join("proc/cmdline")).unwrap_or_default());
-            let slot = line.value("bakelite.slot").unwrap_or_default();
+            let slot = line.slot().unwrap_or_default();
             raspberry_pi::look(boot, slot, seen(root).map(|before| before.selected))
         }
     };

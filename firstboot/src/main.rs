@@ -6,7 +6,6 @@
 //! status is the contract with init (spec's `Outcome`), which is systemd's as well.
 
 mod account;
-mod blank;
 mod boot_partition;
 mod config;
 mod disks;
@@ -17,6 +16,7 @@ mod latency;
 mod layers;
 mod loader;
 mod moving;
+mod names;
 mod operator;
 mod overlay;
 mod pass;

@@ -6,7 +6,7 @@
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::world::Machine;
-use crate::{blank, layers, probe, relocate};
+use crate::{layers, names, probe, relocate};
 use bakelite_plan::restore::blank::BASELINE;
 use bakelite_plan::restore::preview::preview;
 use bakelite_plan::restore::{AT_ONCE, WORD, Word};
@@ -49,7 +49,7 @@ pub fn restore(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
     let mut machine = Machine::new(root, Looked::default());
     machine.look_for_sets()?;
     if Path::new(BASELINE).exists() {
-        machine.looked.beyond_baseline = Some(blank::beyond(Path::new(BASELINE))?);
+        machine.looked.beyond_baseline = Some(names::beyond(Path::new(BASELINE))?);
     }
     let facts = probe::facts(root, &machine.looked, 0);
     let (found, text) =

@@ -3,7 +3,7 @@
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::{
-    blank, ladder, latency, loader, moving, payload, placed, probe, put_back, rekey, reset, restore, sealing, seed,
+    ladder, latency, loader, moving, names, payload, placed, probe, put_back, rekey, reset, restore, sealing, seed,
     storage, trim,
 };
 use bakelite_plan::action::Action;
@@ -220,12 +220,12 @@ impl World for Machine {
                 let note = serde_json::from_str(note).map_err(FirstbootError::WriteReport)?;
                 self.looked.climbed = Some(rekey::rekey(note, *known)?);
             }
-            Action::NoteBaseline { database, baseline } => blank::note(&self.at(database), &self.at(baseline))?,
+            Action::NoteBaseline { database, baseline } => names::note(&self.at(database), &self.at(baseline))?,
             Action::CompareWithBaseline { baseline } => {
-                self.looked.beyond_baseline = Some(blank::beyond(&self.at(baseline))?);
+                self.looked.beyond_baseline = Some(names::beyond(&self.at(baseline))?);
             }
             Action::CompareWithAside { aside, revision } => {
-                self.looked.lost = Some(blank::lost(aside, *revision));
+                self.looked.lost = Some(names::lost(aside, *revision));
             }
             Action::StopWorkloads { unit } => put_back::stop_workloads(unit)?,
             Action::PutBack { aside } => {

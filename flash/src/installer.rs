@@ -9,8 +9,7 @@ use crate::table::{Row, Table};
 use bakelite_image::BuildError;
 use bakelite_image::config::{self, Config};
 use bakelite_spec::hexadecimal::hexadecimal;
-use bakelite_spec::installer;
-use bakelite_spec::installer::{FORMAT, Rows, plain};
+use bakelite_spec::installer::{self, FORMAT, Rows, plain};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 

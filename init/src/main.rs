@@ -148,7 +148,7 @@ fn find_system() -> Result<(), InitError> {
     beside::beside(&[INITRAMFS_SELF, "ahead", "ext4"]);
     let mut modules = Modules::read(&modules::folder(), &cmdline);
     modules.load(&["squashfs".into(), "efivarfs".into()]);
-    let slot = cmdline.value("bakelite.slot").unwrap_or("a").to_string();
+    let slot = cmdline.slot().unwrap_or("a").to_string();
     let light = Light::new(Path::new("/"), &baked.manifest.board.console.lights);
     let mut medic = Medic::new(&cmdline, baked.appliance.owner.keys.is_empty(), light);
     let found = medium::find(&slot, &baked.manifest.system, &mut modules, &mut medic, &mut journal)

@@ -4,6 +4,7 @@
 //! and k3s itself have made has to be available as well. Where no database is here that says so (an agent, several servers,
 //! no k3s), the good boot is all there is to see.
 
+use crate::backup;
 use crate::trial::{self, Steady};
 use bakelite_plan::Settings;
 use bakelite_spec::account::{AVAILABLE, Available};
@@ -54,7 +55,7 @@ impl Watch {
             self.is_told = true;
             return Look::News;
         }
-        let born = trial::born().filter(|born| born.datastore == Datastore::Sqlite);
+        let born = backup::born().filter(|born| born.datastore == Datastore::Sqlite);
         let mut available = BTreeMap::new();
         let born = born.filter(|_| settings.manifest.payload.kind != Payload::None);
         let missing = match &born {

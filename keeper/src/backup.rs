@@ -138,11 +138,16 @@ pub struct Made {
     pub lacks: Vec<String>,
 }
 
-/// The cluster that there is to back up; `None` where there is none, or an act that changes it isn't finished.
-pub fn cluster_here(settings: &Settings) -> Option<ClusterBorn> {
+/// The cluster of this machine.
+pub fn born() -> Option<ClusterBorn> {
     let read = |path| serde_json::from_str::<ClusterBorn>(&read_text(path).ok()?).ok();
     let (state, disk) = (read(cluster::ON_STATE), read(cluster::ON_DISK));
-    let born = ClusterBorn::ruling(state.as_ref(), disk.as_ref())?.clone();
+    ClusterBorn::ruling(state.as_ref(), disk.as_ref()).cloned()
+}
+
+/// The cluster that there is to back up; `None` where there is none, or an act that changes it isn't finished.
+pub fn cluster_here(settings: &Settings) -> Option<ClusterBorn> {
+    let born = born()?;
     let is_ready = settings.manifest.payload.kind != Payload::None
         && born.datastore == Datastore::Sqlite
         && !Path::new(INTENT).exists()

@@ -33,10 +33,16 @@ pub use serve::serve;
 
 use bakelite_datastore::set::SetError;
 use bakelite_disk::DiskError;
+use bakelite_plan::identity::{Identity, RECORD};
 use bakelite_spec::set::Misfit;
-use bakelite_sys::SysError;
+use bakelite_sys::{SysError, read_text};
 use bakelite_trust::keys::KeyError;
 use std::path::PathBuf;
+
+/// The node's name, once it has one.
+fn node() -> Option<String> {
+    Some(Identity::read(&read_text(RECORD).ok()?)?.node)
+}
 
 /// What can go wrong with backups.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,10 @@
 
 use crate::KeeperError;
 use crate::shelf::Shelf;
-use bakelite_plan::identity::{Identity, RECORD};
 use bakelite_spec::answer::Answer;
 use bakelite_spec::set;
+use bakelite_sys::SysError;
 use bakelite_sys::sum::pour;
-use bakelite_sys::{SysError, read_text};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,8 +23,7 @@ pub const ASKED: &str = "SSH_ORIGINAL_COMMAND";
 /// # Errors
 /// When it asks for something else, for a set that isn't here, or the set can't be read or handed over.
 pub fn serve(asked: &str, output: &mut impl Write) -> Result<(), KeeperError> {
-    let node = read_text(RECORD).ok().and_then(|text| serde_json::from_str::<Identity>(&text).ok());
-    let shelves = node.map_or_else(Vec::new, |identity| Shelf::all(&identity.node));
+    let shelves = crate::node().map_or_else(Vec::new, |node| Shelf::all(&node));
     answer(&shelves, asked, output)
 }
 

@@ -9,7 +9,6 @@ use crate::shelf::Shelf;
 use crate::trial::{self, Trial};
 use crate::{KeeperError, backup, drill, integrity, schedule, target, told};
 use bakelite_plan::Settings;
-use bakelite_plan::identity::{self, Identity};
 use bakelite_plan::update::window;
 use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
@@ -80,8 +79,7 @@ pub fn serve(
 
 /// Whether the window for updates is open on this machine.
 fn opens(settings: &Settings) -> bool {
-    let identity = read_text(identity::RECORD).ok().and_then(|text| serde_json::from_str::<Identity>(&text).ok());
-    let node = identity.map(|identity| identity.node).unwrap_or_default();
+    let node = crate::node().unwrap_or_default();
     window::is_open(settings.appliance.update.window.as_ref(), &node, machine::clock())
 }
 

@@ -3,10 +3,10 @@
 //! What is seen goes into two small files that init reads: a boot without its workloads isn't a good one. Right after a start
 //! k3s's controllers still say what was before it; so they have to be available for a while, on a node that has come up in this boot.
 
+use crate::backup;
 use bakelite_datastore::workloads::{self, Workloads};
 use bakelite_plan::{Settings, cluster};
 use bakelite_spec::cmdline::Cmdline;
-use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::update::{PATH, Update, WORKLOADS_BACK, WORKLOADS_MISSING};
 use bakelite_sys::{SysError, durable, machine, read_text, words};
 use std::path::Path;
@@ -46,10 +46,10 @@ impl Trial {
     pub fn look(&mut self, settings: &Settings) -> bool {
         let update = read_text(PATH).ok().and_then(|text| Update::read(&text));
         let line = Cmdline::parse(&read_text("/proc/cmdline").unwrap_or_default());
-        let slot = line.value("bakelite.slot").unwrap_or_default();
+        let slot = line.slot().unwrap_or_default();
         let update = update.filter(|update| update.is_trial_of(slot, &settings.manifest.image));
         let Some(update) = update.filter(|update| !update.workloads.is_empty()) else { return false };
-        let node = born().map(|born| born.node).unwrap_or_default();
+        let node = backup::born().map(|born| born.node).unwrap_or_default();
         let missing = look(&node, |seen| update.missing(&seen.available));
         if let Err(error) = self.tell(&missing, Instant::now()) {
             log::warn!("{}", words(&error));
@@ -71,11 +71,6 @@ impl Trial {
             false => durable::remove_file(WORKLOADS_BACK),
         }
     }
-}
-
-/// The cluster of this machine.
-pub(crate) fn born() -> Option<ClusterBorn> {
-    serde_json::from_str(&read_text(cluster::ON_STATE).ok()?).ok()
 }
 
 /// What is missing now, in words: the node, what `missing` finds of workloads, or the database itself. Nothing where all is there.

@@ -60,9 +60,7 @@ impl Probe<'_> {
         let (mut medium, length) = block::open(&disk.device(), true)?;
         let mut table = Table { sectors: length / SECTOR, ..Table::of_layout(&self.layout()) };
         // A medium that nobody has booted yet would be made fresh; this one is in use.
-        let random = (0..16).map(|_| machine::random()).collect::<Result<Vec<_>, _>>()?;
-        let mut fresh = random.into_iter().map(Guid::from_random);
-        table.restamp(&mut || fresh.next().unwrap_or_default());
+        table.restamp(&mut fresh_guids()?);
         table.write(&mut medium).map_err(on)?;
         tell(disk, &medium, &table)
     }
@@ -173,6 +171,13 @@ fn put(boot: &Writable<'_>, path: &str, bytes: &[u8]) -> Result<(), SysError> {
 }
 
 /// Writes a partition table of which one copy is whole, and tells the kernel of its partitions.
+/// GUIDs for a table, as many as one can want.
+pub(crate) fn fresh_guids() -> Result<impl FnMut() -> Guid, SysError> {
+    let random = (0..16).map(|_| machine::random()).collect::<Result<Vec<_>, _>>()?;
+    let mut fresh = random.into_iter().map(Guid::from_random);
+    Ok(move || fresh.next().unwrap_or_default())
+}
+
 fn copy_table(disk: &block::Disk) -> Result<(), MedicError> {
     let on = |source| MedicError::Disk { disk: disk.name.clone(), source };
     let (mut medium, length) = block::open(&disk.device(), true)?;

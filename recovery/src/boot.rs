@@ -105,7 +105,7 @@ fn is_entry(root: &Path, name: &str) -> bool {
 }
 
 fn is_line(line: &str) -> bool {
-    Cmdline::parse(line).value("bakelite.slot").is_some()
+    Cmdline::parse(line).slot().is_some()
 }
 
 /// Whether a Raspberry Pi's commit names arguments that are there.

@@ -5,6 +5,7 @@
 //! then the mark goes, and the first MiB with the partition table comes last. Cut before that, the disk doesn't boot, and the
 //! next start from the stick begins again; cut in it, the medic finds all partitions in their places and writes the table.
 
+use crate::act::fresh_guids;
 use crate::probe::Probe;
 use crate::{MedicError, boot, installer, say};
 use bakelite_disk::footer::Footer;
@@ -106,8 +107,7 @@ impl Probe<'_> {
         let source = self.stick.root.join(SYSTEM);
         let from = File::open(&source).map_err(|error| SysError::Read { path: source, source: error })?;
         let mut target = OpenMedium::device(&device).map_err(failed("opening"))?;
-        let random = (0..16).map(|_| machine::random()).collect::<Result<Vec<_>, _>>()?;
-        let mut fresh = random.into_iter().map(Guid::from_random);
+        let mut fresh = fresh_guids()?;
         let system = &self.stick.manifest.image.system;
         let wanted = Wanted { layout: &layout, length, system: system.length, sha256: &system.sha256 };
         let mut before_last = |guid: Guid| {
@@ -118,8 +118,7 @@ impl Probe<'_> {
             attempt.seconds = (machine::uptime() - since).as_secs_f64();
             installer::note(self.stick, attempt).map_err(Box::new)
         };
-        let acts =
-            Acts { fresh: &mut || fresh.next().unwrap_or_default(), told: &mut say, before_last: &mut before_last };
+        let acts = Acts { fresh: &mut fresh, told: &mut say, before_last: &mut before_last };
         press(&mut target, &wanted, from, acts).map_err(|error| match error {
             PressError::Disk(source) => on(source),
             PressError::Source(source) => SysError::Read { path: self.stick.root.join(SYSTEM), source }.into(),

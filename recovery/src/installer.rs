@@ -4,6 +4,7 @@
 //! written again), so that no cut gives one row to two machines.
 
 use crate::{MedicError, Stick, say};
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::installer::{Attempt, Board, DONE, FORMAT, LIMIT, ROWS, Row, Rows, State, attempts};
 use bakelite_sys::{SysError, durable, link, machine, names_in, read_text, terminal, tool};
 use std::fs::File;
@@ -105,7 +106,7 @@ pub(crate) fn begin(row: Option<&Row>, board: Board, medium: String, image: Stri
     let ticket = match row.ticket.as_str() {
         "" => {
             let random = machine::random()?;
-            format!("t-{}", bakelite_spec::hexadecimal::hexadecimal(&random[..8]))
+            format!("t-{}", hexadecimal(&random[..8]))
         }
         ticket => ticket.into(),
     };

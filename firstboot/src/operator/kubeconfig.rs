@@ -46,7 +46,7 @@ pub fn read(root: &Path, server: Option<&str>) -> Result<(Value, Option<String>)
             .map(|(_, address)| bracketed(address))
             .ok_or_else(|| FirstbootError::NotYet("this machine has no address; name one with --server".into()))?,
     };
-    let identity = read_text(at(RECORD)).ok().and_then(|text| serde_json::from_str::<Identity>(&text).ok());
+    let identity = read_text(at(RECORD)).ok().and_then(|text| Identity::read(&text));
     let name = identity.map_or_else(|| DEFAULT.into(), |identity| identity.node);
     point(&mut config, &host, &name).ok_or_else(|| FirstbootError::OddKubeconfig(written.into()))?;
     let doubt = server.and_then(|_| doubt(&config, &settings.appliance, &own, &name));

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::BuildError;
 use crate::tree::{Blob, Tree};
 use bakelite_spec::board::{Board, Flow};
-use bakelite_spec::cmdline::Cmdline;
+use bakelite_spec::cmdline::{self, Cmdline};
 use bakelite_spec::layout::BOOT_CLUSTER;
 use bakelite_spec::loader_entry::LoaderEntry;
 use bakelite_spec::manifest::BootFile;
@@ -31,7 +31,7 @@ pub struct MissingFile {
 
 /// The kernel's arguments in a slot, and which of them the appliance set.
 fn entry(config: &Config, slot: &str, head: &str) -> LoaderEntry {
-    let mut line = Cmdline::parse(&format!("bakelite.slot={slot}"));
+    let mut line = Cmdline::parse(&format!("{}={slot}", cmdline::SLOT));
     config.board.cmdline.iter().for_each(|text| line.add(text));
     if !config.board.usb_quirks.is_empty() {
         line.add(&format!("usb-storage.quirks={}", config.board.usb_quirks.join(",")));

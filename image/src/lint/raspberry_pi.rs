@@ -54,7 +54,7 @@ pub fn firmware(image: &Opened) -> Found {
             found.push(format!("{who}: the kernel is for {}, and isn't started so", board.arch.name()));
         }
         let said = Cmdline::parse(&start.cmdline);
-        if said.value("bakelite.slot") != Some(slot) {
+        if said.slot() != Some(slot) {
             found.push(format!("{who}: slot {slot}'s kernel is told another one, or none"));
         }
     }

@@ -211,7 +211,7 @@ pub fn cmdline(image: &Opened) -> Found {
     let mut found = Vec::new();
     for (name, entry) in generations(image)? {
         let (line, replaced) = (&entry.options, &entry.base());
-        if line.value("bakelite.slot").is_none_or(|slot| Role::of_slot(slot).is_none()) {
+        if line.slot().is_none_or(|slot| Role::of_slot(slot).is_none()) {
             found.push(format!("{name} doesn't say bakelite.slot=a or b"));
         }
         // The appliance may give an argument of the board's another value; the entry says so.

@@ -50,7 +50,7 @@ impl State {
             }
         }
         if self.update_until.is_some_and(|at| at <= now) {
-            let missing = self.well_since.is_some_and(|since| now - since >= GOOD);
+            let missing = self.needs_workloads && self.well_since.is_some_and(|since| now - since >= GOOD);
             let what = if missing { format!("; {WORKLOADS}") } else { String::new() };
             self.go_back(format!("it was no good boot within {} s of its start{what}", now / 1000), effects);
         }

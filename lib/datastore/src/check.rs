@@ -3,7 +3,7 @@
 //! SQLite's own check says nothing of age: a copy without its -wal passes it and lacks the last transactions (k3s.md 11.2:
 //! 30 of 30). So the revision is compared as well. Nothing here writes; what is wrong is a [`Flaw`] in words for a person.
 
-use crate::{DatastoreError, failed};
+use crate::{DatastoreError, LIVE, failed};
 use rusqlite::{Connection, OpenFlags};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -230,9 +230,7 @@ fn contents(connection: &Connection, depth: Depth, known: u64) -> rusqlite::Resu
 }
 
 fn live_keys(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
-    let query = "SELECT name FROM kine JOIN (SELECT max(id) AS newest FROM kine GROUP BY name) ON id = newest \
-                 WHERE deleted = 0 AND name <> 'compact_rev_key'";
-    let mut statement = connection.prepare(query)?;
+    let mut statement = connection.prepare(&format!("{LIVE} AND name <> 'compact_rev_key'"))?;
     let mut rows = statement.query([])?;
     let mut live = BTreeMap::new();
     while let Some(row) = rows.next()? {

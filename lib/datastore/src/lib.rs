@@ -30,6 +30,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The newest live row of each name, as kine reads them; what else it has to be comes behind with `AND`.
+const LIVE: &str =
+    "SELECT name FROM kine JOIN (SELECT max(id) AS newest FROM kine GROUP BY name) ON id = newest WHERE deleted = 0";
+
 /// How long k3s's own writes are waited for.
 const BUSY: Duration = Duration::from_secs(30);
 

@@ -2,7 +2,7 @@
 //!
 //! Read where k3s has it, in one read transaction; nothing is written.
 
-use crate::{DatastoreError, connect, failed};
+use crate::{DatastoreError, LIVE, connect, failed};
 use rusqlite::Connection;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,9 +56,7 @@ fn changed(connection: &Connection, revision: u64) -> rusqlite::Result<BTreeSet<
 }
 
 fn read(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
-    let query = "SELECT name FROM kine JOIN (SELECT max(id) AS newest FROM kine GROUP BY name) ON id = newest \
-                 WHERE deleted = 0";
-    let mut statement = connection.prepare(query)?;
+    let mut statement = connection.prepare(LIVE)?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
     // kine's column has the affinity of numbers: SQL itself would compare the names with a number.
     let lasts = |name: &String| name.starts_with('/') && !PASSING.iter().any(|prefix| name.starts_with(prefix));

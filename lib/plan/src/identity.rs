@@ -34,9 +34,16 @@ pub struct Identity {
     pub node: String,
 }
 
+impl Identity {
+    /// Reads the record; `None` where it is none.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
 /// The identity on state, if there is one that can be read.
 pub fn of(facts: &Facts) -> Option<Identity> {
-    serde_json::from_str(facts.file(RECORD)?).ok()
+    facts.file(RECORD).and_then(Identity::read)
 }
 
 /// The node's name: the identity's, else the one that the seed is for, else what the pattern gives.

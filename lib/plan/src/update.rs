@@ -33,7 +33,7 @@ pub fn of(facts: &Facts) -> Option<Update> {
 
 /// The slot that runs.
 pub fn slot(facts: &Facts) -> String {
-    Cmdline::parse(&facts.cmdline).value("bakelite.slot").unwrap_or_default().into()
+    Cmdline::parse(&facts.cmdline).slot().unwrap_or_default().into()
 }
 
 /// The update whose new slot is what runs.

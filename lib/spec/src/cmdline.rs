@@ -5,6 +5,8 @@
 
 /// The argument of a machine that was started from a recovery stick, and not from its own medium.
 pub const FROM_STICK: &str = "bakelite.recovery";
+/// The argument that names the slot whose system is started.
+pub const SLOT: &str = "bakelite.slot";
 
 /// A kernel command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,11 @@ impl Cmdline {
     /// The value of a parameter's last occurrence; `Some("")` for a parameter without one.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(name, _)| same(name, key)).map(|(_, value)| value.as_deref().unwrap_or(""))
+    }
+
+    /// The slot whose system is started.
+    pub fn slot(&self) -> Option<&str> {
+        self.value(SLOT)
     }
 
     /// The values of all occurrences of a parameter, in order.

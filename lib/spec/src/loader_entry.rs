@@ -4,7 +4,7 @@
 //! of the one it comes from. What it sets stands in it as a comment (`#set`), with what had to go for that (`#was`), so
 //! that the next one begins with what was flashed and with what a person wrote into it.
 
-use crate::cmdline::Cmdline;
+use crate::cmdline::{Cmdline, SLOT};
 
 /// The folder of the entries on the boot partition.
 pub const FOLDER: &str = "loader/entries";
@@ -15,7 +15,6 @@ pub const TRIES: u32 = 3;
 /// What the version of a flashed entry begins with; each update counts on.
 pub const FIRST: u32 = 1;
 const PREFIX: &str = "bakelite-";
-const SLOT: &str = "bakelite.slot";
 const SET: &str = "#set";
 const WAS: &str = "#was";
 const OPTIONS: &str = "options";
@@ -149,7 +148,7 @@ impl LoaderEntry {
     /// An image's first entry as that of a slot, with a rank of its own.
     #[must_use]
     pub fn for_slot(mut self, slot: &str, rank: u32) -> Self {
-        let before = self.options.value(SLOT).unwrap_or_default().to_string();
+        let before = self.options.slot().unwrap_or_default().to_string();
         for (key, value) in &mut self.lines {
             *value = match key.as_str() {
                 VERSION => format!("{rank}.{}", value.split_once('.').map_or(value.as_str(), |(_, image)| image)),
@@ -208,7 +207,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
-        assert_eq!((other.options.value("bakelite.slot"), other.options.value("quiet")), (Some("b"), Some("")));
+        assert_eq!((other.options.slot(), other.options.value("quiet")), (Some("b"), Some("")));
         assert!(!text.contains("slot=a") && LoaderEntry::parse(FLASHED).rank() == 0);
     }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 /// What the kernel says when it is restarted with words for the firmware (kernel/reboot.c).
 const RESTARTING: &str = "Restarting system with command '";
+
 /// What a machine needs to begin anew.
 #[derive(Debug)]
 pub struct Again {

@@ -3,7 +3,7 @@
 
 use crate::error::FirstbootError;
 use crate::restore::places;
-use bakelite_datastore::names;
+use bakelite_datastore::names::{self, lasting};
 use bakelite_plan::cluster::DATABASE;
 use bakelite_sys::{SysError, durable, words};
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use std::path::Path;
 /// # Errors
 /// When the database can't be read or the note can't be written.
 pub fn note(database: &Path, baseline: &Path) -> Result<(), FirstbootError> {
-    let names = serde_json::to_vec(&names::lasting(database)?).map_err(FirstbootError::WriteReport)?;
+    let names = serde_json::to_vec(&lasting(database)?).map_err(FirstbootError::WriteReport)?;
     Ok(durable::write_durable(baseline, &names, 0o600)?)
 }
 
@@ -36,5 +36,5 @@ pub fn beyond(baseline: &Path) -> Result<Vec<String>, FirstbootError> {
     let read = |source| SysError::Read { path: baseline.into(), source };
     let bytes = std::fs::read(baseline).map_err(read)?;
     let noted: BTreeSet<String> = serde_json::from_slice(&bytes).map_err(|error| read(error.into()))?;
-    Ok(names::lasting(Path::new(DATABASE))?.into_iter().filter(|name| !noted.contains(name)).collect())
+    Ok(lasting(Path::new(DATABASE))?.into_iter().filter(|name| !noted.contains(name)).collect())
 }
