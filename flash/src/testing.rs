@@ -33,7 +33,7 @@ pub fn image(folder: &Path) -> io::Result<PathBuf> {
     let manifest = serde_json::json!({
         "format": 1, "version": "0", "image": IMAGE, "time": TIME, "board-name": "qemu-x86_64",
         "board": config.board, "system": {"length": SYSTEM, "sha256": "", "kernel": "6.12-test"},
-        "payload": {"kind": "none", "version": "", "program": "", "files": []},
+        "payload": {"kind": "rehearsal", "version": "", "program": "", "files": []},
     });
     let path = folder.join("shop.img");
     let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;

@@ -141,16 +141,17 @@ impl Probe<'_> {
 
 /// What a person is told.
 fn told(list: &List, folder: &str) -> Vec<String> {
+    let left = list.left.iter().map(|left| format!("EXPORT: left behind {} {}: {}", left.volume, left.path, left.why));
+    if list.copied.is_empty() {
+        return std::iter::once("EXPORT: nothing of this machine can be read".into()).chain(left).collect();
+    }
     let bytes: u64 = list.copied.iter().map(|copied| copied.bytes).sum();
-    let mut lines = vec![format!(
+    let taken = format!(
         "EXPORT: {} files ({}) of this machine are on the stick in {folder}; they are as secret as the machine",
         list.copied.len(),
         Size(bytes).human()
-    )];
-    lines.extend(
-        list.left.iter().map(|left| format!("EXPORT: left behind {} {}: {}", left.volume, left.path, left.why)),
     );
-    lines
+    std::iter::once(taken).chain(left).collect()
 }
 
 /// What an earlier run has left in a folder, in bytes: it takes no room again.
@@ -355,6 +356,7 @@ mod tests {
         let left = Left { volume: "data disk vdb".into(), path: "y".into(), why: "no room".into() };
         let lines = told(&List { copied: vec![copied(1 << 20), copied(3 << 20)], left: vec![left] }, "exports/pf1");
         assert!(lines[0].contains("2 files (4 MiB)") && lines[0].contains("exports/pf1"), "{lines:?}");
+        assert_eq!(told(&List::default(), "x"), ["EXPORT: nothing of this machine can be read"]);
         assert_eq!(lines[1], "EXPORT: left behind data disk vdb y: no room");
     }
 }

@@ -32,8 +32,20 @@ pub enum Verdict {
     Bad(String),
 }
 
-/// Judges a report of the device that has its ticket; `board` is the serial number that its row is for, if it is for one.
-pub fn judge(account: &Account, device: &Device, image: &str, board: Option<&str>) -> Verdict {
+/// What a device has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The image that it was flashed with.
+    pub image: &'a str,
+    /// Whether that has a payload, with workloads to be available.
+    pub has_payload: bool,
+    /// The serial number of the board that its row is for, if it is for one.
+    pub board: Option<&'a str>,
+}
+
+/// Judges a report of the device that has its ticket.
+pub fn judge(account: &Account, device: &Device, wanted: &Wanted<'_>) -> Verdict {
+    let Wanted { image, has_payload, board } = *wanted;
     let bad = |why: String| Verdict::Bad(why);
     if let Some(seed) = account.seed.as_ref().filter(|seed| !seed.refused.is_empty()) {
         return bad(format!("it refused its seed: {}", seed.refused));
@@ -52,6 +64,7 @@ pub fn judge(account: &Account, device: &Device, image: &str, board: Option<&str
     }
     match &account.last_good {
         Some(good) if good.image == image => match &account.available {
+            None if !has_payload => Verdict::Good,
             Some(available) if available.image == image => Verdict::Good,
             _ => Verdict::NotYet("its workloads haven't all been available so far".into()),
         },
@@ -115,13 +128,15 @@ mod tests {
         let judged = |change: &dyn Fn(&mut Account)| {
             let mut account = good.clone();
             change(&mut account);
-            judge(&account, &device, image, Some("pf-1"))
+            judge(&account, &device, &Wanted { image, has_payload: true, board: Some("pf-1") })
         };
         assert_eq!(judged(&|_| ()), Verdict::Good);
         assert!(matches!(judged(&|account| account.last_good = None), Verdict::NotYet(_)));
         assert!(
             matches!(judged(&|account| account.available = None), Verdict::NotYet(why) if why.contains("workloads"))
         );
+        let without = Account { available: None, ..good.clone() };
+        assert_eq!(judge(&without, &device, &Wanted { image, has_payload: false, board: None }), Verdict::Good);
         let of_before = |account: &mut Account| account.available.as_mut().unwrap().image = "i0".into();
         assert!(matches!(judged(&of_before), Verdict::NotYet(_)));
         let fault =

@@ -25,6 +25,7 @@ use crate::flash::{FlashEvent, Listen};
 use crate::image::Image;
 use crate::table::Table;
 use bakelite_spec::account::Account;
+use bakelite_spec::appliance::Payload;
 use bakelite_trust::pass::{Answer, Head, PassKey};
 use line::Line;
 use ports::Ports;
@@ -114,6 +115,10 @@ impl Factory {
         }
         let table = Table::read(&line.rows)?;
         let baked = Baked::read(&image)?;
+        if line.pass.is_some() && !has_payload(&baked) {
+            let problem = "pass: machines of this image have no k3s that could say when they are ready, and report on their media alone";
+            return Err(FlashError::Line { path: path.into(), problem: problem.into() });
+        }
         for row in &table.rows {
             let wrong =
                 |error| FlashError::Table { path: line.rows.clone(), problem: format!("row {}: {error}", row.name) };
@@ -155,7 +160,8 @@ impl Factory {
         })?;
         let row = self.table.rows.iter().find(|row| row.name == device.row);
         let board = row.and_then(|row| row.columns.get("serial")).map(String::as_str);
-        let verdict = judge::judge(account, &device, &self.baked.manifest.image, board);
+        let wanted = judge::Wanted { image: &self.baked.manifest.image, has_payload: has_payload(&self.baked), board };
+        let verdict = judge::judge(account, &device, &wanted);
         match &verdict {
             Verdict::Good => record.report(device.id, State::Passed, "", account, heard)?,
             Verdict::Bad(why) => record.report(device.id, State::Rejected, why, account, heard)?,
@@ -212,6 +218,10 @@ impl Factory {
         let free = self.table.rows.iter().filter(|row| !used.contains(&row.name)).count();
         Ok((self.table.rows.len(), free))
     }
+}
+
+fn has_payload(baked: &Baked) -> bool {
+    baked.manifest.payload.kind != Payload::None
 }
 
 /// What comes of a report over the network.
