@@ -4,6 +4,7 @@
 //! space. What it makes counts only when it was opened again. When and what to keep is decided in `schedule` and
 //! `retention`, which are pure.
 
+mod available;
 mod backup;
 mod certificates;
 mod command;

@@ -15,10 +15,27 @@ use std::time::{Duration, Instant};
 /// So long they have to be available without a break: the kubelet has said what it sees several times by then.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// For how long nothing has been missing.
+#[derive(Debug, Default)]
+pub(crate) struct Steady {
+    since: Option<Instant>,
+}
+
+impl Steady {
+    /// Whether nothing has been missing for long enough.
+    pub(crate) fn holds(&mut self, all: bool, now: Instant) -> bool {
+        if !all {
+            self.since = None;
+            return false;
+        }
+        now.duration_since(*self.since.get_or_insert(now)) >= STEADY
+    }
+}
+
 /// The watch over one trial.
 #[derive(Debug, Default)]
 pub struct Trial {
-    since: Option<Instant>,
+    steady: Steady,
     told: Option<String>,
 }
 
@@ -31,10 +48,7 @@ impl Trial {
         let update = update.filter(|update| update.is_trial_of(slot, &settings.manifest.image));
         let Some(update) = update.filter(|update| !update.workloads.is_empty()) else { return false };
         let node = backup::born().map(|born| born.node).unwrap_or_default();
-        let missing = match workloads::look(Path::new(cluster::DATABASE), &machine::boot(Path::new("/"))) {
-            Ok(seen) => missing(&update, &node, &seen),
-            Err(error) => words(&error),
-        };
+        let missing = look(&node, |seen| update.missing(&seen.available));
         if let Err(error) = self.tell(&missing, Instant::now()) {
             log::warn!("{}", words(&error));
         }
@@ -50,25 +64,23 @@ impl Trial {
             );
             self.told = Some(missing.into());
         }
-        match self.steady(missing.is_empty(), now) {
+        match self.steady.holds(missing.is_empty(), now) {
             true => durable::replace(WORKLOADS_BACK, b"back\n", 0o644),
             false => durable::remove_file(WORKLOADS_BACK),
         }
     }
+}
 
-    /// Whether nothing has been missing for long enough.
-    fn steady(&mut self, all: bool, now: Instant) -> bool {
-        if !all {
-            self.since = None;
-            return false;
-        }
-        now.duration_since(*self.since.get_or_insert(now)) >= STEADY
+/// What is missing now, in words: the node, what `missing` finds of workloads, or the database itself. Nothing where all is there.
+pub(crate) fn look(node: &str, missing: impl FnOnce(&Workloads) -> String) -> String {
+    match workloads::look(Path::new(cluster::DATABASE), &machine::boot(Path::new("/"))) {
+        Ok(seen) => of_node(node, &seen, missing),
+        Err(error) => words(&error),
     }
 }
 
-/// What is missing, in words; nothing where all is there.
-fn missing(update: &Update, node: &str, seen: &Workloads) -> String {
-    if seen.up.contains(node) { update.missing(&seen.available) } else { format!("the node {node} isn't ready") }
+fn of_node(node: &str, seen: &Workloads, missing: impl FnOnce(&Workloads) -> String) -> String {
+    if seen.up.contains(node) { missing(seen) } else { format!("the node {node} isn't ready") }
 }
 
 #[cfg(test)]
@@ -82,13 +94,14 @@ mod tests {
             available: [("deployments/a/till".to_string(), is)].into(),
             up: up.iter().map(ToString::to_string).collect(),
         };
-        assert_eq!(missing(&update, "shop-1", &seen(&["shop-2"], true)), "the node shop-1 isn't ready");
-        assert_eq!(missing(&update, "shop-1", &seen(&["shop-1"], false)), "deployments/a/till");
-        assert_eq!(missing(&update, "shop-1", &seen(&["shop-1"], true)), "");
-        let (mut trial, start) = (Trial::default(), Instant::now());
+        let missing = |seen: Workloads| of_node("shop-1", &seen, |seen| update.missing(&seen.available));
+        assert_eq!(missing(seen(&["shop-2"], true)), "the node shop-1 isn't ready");
+        assert_eq!(missing(seen(&["shop-1"], false)), "deployments/a/till");
+        assert_eq!(missing(seen(&["shop-1"], true)), "");
+        let (mut steady, start) = (Steady::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!trial.steady(true, at(0)) && !trial.steady(true, at(50)));
-        assert!(!trial.steady(false, at(55)) && !trial.steady(true, at(70)), "it begins anew");
-        assert!(!trial.steady(true, at(129)) && trial.steady(true, at(130)));
+        assert!(!steady.holds(true, at(0)) && !steady.holds(true, at(50)));
+        assert!(!steady.holds(false, at(55)) && !steady.holds(true, at(70)), "it begins anew");
+        assert!(!steady.holds(true, at(129)) && steady.holds(true, at(130)));
     }
 }

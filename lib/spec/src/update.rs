@@ -164,7 +164,7 @@ pub struct Ended {
 }
 
 /// Names in words: the first few, and how many more.
-fn some_of(names: &[String]) -> String {
+pub fn some_of(names: &[String]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ") + &more
