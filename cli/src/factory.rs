@@ -56,6 +56,7 @@ impl Told for Shown<'_> {
         let is_bad = match event {
             FactoryEvent::Ended { good, .. } => !good,
             FactoryEvent::Judged { verdict, .. } => *verdict != Verdict::Good,
+            FactoryEvent::Silent { .. } => true,
             FactoryEvent::Began { .. } | FactoryEvent::Note { .. } => false,
         };
         if is_bad {
@@ -72,6 +73,7 @@ impl Told for Shown<'_> {
             }
             FactoryEvent::Ended { row, port, text, .. } => format!("row {row}: FAILED at {port}: {text}"),
             FactoryEvent::Judged { row, verdict } => format!("row {row}: {}", judged(verdict)),
+            FactoryEvent::Silent { row, text } => format!("row {row}: FAILED: {text}; its medium may still show why"),
             FactoryEvent::Note { text } => text.clone(),
         };
         self.media.above(&text);

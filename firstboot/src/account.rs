@@ -11,7 +11,7 @@ use crate::error::FirstbootError;
 use crate::{layers, probe};
 use bakelite_plan::facts::Facts;
 use bakelite_plan::{apps, cluster, home, identity, seed};
-use bakelite_spec::account::{Account, FORMAT, FaultReport, GOOD, NAME};
+use bakelite_spec::account::{AVAILABLE, Account, FORMAT, FaultReport, GOOD, NAME};
 use bakelite_spec::event::Outcome;
 use bakelite_spec::records::Place;
 use bakelite_spec::status::{Report, Status, paths};
@@ -84,6 +84,7 @@ pub fn account(root: &Path) -> Result<Account, FirstbootError> {
         image: settings.manifest.image.clone(),
         slot: status.slot,
         node: identity::of(&facts).map(|identity| identity.node).unwrap_or_default(),
+        serial: machine::serial(root),
         cluster: cluster::of(&facts).map_or_else(String::new, |born| cluster::id(&born)),
         home: lives(&facts),
         payload: settings.manifest.payload.title(),
@@ -93,6 +94,7 @@ pub fn account(root: &Path) -> Result<Account, FirstbootError> {
         steps: reports.into_iter().flat_map(|report| report.steps).collect(),
         seed: seed::acknowledged(&facts),
         last_good: json(&at(GOOD)),
+        available: json(&at(AVAILABLE)),
         last_update: json(&at(LAST)),
         apps: apps::of(&facts).over(&settings.manifest).cloned(),
         last_apps: apps::last(&facts),

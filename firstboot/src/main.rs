@@ -34,6 +34,7 @@ mod sealing;
 mod seed;
 mod sets;
 mod storage;
+mod to_line;
 mod trim;
 mod update;
 mod world;
@@ -191,7 +192,9 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "born" => after("born", BORN),
         "upkeep" => after("upkeep", UPKEEP),
         "report" => account::write(root),
-        "keeper" => bakelite_keeper::serve(&|| layers::settings(root).ok(), &update::stick::look),
+        "keeper" => {
+            bakelite_keeper::serve(&|| layers::settings(root).ok(), &update::stick::look, &|| to_line::begin(root))
+        }
         other => Err(FirstbootError::UnknownPass(other.into())),
     }
 }

@@ -78,6 +78,7 @@ fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     let new = NewSeed {
         node: whole.node.clone(),
         ticket: whole.ticket.clone(),
+        pass: whole.pass,
         values: whole.values.clone(),
         secrets: whole.secrets.keys().cloned().collect(),
         settings: whole.settings.clone(),

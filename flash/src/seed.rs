@@ -101,7 +101,8 @@ impl SeedFile {
     pub fn shown(&self) -> Vec<(String, String)> {
         let whole = json!({
             "seed": {
-                "node": self.seed.node, "ticket": self.seed.ticket, "fresh": self.seed.fresh,
+                "node": self.seed.node, "ticket": self.seed.ticket, "pass": self.seed.pass,
+                "fresh": self.seed.fresh,
             }
         });
         let value = |key: &str| {

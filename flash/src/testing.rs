@@ -8,7 +8,7 @@ use bakelite_image::source::digest::Sha256;
 use bakelite_image::tree::Tree;
 use bakelite_image::write::fat::{self, Window};
 use bakelite_image::write::{bmap, cpio};
-use bakelite_spec::account::{Account, Acknowledged, GoodBoot, NAME};
+use bakelite_spec::account::{Account, Acknowledged, Available, GoodBoot, NAME};
 use bakelite_spec::layout::{Role, SECTOR, Scheme, layout};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::seed::{self, Seed};
@@ -33,7 +33,7 @@ pub fn image(folder: &Path) -> io::Result<PathBuf> {
     let manifest = serde_json::json!({
         "format": 1, "version": "0", "image": IMAGE, "time": TIME, "board-name": "qemu-x86_64",
         "board": config.board, "system": {"length": SYSTEM, "sha256": "", "kernel": "6.12-test"},
-        "payload": {"kind": "none", "version": "", "program": "", "files": []},
+        "payload": {"kind": "rehearsal", "version": "", "program": "", "files": []},
     });
     let path = folder.join("shop.img");
     let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
@@ -80,8 +80,20 @@ pub fn seed_on(medium: &Path) -> Option<Seed> {
 /// When the medium isn't one of ours with a seed.
 pub fn come_up(medium: &Path, change: &dyn Fn(&mut Account)) -> io::Result<()> {
     let seed = seed_on(medium).ok_or(io::ErrorKind::NotFound)?;
+    let mut account = account(&seed);
+    change(&mut account);
+    let mut file = File::options().read(true).write(true).open(medium)?;
+    let length = file.metadata()?.len();
+    let (start, length) = boot::partition(&mut file, length / SECTOR).map_err(io::Error::other)?;
+    let report = serde_json::to_vec(&account)?;
+    fat::add(Window::new(&mut file, start, length), NAME, &report, TIME)?;
+    fat::add(Window::new(&mut file, start, length), seed::NAME, b"taken 2026-01-01\n", TIME)
+}
+
+/// What the machine with a seed says of itself after a good boot.
+pub fn account(seed: &Seed) -> Account {
     let hostname = seed.settings["hostname"].as_str().map(String::from);
-    let mut account = Account {
+    Account {
         image: IMAGE.into(),
         node: seed.node.clone().or(hostname).unwrap_or_default(),
         seed: Some(Acknowledged {
@@ -90,15 +102,9 @@ pub fn come_up(medium: &Path, change: &dyn Fn(&mut Account)) -> io::Result<()> {
             refused: String::new(),
         }),
         last_good: Some(GoodBoot { at: 1, image: IMAGE.into(), slot: "a".into() }),
+        available: Some(Available { at: 1, image: IMAGE.into(), workloads: Vec::new() }),
         ..Account::default()
-    };
-    change(&mut account);
-    let mut file = File::options().read(true).write(true).open(medium)?;
-    let length = file.metadata()?.len();
-    let (start, length) = boot::partition(&mut file, length / SECTOR).map_err(io::Error::other)?;
-    let report = serde_json::to_vec(&account)?;
-    fat::add(Window::new(&mut file, start, length), NAME, &report, TIME)?;
-    fat::add(Window::new(&mut file, start, length), seed::NAME, b"taken 2026-01-01\n", TIME)
+    }
 }
 
 /// A device of a record.
@@ -125,5 +131,7 @@ pub fn device(node: &str) -> Device {
         why: String::new(),
         label: None,
         reported: None,
+        heard: None,
+        serial: None,
     }
 }

@@ -20,12 +20,7 @@ pub fn new(board: &str, output: &Path) -> Result<PathBuf, BuildError> {
             return Err(BuildError::OutputExists(path.into()));
         }
     }
-    let mut seed = [0; 32];
-    let random = Path::new("/dev/urandom");
-    std::fs::File::open(random)
-        .and_then(|mut random| random.read_exact(&mut seed))
-        .map_err(io_error("reading", random))?;
-    let keys = OwnerKeys::generate(seed);
+    let keys = OwnerKeys::generate(random()?);
     // The private half first: an appliance whose backups nobody can open is worse than a key without an appliance.
     let mut options = std::fs::OpenOptions::new();
     let mut file =
@@ -33,6 +28,18 @@ pub fn new(board: &str, output: &Path) -> Result<PathBuf, BuildError> {
     file.write_all(keys.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(io_error("writing", &key_path))?;
     file::write(output, appliance(board, &keys).as_bytes())?;
     Ok(key_path)
+}
+
+/// 32 bytes for a key, from the kernel.
+///
+/// # Errors
+/// When it gives none.
+pub fn random() -> Result<[u8; 32], BuildError> {
+    let (mut bytes, random) = ([0; 32], Path::new("/dev/urandom"));
+    std::fs::File::open(random)
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .map_err(io_error("reading", random))?;
+    Ok(bytes)
 }
 
 fn appliance(board: &str, keys: &OwnerKeys) -> String {

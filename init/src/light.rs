@@ -13,6 +13,8 @@ pub const MODULE: &str = "ledtrig_timer";
 pub enum Shows {
     /// The machine gets ready: slow.
     Starting,
+    /// A recovery stick's medic looks and repairs: short flashes with long pauses.
+    Mending,
     /// All is well: on.
     Working,
     /// Somebody has to act: quick.
@@ -24,6 +26,7 @@ impl Shows {
     fn rhythm(self) -> Option<(u32, u32)> {
         match self {
             Self::Starting => Some((900, 900)),
+            Self::Mending => Some((120, 1400)),
             Self::Working => None,
             Self::NeedsHuman => Some((120, 120)),
         }

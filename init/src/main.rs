@@ -41,6 +41,7 @@ use crate::baked::Baked;
 use crate::console::Consoles;
 use crate::error::InitError;
 use crate::events::Journal;
+use crate::light::Light;
 use crate::medic::Medic;
 use crate::medium::Found;
 use crate::modules::Modules;
@@ -148,7 +149,8 @@ fn find_system() -> Result<(), InitError> {
     let mut modules = Modules::read(&modules::folder(), &cmdline);
     modules.load(&["squashfs".into(), "efivarfs".into()]);
     let slot = cmdline.slot().unwrap_or("a").to_string();
-    let mut medic = Medic::new(&cmdline, baked.appliance.owner.keys.is_empty());
+    let light = Light::new(Path::new("/"), &baked.manifest.board.console.lights);
+    let mut medic = Medic::new(&cmdline, baked.appliance.owner.keys.is_empty(), light);
     let found = medium::find(&slot, &baked.manifest.system, &mut modules, &mut medic, &mut journal)
         .and_then(|found| switch::mount_system(&found).map(|()| found));
     let found = match found {

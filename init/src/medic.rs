@@ -8,6 +8,7 @@
 
 use crate::baked::Baked;
 use crate::events::Journal;
+use crate::light::{self, Light, Shows};
 use crate::modules::{self, Modules};
 use crate::switch::{NEW_ROOT, enter};
 use crate::{INITRAMFS_SELF, cmdline, shutdown};
@@ -33,8 +34,8 @@ pub const PART: &str = "medic";
 const ENUMERATION: Duration = Duration::from_secs(3);
 /// How long a stick is waited for that the machine was started from.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a stick's FAT and the squashfs in it need, and no device asks for.
-const DRIVERS: [&str; 4] = ["vfat", "nls_cp437", "nls_ascii", "loop"];
+/// What a stick's FAT and the squashfs in it need, and the light, and no device asks for.
+const DRIVERS: [&str; 5] = ["vfat", "nls_cp437", "nls_ascii", "loop", light::MODULE];
 /// The medic in the stick's system.
 const PROGRAM: &str = "/usr/lib/bakelite/firstboot";
 /// USB's class of mass storage.
@@ -57,14 +58,16 @@ pub struct Medic {
     ran_from: Option<PathBuf>,
     /// What it has said.
     page: Vec<String>,
+    /// What somebody sees who has no screen.
+    light: Light,
 }
 
 impl Medic {
     /// Nothing is known yet.
-    pub fn new(cmdline: &Cmdline, has_no_owner: bool) -> Self {
+    pub fn new(cmdline: &Cmdline, has_no_owner: bool, light: Light) -> Self {
         let started_from_stick = cmdline.values(FROM_STICK).next().is_some();
         let (seen, page) = (BTreeSet::new(), Vec::new());
-        Self { started_from_stick, has_no_owner, seen, asked: None, ran_from: None, page }
+        Self { started_from_stick, has_no_owner, seen, asked: None, ran_from: None, page, light }
     }
 
     /// Whether firmware has read this kernel from the stick itself.
@@ -98,7 +101,11 @@ impl Medic {
         let names: Vec<String> = places(own).into_iter().filter(|name| self.seen.insert(name.clone())).collect();
         for name in names.iter().filter(|name| is_labelled(name)) {
             self.page.clear();
-            match run(name, own, &mut self.page, journal) {
+            let outcome = run(name, own, &mut self.page, &mut self.light, journal);
+            if let Some(shows) = outcome.map(shown) {
+                self.light.show(shows);
+            }
+            match outcome {
                 Some(Outcome::Reboot) => {
                     journal.say(What::Shutdown { action: "reboot".into(), why: "the machine was repaired".into() });
                     shutdown::at_once()
@@ -118,6 +125,17 @@ impl Medic {
         let now = machine::uptime();
         let waited = now - *self.asked.get_or_insert(now);
         (self.started_from_stick && waited < PATIENCE) || (waited < ENUMERATION && is_enumerating(Path::new("/")))
+    }
+}
+
+/// What the light shows of an outcome.
+fn shown(outcome: Outcome) -> Shows {
+    match outcome {
+        // It is switched off in a moment, and may be taken away.
+        Outcome::PowerOff => Shows::Working,
+        // The machine starts, now or again.
+        Outcome::GoOn | Outcome::Reboot => Shows::Starting,
+        _ => Shows::NeedsHuman,
     }
 }
 
@@ -152,7 +170,13 @@ fn is_enumerating(root: &Path) -> bool {
 }
 
 /// Runs the medic from a partition to its end; `None` where there is none that is believed.
-fn run(name: &str, own: Option<&str>, page: &mut Vec<String>, journal: &mut Journal) -> Option<Outcome> {
+fn run(
+    name: &str,
+    own: Option<&str>,
+    page: &mut Vec<String>,
+    light: &mut Light,
+    journal: &mut Journal,
+) -> Option<Outcome> {
     let (reader, writer) = std::io::pipe().ok()?;
     let command = [INITRAMFS_SELF, PART, name, own.unwrap_or_default()].map(String::from);
     let started = tool::spawn(tool::Start {
@@ -165,6 +189,8 @@ fn run(name: &str, own: Option<&str>, page: &mut Vec<String>, journal: &mut Jour
     });
     let child = started.inspect_err(|error| log::warn!("{}", words(error))).ok()?;
     for line in BufReader::new(reader).lines().map_while(Result::ok) {
+        // From its first word on: before that it may be nobody's stick.
+        light.show(Shows::Mending);
         journal.say(What::Effect { text: format!("recovery: {line}") });
         page.push(line);
         journal.consoles.screen(&page[page.len().saturating_sub(LINES)..].join("\n"));
@@ -241,6 +267,13 @@ fn read(path: &Path) -> Result<Vec<u8>, SysError> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn the_light_says_whether_somebody_has_to_come() {
+        assert_eq!([Outcome::Refused, Outcome::Died, Outcome::TryAgain].map(shown), [Shows::NeedsHuman; 3]);
+        assert_eq!([Outcome::GoOn, Outcome::Reboot].map(shown), [Shows::Starting; 2]);
+        assert_eq!(shown(Outcome::PowerOff), Shows::Working);
+    }
 
     #[test]
     fn a_usb_storage_device_without_a_disk_is_waited_for() {

@@ -3,12 +3,12 @@
 //! They prove themselves while k3s runs, or what was there before counts again: one record says so, and the passes that are
 //! asked for after it put that where k3s looks. Must never leave a record that names a file it has removed.
 
-use crate::trial::Steady;
+use crate::trial::{self, Steady};
 use crate::{KeeperError, backup};
-use bakelite_datastore::workloads::{self, Workloads};
+use bakelite_datastore::workloads::Workloads;
+use bakelite_plan::Settings;
 use bakelite_plan::apps::{Verdict, verdict};
 use bakelite_plan::home::json;
-use bakelite_plan::{Settings, cluster};
 use bakelite_spec::apps::{Apps, LAST, MISSING, RECORD, Record, STORE, Trial, addon};
 use bakelite_spec::status::paths;
 use bakelite_spec::update::{self, LOCK, some_of};
@@ -56,16 +56,13 @@ impl Watch {
             return Ok(());
         }
         let node = backup::born().map(|born| born.node).unwrap_or_default();
-        let missing = match workloads::look(Path::new(cluster::DATABASE), &boot) {
-            Ok(seen) => missing(trial, &manifests(apps), &node, &seen),
-            Err(error) => words(&error),
-        };
+        let missing = trial::look(&node, |seen| missing(trial, &manifests(apps), seen));
         if self.told.as_deref() != Some(missing.as_str()) {
             durable::replace(MISSING, missing.as_bytes(), 0o644)?;
             log::info!("of {} {}", apps.words(), if missing.is_empty() { "nothing is missing" } else { &missing });
             self.told = Some(missing.clone());
         }
-        let is_steady = self.steady.since(missing.is_empty(), Instant::now());
+        let is_steady = self.steady.holds(missing.is_empty(), Instant::now());
         let patience = settings.appliance.update.patience.0;
         match verdict(trial, machine::uptime().as_secs(), patience, &missing, is_steady) {
             Verdict::Wait => Ok(()),
@@ -106,10 +103,7 @@ fn manifests(apps: &Apps) -> BTreeMap<String, String> {
 }
 
 /// What is missing, in words; nothing where all is there.
-fn missing(trial: &Trial, manifests: &BTreeMap<String, String>, node: &str, seen: &Workloads) -> String {
-    if !seen.up.contains(node) {
-        return format!("the node {node} isn't ready");
-    }
+fn missing(trial: &Trial, manifests: &BTreeMap<String, String>, seen: &Workloads) -> String {
     let is_deployed = |(name, sum): &(&String, &String)| seen.deployed.get(*name) == Some(*sum);
     let not_yet: Vec<String> =
         manifests.iter().filter(|manifest| !is_deployed(manifest)).map(|(name, _)| name.clone()).collect();
@@ -141,14 +135,13 @@ mod tests {
             available: [(name("old"), old), (name("till"), true)].into(),
             rolled_out: [(name("old"), old), (name("till"), rolled)].into(),
             deployed: [("bakelite-till".to_string(), sum.to_string())].into(),
-            up: ["shop-1".to_string()].into(),
+            ..Workloads::default()
         };
-        let of = |seen: &Workloads| missing(&trial, &manifests, "shop-1", seen);
+        let of = |seen: &Workloads| missing(&trial, &manifests, seen);
         assert_eq!(of(&seen("old", true, true)), "k3s hasn't deployed bakelite-till");
         assert_eq!(of(&seen("new", false, false)), "not available: deployments/default/old, deployments/default/till");
         assert_eq!(of(&seen("new", false, true)), "not available: deployments/default/till");
         assert_eq!(of(&seen("new", true, true)), "");
-        assert_eq!(missing(&trial, &manifests, "shop-2", &seen("new", true, true)), "the node shop-2 isn't ready");
         assert!(of(&Workloads { rolled_out: BTreeMap::new(), ..seen("new", true, true) }).contains("till"));
     }
 }

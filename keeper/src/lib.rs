@@ -5,6 +5,7 @@
 //! `retention`, which are pure.
 
 mod apps;
+mod available;
 mod backup;
 mod certificates;
 mod command;

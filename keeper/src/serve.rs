@@ -2,6 +2,7 @@
 //!
 //! It runs beside k3s and with the lowest priority. What has to be told is told once a turn, by `told`.
 
+use crate::available::{self, Look};
 use crate::backup::Record;
 use crate::look::Looks;
 use crate::mirror::Mirror;
@@ -30,19 +31,25 @@ const PAUSE: Duration = Duration::from_secs(600);
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read; `visit` looks at sticks when
-/// one has come, for what isn't the keeper's, and says what is wrong with them.
-pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) -> Vec<Fault>) -> ! {
+/// one has come, for what isn't the keeper's, and says what is wrong with them; `come_up` is called once, when all workloads of the
+/// image have been available.
+pub fn serve(
+    settings: &dyn Fn() -> Option<Settings>,
+    visit: &dyn Fn(&Settings) -> Vec<Fault>,
+    come_up: &dyn Fn(),
+) -> ! {
     // k3s and what it runs come first.
     let _ = rustix::process::nice(10);
     let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
     // A stick may be in from the start.
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
     let (mut has_come, mut was_open) = (true, true);
-    let (mut trial, mut watch, mut is_tried) = (Trial::default(), apps::Watch::default(), false);
+    let (mut trial, mut watch, mut is_close) = (Trial::default(), apps::Watch::default(), false);
     let (mut teller, mut mirror) = (Teller::default(), Mirror::default());
+    let mut workloads = available::Watch::new();
     loop {
         if let Some(settings) = settings() {
-            is_tried = trial.look(&settings) | watch.look(&settings);
+            is_close = trial.look(&settings) | watch.look(&settings);
             let cluster = backup::cluster_here(&settings);
             if let Some(born) = cluster.as_ref().filter(|_| Instant::now() >= not_before)
                 && let Err(error) = back_up(&settings, born, &mut plugged, &mut mirror)
@@ -62,9 +69,16 @@ pub fn serve(settings: &dyn Fn() -> Option<Settings>, visit: &dyn Fn(&Settings) 
             if is_settled && std::mem::take(&mut has_come) {
                 looks.visitors = visit(&settings);
             }
+            if is_settled {
+                match workloads.look(&settings) {
+                    Look::News => come_up(),
+                    Look::Waits(soon) => is_close |= soon,
+                    Look::Known => {}
+                }
+            }
             teller.tell(&settings, &told::tell(&looks));
         }
-        let is_soon = is_tried || teller.is_telling();
+        let is_soon = is_close || teller.is_telling();
         has_come |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
         plugged |= has_come;
     }

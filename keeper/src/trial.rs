@@ -15,18 +15,20 @@ use std::time::{Duration, Instant};
 /// So long they have to be available without a break: the kubelet has said what it sees several times by then.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// Since when nothing has been missing.
+/// For how long nothing has been missing.
 #[derive(Debug, Default)]
-pub struct Steady(Option<Instant>);
+pub(crate) struct Steady {
+    since: Option<Instant>,
+}
 
 impl Steady {
     /// Whether nothing has been missing for long enough.
-    pub fn since(&mut self, all: bool, now: Instant) -> bool {
+    pub(crate) fn holds(&mut self, all: bool, now: Instant) -> bool {
         if !all {
-            self.0 = None;
+            self.since = None;
             return false;
         }
-        now.duration_since(*self.0.get_or_insert(now)) >= STEADY
+        now.duration_since(*self.since.get_or_insert(now)) >= STEADY
     }
 }
 
@@ -46,10 +48,7 @@ impl Trial {
         let update = update.filter(|update| update.is_trial_of(slot, &settings.manifest.image));
         let Some(update) = update.filter(|update| !update.workloads.is_empty()) else { return false };
         let node = backup::born().map(|born| born.node).unwrap_or_default();
-        let missing = match workloads::look(Path::new(cluster::DATABASE), &machine::boot(Path::new("/"))) {
-            Ok(seen) => missing(&update, &node, &seen),
-            Err(error) => words(&error),
-        };
+        let missing = look(&node, |seen| update.missing(&seen.available));
         if let Err(error) = self.tell(&missing, Instant::now()) {
             log::warn!("{}", words(&error));
         }
@@ -65,16 +64,23 @@ impl Trial {
             );
             self.told = Some(missing.into());
         }
-        match self.steady.since(missing.is_empty(), now) {
+        match self.steady.holds(missing.is_empty(), now) {
             true => durable::replace(WORKLOADS_BACK, b"back\n", 0o644),
             false => durable::remove_file(WORKLOADS_BACK),
         }
     }
 }
 
-/// What is missing, in words; nothing where all is there.
-fn missing(update: &Update, node: &str, seen: &Workloads) -> String {
-    if seen.up.contains(node) { update.missing(&seen.available) } else { format!("the node {node} isn't ready") }
+/// What is missing now, in words: the node, what `missing` finds of workloads, or the database itself. Nothing where all is there.
+pub(crate) fn look(node: &str, missing: impl FnOnce(&Workloads) -> String) -> String {
+    match workloads::look(Path::new(cluster::DATABASE), &machine::boot(Path::new("/"))) {
+        Ok(seen) => of_node(node, &seen, missing),
+        Err(error) => words(&error),
+    }
+}
+
+fn of_node(node: &str, seen: &Workloads, missing: impl FnOnce(&Workloads) -> String) -> String {
+    if seen.up.contains(node) { missing(seen) } else { format!("the node {node} isn't ready") }
 }
 
 #[cfg(test)]
@@ -89,13 +95,14 @@ mod tests {
             up: up.iter().map(ToString::to_string).collect(),
             ..Workloads::default()
         };
-        assert_eq!(missing(&update, "shop-1", &seen(&["shop-2"], true)), "the node shop-1 isn't ready");
-        assert_eq!(missing(&update, "shop-1", &seen(&["shop-1"], false)), "deployments/a/till");
-        assert_eq!(missing(&update, "shop-1", &seen(&["shop-1"], true)), "");
+        let missing = |seen: Workloads| of_node("shop-1", &seen, |seen| update.missing(&seen.available));
+        assert_eq!(missing(seen(&["shop-2"], true)), "the node shop-1 isn't ready");
+        assert_eq!(missing(seen(&["shop-1"], false)), "deployments/a/till");
+        assert_eq!(missing(seen(&["shop-1"], true)), "");
         let (mut steady, start) = (Steady::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!steady.since(true, at(0)) && !steady.since(true, at(50)));
-        assert!(!steady.since(false, at(55)) && !steady.since(true, at(70)), "it begins anew");
-        assert!(!steady.since(true, at(129)) && steady.since(true, at(130)));
+        assert!(!steady.holds(true, at(0)) && !steady.holds(true, at(50)));
+        assert!(!steady.holds(false, at(55)) && !steady.holds(true, at(70)), "it begins anew");
+        assert!(!steady.holds(true, at(129)) && steady.holds(true, at(130)));
     }
 }

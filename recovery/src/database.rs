@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 const LOOK: &str = "/run/bakelite/medic";
 const COPY: &str = "/run/bakelite/medic-copy";
 /// On the volume that the cluster lives on.
-const DATABASE: &str = "rancher/k3s/server/db/state.db";
+pub(crate) const DATABASE: &str = "rancher/k3s/server/db/state.db";
 /// On the state partition.
 const TOKEN: &str = "bakelite/token";
 const BORN: &str = "bakelite/cluster.json";
@@ -71,7 +71,7 @@ fn data_volumes(disk: &block::Disk) -> Vec<PathBuf> {
 }
 
 /// Mounts a volume for a look that changes nothing of it.
-fn on<T>(device: &Path, act: impl FnOnce(&Path) -> T) -> Result<T, SysError> {
+pub(crate) fn on<T>(device: &Path, act: impl FnOnce(&Path) -> T) -> Result<T, SysError> {
     durable::make_folder(LOOK)?;
     ext4::look(device, LOOK)?;
     let seen = act(Path::new(LOOK));

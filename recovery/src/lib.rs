@@ -8,6 +8,7 @@
 mod act;
 mod boot;
 mod database;
+mod export;
 mod initramfs;
 mod install;
 mod installer;
@@ -17,7 +18,7 @@ mod volume;
 
 use bakelite_disk::DiskError;
 use bakelite_plan::disk::Disk;
-use bakelite_plan::recovery::{Action, Finding, Next, Remedy, decide, next};
+use bakelite_plan::recovery::{Action, Finding, Next, Remedy, decide, export::is_due, next};
 use bakelite_spec::event::Outcome;
 use bakelite_sys::mount::{MountFlags, remount};
 use bakelite_sys::{SysError, durable, words};
@@ -159,9 +160,23 @@ pub fn run(stick: &str, own: &str, disks: &mut dyn Disks) -> Result<Outcome, Med
         probe.settle_record(&medium.disk, done.contains(&Action::MakeTable))?;
     }
     let verdict = verdict(&findings, &done, needs_person, stick.manifest.installs);
+    let mut notes = Vec::new();
+    if is_due(&facts, &findings, !failed.is_empty()) {
+        let exported = probe.export(&facts);
+        let lines = exported.unwrap_or_else(|error| vec![format!("EXPORT: it can't be copied: {}", words(&error))]);
+        lines.iter().for_each(|line| say(line));
+        notes.extend(lines);
+    }
     say(&verdict);
-    let told =
-        report::Told { facts: &facts, first: &first, done: &done, failed: &failed, last: &findings, verdict: &verdict };
+    let told = report::Told {
+        facts: &facts,
+        first: &first,
+        done: &done,
+        failed: &failed,
+        last: &findings,
+        verdict: &verdict,
+        exported: &notes,
+    };
     match report::write(&stick, &told) {
         Ok(path) => say(&format!("the report is on the stick: {path}")),
         Err(error) => say(&format!("the report can't be written to the stick: {}", words(&error))),

@@ -16,6 +16,7 @@ pub(crate) struct Told<'a> {
     pub(crate) done: &'a [Action],
     pub(crate) failed: &'a [String],
     pub(crate) last: &'a [Finding],
+    pub(crate) exported: &'a [String],
     pub(crate) facts: &'a Facts,
 }
 
@@ -59,14 +60,20 @@ fn text(told: &Told<'_>) -> String {
         lines.extend(page(told.last));
     }
     lines.extend(told.failed.iter().map(|line| format!("FAILED: {line}")));
+    lines.extend(told.exported.iter().cloned());
     lines.join("\n") + "\n"
+}
+
+/// The machine's name among folders on the stick.
+pub(crate) fn machine() -> String {
+    let serial = machine::serial(Path::new("/"));
+    let plain: String = serial.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
+    if plain.is_empty() { "machine".into() } else { plain }
 }
 
 /// Writes the report onto the stick; where it is. One folder a machine.
 pub(crate) fn write(stick: &Stick, told: &Told<'_>) -> Result<String, MedicError> {
-    let serial = machine::serial(Path::new("/"));
-    let plain: String = serial.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(60).collect();
-    let folder = format!("{REPORTS}/{}", if plain.is_empty() { "machine" } else { &plain });
+    let folder = format!("{REPORTS}/{}", machine());
     let place = stick.root.join(&folder);
     stick.change(|| {
         durable::make_folder(&place)?;
@@ -104,10 +111,12 @@ mod tests {
             done: &[Action::WriteSlot("a".into())],
             failed: &[],
             last: &findings[..1],
+            exported: &["EXPORT: 3 files".to_string()],
             facts: &Facts::default(),
         };
         let text = text(&told);
         assert!(text.starts_with("RESULT: 1 repairs\n\nWhat was found:\n 1 ok"), "{text}");
+        assert!(text.ends_with("EXPORT: 3 files\n"), "{text}");
         assert!(text.contains("What was done:\nwrote system a, and read it back\n"), "{text}");
     }
 }

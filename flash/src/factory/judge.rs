@@ -1,13 +1,14 @@
 //! The pass: what a machine's own report says of it. Pure but for the reading.
 //!
-//! A boot counts as good when the payload has been ready for two minutes (init); a report without one, or with something
-//! that needs a person, isn't good. The ticket says which device of the record it is; names may be patterns.
+//! A boot counts as good when the payload has been ready for two minutes (init), and a machine when all workloads were available
+//! in one; a report without both, or with something that needs a person, isn't good. The ticket says which device of the record it is; names may be patterns.
 
 use super::record::Device;
 use crate::baked::on_boot;
 use crate::error::{FlashError, io_error};
 use bakelite_disk::press::Target;
 use bakelite_spec::account::{Account, NAME};
+use bakelite_spec::installer::plain;
 use bakelite_spec::seed::{self, Seed};
 use serde::Serialize;
 use std::fs::File;
@@ -31,8 +32,20 @@ pub enum Verdict {
     Bad(String),
 }
 
+/// What a device has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The image that it was flashed with.
+    pub image: &'a str,
+    /// Whether that has a payload, with workloads to be available.
+    pub has_payload: bool,
+    /// The serial number of the board that its row is for, if it is for one.
+    pub board: Option<&'a str>,
+}
+
 /// Judges a report of the device that has its ticket.
-pub fn judge(account: &Account, device: &Device, image: &str) -> Verdict {
+pub fn judge(account: &Account, device: &Device, wanted: &Wanted<'_>) -> Verdict {
+    let Wanted { image, has_payload, board } = *wanted;
     let bad = |why: String| Verdict::Bad(why);
     if let Some(seed) = account.seed.as_ref().filter(|seed| !seed.refused.is_empty()) {
         return bad(format!("it refused its seed: {}", seed.refused));
@@ -43,11 +56,18 @@ pub fn judge(account: &Account, device: &Device, image: &str) -> Verdict {
     if !device.node.is_empty() && account.node != device.node {
         return bad(format!("it calls itself {}, and its row says {}", account.node, device.node));
     }
+    if let Some(board) = board.filter(|board| !account.serial.is_empty() && plain(board) != plain(&account.serial)) {
+        return bad(format!("it is the board {}, and its row is for {board}", account.serial));
+    }
     if let Some(fault) = account.faults.first() {
         return bad(format!("{}: {}", fault.code, fault.what));
     }
     match &account.last_good {
-        Some(good) if good.image == image => Verdict::Good,
+        Some(good) if good.image == image => match &account.available {
+            None if !has_payload => Verdict::Good,
+            Some(available) if available.image == image => Verdict::Good,
+            _ => Verdict::NotYet("its workloads haven't all been available so far".into()),
+        },
         Some(good) => bad(format!("its last good boot was of the image {}", good.image)),
         None => Verdict::NotYet("none of its boots was good so far".into()),
     }
@@ -96,31 +116,35 @@ pub fn look(medium: &mut dyn Target) -> OnIt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::device;
-    use bakelite_spec::account::{Acknowledged, FaultReport, GoodBoot};
+    use crate::testing::{account, device};
+    use bakelite_spec::account::FaultReport;
 
     #[test]
     fn a_device_is_good_when_its_own_report_says_so() {
-        let good = Account {
-            image: "i1".into(),
-            node: "shop-1".into(),
-            seed: Some(Acknowledged { ticket: "t-1".into(), ..Acknowledged::default() }),
-            last_good: Some(GoodBoot { at: 5, image: "i1".into(), slot: "a".into() }),
-            ..Account::default()
-        };
+        let image = crate::testing::IMAGE;
+        let seed = Seed::parse(b"hostname: shop-1\nseed: {ticket: t-1}\n").unwrap();
+        let good = Account { serial: "PF1".into(), ..account(&seed) };
         let device = device("shop-1");
         let judged = |change: &dyn Fn(&mut Account)| {
             let mut account = good.clone();
             change(&mut account);
-            judge(&account, &device, "i1")
+            judge(&account, &device, &Wanted { image, has_payload: true, board: Some("pf-1") })
         };
         assert_eq!(judged(&|_| ()), Verdict::Good);
         assert!(matches!(judged(&|account| account.last_good = None), Verdict::NotYet(_)));
+        assert!(
+            matches!(judged(&|account| account.available = None), Verdict::NotYet(why) if why.contains("workloads"))
+        );
+        let without = Account { available: None, ..good.clone() };
+        assert_eq!(judge(&without, &device, &Wanted { image, has_payload: false, board: None }), Verdict::Good);
+        let of_before = |account: &mut Account| account.available.as_mut().unwrap().image = "i0".into();
+        assert!(matches!(judged(&of_before), Verdict::NotYet(_)));
         let fault =
             FaultReport { code: "no-network".into(), who: "you".into(), what: "no cable".into(), hint: String::new() };
         type Change<'a> = &'a dyn Fn(&mut Account);
-        let cases: [(Change<'_>, &str); 5] = [
+        let cases: [(Change<'_>, &str); 6] = [
             (&|account| account.image = "i0".into(), "runs the image i0"),
+            (&|account| account.serial = "PF2".into(), "is the board PF2, and its row is for pf-1"),
             (&|account| account.node = "shop-2".into(), "calls itself shop-2"),
             (&|account| account.faults.push(fault.clone()), "no-network: no cable"),
             (&|account| account.seed.as_mut().unwrap().refused = "why".into(), "refused its seed: why"),

@@ -3,7 +3,17 @@
 use crate::error::{FlashError, io_error};
 use crate::seed::SeedFile;
 use crate::table::Row;
+use bakelite_image::BuildError;
+use bakelite_image::host::file;
+use bakelite_image::start::random;
+use bakelite_spec::quantity::Seconds;
+use bakelite_spec::seed::PASS_KEY;
+use bakelite_trust::pass::PassKey;
 use serde::Deserialize;
+use std::fs::Permissions;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The line.
@@ -36,8 +46,36 @@ pub struct Line {
     /// The label of each device.
     #[serde(default)]
     pub label: Option<Label>,
+    /// Where machines report over the network; they do so on their media alone without it.
+    #[serde(default)]
+    pub pass: Option<Pass>,
     #[serde(skip)]
     common: Option<String>,
+}
+
+/// The pass over the network.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Pass {
+    /// The address and port that reports are heard at.
+    pub listen: SocketAddr,
+    /// As machines reach it, where that is another one.
+    #[serde(default)]
+    pub address: Option<SocketAddr>,
+    /// For so long after a medium was written its machine is waited for.
+    #[serde(default = "an_hour")]
+    pub within: Seconds,
+}
+
+fn an_hour() -> Seconds {
+    Seconds(3600)
+}
+
+impl Pass {
+    /// As machines reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.address.unwrap_or(self.listen)
+    }
 }
 
 /// A label.
@@ -82,6 +120,13 @@ impl Line {
         if line.ports.is_empty() {
             return Err(wrong("ports: names no port; `ls /dev/disk/by-path` shows those of what is plugged in".into()));
         }
+        if let Some(pass) = &line.pass
+            && (pass.address().ip().is_unspecified() || pass.address().port() == 0)
+        {
+            let problem =
+                "pass: machines can't reach this address; name this computer's own with `address: 192.0.2.1:7411`";
+            return Err(wrong(problem.into()));
+        }
         line.common = match &line.seed {
             Some(path) => Some(std::fs::read_to_string(path).map_err(io_error("reading", path))?),
             None => None,
@@ -89,13 +134,49 @@ impl Line {
         Ok(line)
     }
 
-    /// The seed of a row.
+    /// The seed of a row; with the line's key also what its machine needs to report over the network.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn seed(&self, row: &Row, ticket: &str) -> Result<SeedFile, FlashError> {
-        let ticket = ("seed.ticket".to_string(), ticket.to_string());
-        let sets: Vec<_> = row.sets.iter().cloned().chain([ticket]).collect();
+    pub fn seed(&self, row: &Row, ticket: &str, key: Option<&PassKey>) -> Result<SeedFile, FlashError> {
+        let mut sets = row.sets.clone();
+        sets.push(("seed.ticket".into(), ticket.into()));
+        if let (Some(pass), Some(key)) = (&self.pass, key) {
+            sets.push(("seed.pass".into(), pass.address().to_string()));
+            sets.push((format!("seed.secrets.{PASS_KEY}"), key.of_machine(ticket).to_text()));
+        }
         SeedFile::make(self.common.as_deref(), &sets)
+    }
+
+    /// The line's own key, of which its machines' are made; it lies beside the record, and is made once. `None` without a pass
+    /// over the network.
+    ///
+    /// # Errors
+    /// When it can't be read or written.
+    pub fn key(&self) -> Result<Option<PassKey>, FlashError> {
+        if self.pass.is_none() {
+            return Ok(None);
+        }
+        let path = self.record.with_extension("key");
+        if path.exists() {
+            let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
+            let none = || {
+                FlashError::Line {
+                path: path.clone(),
+                problem: "it isn't a line's key; put the right one back, or remove it: then machines that were made with it are \
+                          passed by their media alone"
+                    .into(),
+            }
+            };
+            return PassKey::parse(&text).ok_or_else(none).map(Some);
+        }
+        let key = PassKey::new(random()?);
+        let mut half = file::begin(file::folder_of(&path)).map_err(BuildError::from)?;
+        half.as_file()
+            .set_permissions(Permissions::from_mode(0o600))
+            .and_then(|()| half.write_all(format!("{}\n", key.to_text()).as_bytes()))
+            .map_err(io_error("writing", &path))?;
+        file::publish(half, &path).map_err(BuildError::from)?;
+        Ok(Some(key))
     }
 }

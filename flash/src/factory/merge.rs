@@ -125,6 +125,8 @@ fn device(attempt: &Attempt, state: State, image: &str) -> Device {
         why: if attempt.why.is_empty() { cut.into() } else { attempt.why.clone() },
         label: None,
         reported: None,
+        heard: None,
+        serial: None,
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod export;
 mod judge;
 pub mod line;
+mod listen;
 mod merge;
 pub mod ports;
 pub mod record;
@@ -23,9 +24,12 @@ use crate::error::{FlashError, io_error};
 use crate::flash::{FlashEvent, Listen};
 use crate::image::Image;
 use crate::table::Table;
+use bakelite_spec::account::Account;
+use bakelite_spec::appliance::Payload;
+use bakelite_trust::pass::{Answer, Head, PassKey};
 use line::Line;
 use ports::Ports;
-use record::{Device, Record, State};
+use record::{Device, Heard, Record, State};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -64,6 +68,13 @@ pub enum FactoryEvent {
         /// What came of it.
         verdict: Verdict,
     },
+    /// A machine hasn't reported within its time.
+    Silent {
+        /// The row.
+        row: String,
+        /// What is missing.
+        text: String,
+    },
     /// Something that a person should know.
     Note {
         /// In words.
@@ -84,6 +95,8 @@ pub struct Factory {
     image: Image,
     baked: Baked,
     record: Mutex<Record>,
+    /// Of which machines' keys are made, where they report over the network.
+    key: Option<PassKey>,
 }
 
 impl Factory {
@@ -102,13 +115,19 @@ impl Factory {
         }
         let table = Table::read(&line.rows)?;
         let baked = Baked::read(&image)?;
+        if line.pass.is_some() && !has_payload(&baked) {
+            let problem = "pass: machines of this image have no k3s that could say when they are ready, and report on their media alone";
+            return Err(FlashError::Line { path: path.into(), problem: problem.into() });
+        }
         for row in &table.rows {
             let wrong =
                 |error| FlashError::Table { path: line.rows.clone(), problem: format!("row {}: {error}", row.name) };
-            line.seed(row, "check")?.check(&baked.effective, &baked.manifest.board).map_err(wrong)?;
+            line.seed(row, "check", None)?.check(&baked.effective, &baked.manifest.board).map_err(wrong)?;
         }
         let record = Mutex::new(Record::open(&line.record)?);
-        Ok(Self { line, table, image, baked, record })
+        // Under the record's lock: two programs must not make two.
+        let key = line.key()?;
+        Ok(Self { line, table, image, baked, record, key })
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
@@ -129,24 +148,52 @@ impl Factory {
     /// When there is no report of a machine of this line on it.
     pub fn pass(&self, path: &Path) -> Result<(Device, Verdict), FlashError> {
         let account = judge::report(path)?;
-        self.judge(&account)
+        self.judge(&account, Heard::Medium)
     }
 
-    fn judge(&self, account: &bakelite_spec::account::Account) -> Result<(Device, Verdict), FlashError> {
+    fn judge(&self, account: &Account, heard: Heard) -> Result<(Device, Verdict), FlashError> {
         let ticket = account.seed.as_ref().map(|seed| seed.ticket.as_str()).unwrap_or_default();
         let record = self.record();
         let device = record.by_ticket(ticket)?.ok_or_else(|| FlashError::Line {
             path: self.line.path.clone(),
             problem: format!("{} reports with a ticket that this line didn't give out", account.node),
         })?;
-        let verdict = judge::judge(account, &device, &self.baked.manifest.image);
-        let text = serde_json::to_string(account).unwrap_or_default();
+        let row = self.table.rows.iter().find(|row| row.name == device.row);
+        let board = row.and_then(|row| row.columns.get("serial")).map(String::as_str);
+        let wanted = judge::Wanted { image: &self.baked.manifest.image, has_payload: has_payload(&self.baked), board };
+        let verdict = judge::judge(account, &device, &wanted);
         match &verdict {
-            Verdict::Good => record.report(device.id, State::Passed, "", &text)?,
-            Verdict::Bad(why) => record.report(device.id, State::Rejected, why, &text)?,
+            Verdict::Good => record.report(device.id, State::Passed, "", account, heard)?,
+            Verdict::Bad(why) => record.report(device.id, State::Rejected, why, account, heard)?,
             Verdict::NotYet(_) => {}
         }
         Ok((device, verdict))
+    }
+
+    /// Judges a report that came over the network, if its machine has proved it. One that says nothing later than what the record has changes nothing, whoever has sent it again.
+    fn heard(&self, head: &Head, report: &[u8]) -> Result<Option<Reply>, FlashError> {
+        let Some(key) = self.key.as_ref().map(|key| key.of_machine(&head.ticket)) else { return Ok(None) };
+        if !head.is_of(&key, report) {
+            return Ok(None);
+        }
+        let Ok(account) = serde_json::from_slice::<Account>(report) else { return Ok(None) };
+        let is_its_own = account.seed.as_ref().is_some_and(|seed| seed.ticket == head.ticket);
+        let known = self.record().by_ticket(&head.ticket)?.filter(|_| is_its_own);
+        // What was never written can't have come up.
+        let is_out = |device: &Device| !matches!(device.state, State::Reserved | State::Finishing | State::Failed);
+        let Some(known) = known.filter(is_out) else { return Ok(None) };
+        let before = self.record().report_of(known.id)?;
+        if before.is_some_and(|before| account.written <= before.written) {
+            let answer = if known.state == State::Passed { Answer::Good } else { Answer::Bad };
+            return Ok(Some(Reply { line: head.answer(&key, answer), news: None }));
+        }
+        let (device, verdict) = self.judge(&account, Heard::Network)?;
+        let answer = match verdict {
+            Verdict::Good => Answer::Good,
+            Verdict::NotYet(_) => Answer::NotYet,
+            Verdict::Bad(_) => Answer::Bad,
+        };
+        Ok(Some(Reply { line: head.answer(&key, answer), news: Some((device, verdict)) }))
     }
 
     /// All that the record has, the oldest first.
@@ -171,6 +218,18 @@ impl Factory {
         let free = self.table.rows.iter().filter(|row| !used.contains(&row.name)).count();
         Ok((self.table.rows.len(), free))
     }
+}
+
+fn has_payload(baked: &Baked) -> bool {
+    baked.manifest.payload.kind != Payload::None
+}
+
+/// What comes of a report over the network.
+struct Reply {
+    /// The answer to the machine.
+    line: String,
+    /// What wasn't known of it.
+    news: Option<(Device, Verdict)>,
 }
 
 /// The sum of a file, as `sha256sum` writes it.

@@ -5,6 +5,7 @@
 use crate::error::{FlashError, io_error};
 use crate::flash::Done;
 use crate::table::Row as Machine;
+use bakelite_spec::account::Account;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use rustix::fs::FlockOperation;
 use serde::Serialize;
@@ -38,13 +39,17 @@ const TABLES: &str = "
         why TEXT NOT NULL DEFAULT '',
         label TEXT,
         report TEXT,
-        reported INTEGER
+        reported INTEGER,
+        heard TEXT,
+        serial TEXT
     ) STRICT;
     CREATE UNIQUE INDEX IF NOT EXISTS one_medium_a_row ON device(row) WHERE state <> 'failed';
     CREATE INDEX IF NOT EXISTS by_place ON device(port, attachment);";
 const COLUMNS: &str =
     "id, row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began, ended, written,
-    write_seconds, verified, verify_seconds, disk, why, label, reported";
+    write_seconds, verified, verify_seconds, disk, why, label, reported, heard, serial";
+/// Columns that records of before don't have.
+const NEW: [&str; 2] = ["heard", "serial"];
 
 /// How far a device has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -130,6 +135,28 @@ pub struct Device {
     pub label: Option<String>,
     /// When its machine reported.
     pub reported: Option<i64>,
+    /// How that came: by its `medium`, or over the `network`.
+    pub heard: Option<String>,
+    /// The serial number of the machine's board, as it says.
+    pub serial: Option<String>,
+}
+
+/// How a report came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// On the machine's medium, or as a file that was brought.
+    Medium,
+    /// Over the network.
+    Network,
+}
+
+impl Heard {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Medium => "medium",
+            Self::Network => "network",
+        }
+    }
 }
 
 /// Where a medium is.
@@ -175,6 +202,13 @@ impl Record {
             .and_then(|()| connection.execute_batch(TABLES))
             .map_err(failed)?;
         let record = Self { path: path.into(), connection, _lock: lock };
+        for column in NEW {
+            let sql = "SELECT count(*) FROM pragma_table_info('device') WHERE name = ?1";
+            let count: i64 = record.connection.query_row(sql, [column], |row| row.get(0)).map_err(record.failed())?;
+            if count == 0 {
+                record.execute(&format!("ALTER TABLE device ADD COLUMN {column} TEXT"), &[])?;
+            }
+        }
         record.execute(
             "UPDATE device SET state = 'failed', ended = ?1, why = 'cut while it was written; it does not boot'
              WHERE state = 'reserved'",
@@ -307,13 +341,38 @@ impl Record {
         self.execute(sql, params![id, state.name(), now(), why]).map(drop)
     }
 
-    /// What its machine has reported.
+    /// What its machine has reported, and how that came.
     ///
     /// # Errors
     /// When the record can't be written.
-    pub fn report(&self, id: i64, state: State, why: &str, report: &str) -> Result<(), FlashError> {
-        let sql = "UPDATE device SET state = ?2, why = ?3, report = ?4, reported = ?5 WHERE id = ?1";
-        self.execute(sql, params![id, state.name(), why, report, now()]).map(drop)
+    pub fn report(&self, id: i64, state: State, why: &str, account: &Account, heard: Heard) -> Result<(), FlashError> {
+        let sql =
+            "UPDATE device SET state = ?2, why = ?3, report = ?4, reported = ?5, heard = ?6, serial = ?7 WHERE id = ?1";
+        let report = serde_json::to_string(account).unwrap_or_default();
+        let serial = Some(&account.serial).filter(|serial| !serial.is_empty());
+        self.execute(sql, params![id, state.name(), why, report, now(), heard.name(), serial]).map(drop)
+    }
+
+    /// Those whose machines are still waited for.
+    ///
+    /// # Errors
+    /// When the record can't be read.
+    pub fn awaited(&self) -> Result<Vec<Device>, FlashError> {
+        self.query("WHERE state = 'written' AND why = '' ORDER BY id", &[])
+    }
+
+    /// Those whose machines haven't reported within so many seconds, each once.
+    ///
+    /// # Errors
+    /// When the record can't be read or written.
+    pub fn overdue(&self, within: i64, why: &str) -> Result<Vec<Device>, FlashError> {
+        let late = |device: &Device| device.ended.is_none_or(|ended| now() - ended >= within);
+        let late: Vec<Device> = self.awaited()?.into_iter().filter(late).collect();
+        for device in &late {
+            let sql = "UPDATE device SET why = ?2 WHERE id = ?1 AND state = 'written'";
+            self.execute(sql, params![device.id, why])?;
+        }
+        Ok(late)
     }
 
     /// Its label was printed.
@@ -379,10 +438,11 @@ impl Record {
     ///
     /// # Errors
     /// When the record can't be read.
-    pub fn report_of(&self, id: i64) -> Result<Option<String>, FlashError> {
+    pub fn report_of(&self, id: i64) -> Result<Option<Account>, FlashError> {
         let sql = "SELECT report FROM device WHERE id = ?1";
         let found = self.connection.query_row(sql, params![id], |row| row.get::<_, Option<String>>(0));
-        found.optional().map(Option::flatten).map_err(self.failed())
+        let text = found.optional().map(Option::flatten).map_err(self.failed())?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 }
 
@@ -411,6 +471,8 @@ fn device(row: &Row<'_>) -> Result<Device, rusqlite::Error> {
         why: row.get(18)?,
         label: row.get(19)?,
         reported: row.get(20)?,
+        heard: row.get(21)?,
+        serial: row.get(22)?,
     })
 }
 

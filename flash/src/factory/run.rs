@@ -4,8 +4,9 @@
 //! becomes one that boots; and a row goes to another medium only when the one that had it was wiped or never booted.
 
 use super::judge;
+use super::listen::Ear;
 use super::ports::{Ports, Present};
-use super::record::{Device, Place, State};
+use super::record::{Device, Heard, Place, State};
 use super::{Factory, FactoryEvent, Told};
 use crate::error::FlashError;
 use crate::flash::{Done, Job, flash};
@@ -42,6 +43,18 @@ struct Work {
 /// # Errors
 /// When the record can't be read or written.
 pub fn run(factory: &Factory, ports: &dyn Ports, mode: &Mode, told: &dyn Told) -> Result<(), FlashError> {
+    let ear = factory.line.pass.as_ref().map(Ear::open).transpose()?;
+    work(factory, ports, mode, told, ear.as_ref())
+}
+
+/// The same with an ear that is open.
+pub(super) fn work(
+    factory: &Factory,
+    ports: &dyn Ports,
+    mode: &Mode,
+    told: &dyn Told,
+    ear: Option<&Ear>,
+) -> Result<(), FlashError> {
     let running = AtomicUsize::new(0);
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     let mut board = mode.board.clone();
@@ -74,13 +87,29 @@ pub fn run(factory: &Factory, ports: &dyn Ports, mode: &Mode, told: &dyn Told) -
                     running.fetch_sub(1, Ordering::SeqCst);
                 });
             }
+            if let Some(ear) = ear {
+                ear.hear(factory, told, threads);
+                missed(factory, told)?;
+            }
             let is_idle = running.load(Ordering::SeqCst) == 0;
-            if mode.once && !began || is_idle && factory.rows()?.1 == 0 {
+            let is_waiting = ear.is_some() && !factory.record().awaited()?.is_empty();
+            if mode.once && !began || is_idle && factory.rows()?.1 == 0 && !is_waiting {
                 return Ok(());
             }
             std::thread::sleep(LOOK);
         }
     })
+}
+
+/// Tells of machines that haven't reported within their time. They still may.
+fn missed(factory: &Factory, told: &dyn Told) -> Result<(), FlashError> {
+    let Some(pass) = &factory.line.pass else { return Ok(()) };
+    let text = format!("no report within {} min", pass.within.0.div_ceil(60));
+    let within = i64::try_from(pass.within.0).unwrap_or(i64::MAX);
+    for device in factory.record().overdue(within, &text)? {
+        told.line(&FactoryEvent::Silent { row: device.row, text: text.clone() });
+    }
+    Ok(())
 }
 
 fn note(told: &dyn Told, text: String) {
@@ -166,7 +195,7 @@ fn came_back(factory: &Factory, device: &Device, on_it: &judge::OnIt, told: &dyn
         );
         return Ok(());
     };
-    let (device, verdict) = factory.judge(account)?;
+    let (device, verdict) = factory.judge(account, Heard::Medium)?;
     told.line(&FactoryEvent::Judged { row: device.row, verdict });
     Ok(())
 }
@@ -175,7 +204,7 @@ fn flash_all(factory: &Factory, ports: &dyn Ports, mut batch: Vec<Work>, told: &
     let (mut jobs, mut begun) = (Vec::new(), Vec::new());
     for Work { present, medium, id, row, ticket } in &mut batch {
         let id = *id;
-        let seed = match factory.line.seed(row, ticket) {
+        let seed = match factory.line.seed(row, ticket, factory.key.as_ref()) {
             Ok(seed) => seed,
             Err(error) => {
                 factory.record().ended(id, State::Failed, &error.to_string())?;

@@ -21,6 +21,11 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(count: usize) -> Self {
+        Self::with(count, "")
+    }
+
+    /// The same with more in the line's YAML.
+    pub(super) fn with(count: usize, more: &str) -> Self {
         // In memory where there is a place for that: fifty media are synced some hundred times.
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
@@ -37,7 +42,7 @@ impl Bench {
         put(
             "line.yaml",
             &format!(
-                "image: shop.img\nsha256: {sum}\nrows: rows.csv\nports: [{}]\noperator: anna\nlabel: {{text: '{{row}} {{hostname}} {{ticket}}', to: labels.txt}}\n",
+                "image: shop.img\nsha256: {sum}\nrows: rows.csv\nports: [{}]\noperator: anna\nlabel: {{text: '{{row}} {{hostname}} {{ticket}}', to: labels.txt}}\n{more}",
                 names.join(", ")
             ),
         );
@@ -50,6 +55,17 @@ impl Bench {
 
     pub(super) fn open(&self) -> Factory {
         Factory::open(&self.folder.path().join("line.yaml"), None).unwrap()
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Why the line isn't opened.
+    pub(super) fn refusal(&self) -> String {
+        Factory::open(&self.folder.path().join("line.yaml"), None)
+            .err()
+            .map_or_else(String::new, |error| error.to_string())
     }
 
     fn text(&self, name: &str) -> String {

@@ -216,6 +216,7 @@ fn look(loading: &mut Loading<'_>, object: &Object<'_>, objects: &mut BTreeMap<S
     if value["kind"] == "Secret" {
         secret(loading, object);
     }
+    loading.user.manifest.workloads.extend(workload(value));
     if value["kind"] == "HelmChart" {
         super::chart::look(loading, &object.at(&key(&object.path, "spec")), &value["spec"]);
     }
@@ -239,6 +240,19 @@ fn secret(loading: &mut Loading<'_>, object: &Object<'_>) {
             loading.findings.push(object.error(&path, problem, HINT));
         }
     }
+}
+
+/// A workload's name, as the datastore has it. One whose name is made at its start has none.
+fn workload(value: &Value) -> Option<String> {
+    let folder = match (value["apiVersion"].as_str()?, value["kind"].as_str()?) {
+        ("apps/v1", "DaemonSet") => "daemonsets",
+        ("apps/v1", "Deployment") => "deployments",
+        ("apps/v1", "StatefulSet") => "statefulsets",
+        _ => return None,
+    };
+    let metadata = &value["metadata"];
+    let namespace = metadata["namespace"].as_str().unwrap_or("default");
+    Some(format!("{folder}/{namespace}/{}", metadata["name"].as_str()?))
 }
 
 /// Looks for lists of containers, at whatever depth: of pods, of workloads, of what operators define.

@@ -70,6 +70,7 @@ pub fn load(config: &Config) -> Result<User, Vec<Finding>> {
     let Loading { mut user, findings, .. } = loading;
     user.manifest.secrets.sort();
     user.manifest.secrets.dedup();
+    user.manifest.workloads.sort();
     user.manifest.placed.sort_by(|left, right| left.to.cmp(&right.to));
     if stops(&findings) {
         return Err(findings);

@@ -237,6 +237,25 @@ fn images_of_k3s_own_archive_count_and_clash() {
 }
 
 #[test]
+fn workloads_of_manifests_are_known_by_the_names_that_the_datastore_has() {
+    let object = |version: &str, kind: &str, metadata: &str| {
+        format!("apiVersion: {version}\nkind: {kind}\nmetadata: {metadata}\n---\n")
+    };
+    let all = [
+        object("apps/v1", "StatefulSet", "{name: db, namespace: shop}"),
+        object("apps/v1", "Deployment", "{name: till}"),
+        object("apps/v1", "DaemonSet", "{name: probe}"),
+        object("apps/v1", "Deployment", "{generateName: till-}"),
+        object("v1", "ConfigMap", "{name: till}"),
+        object("example.test/v1", "Deployment", "{name: other}"),
+    ];
+    let shop = Shop::new(&[("all.yaml", all.concat().as_bytes())]);
+    let (user, _) = shop.load("manifests: [all.yaml]\n");
+    let expected = ["daemonsets/default/probe", "deployments/default/till", "statefulsets/shop/db"];
+    assert_eq!(user.manifest.workloads, expected);
+}
+
+#[test]
 fn manifests_are_read_as_k3s_would() {
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
     let shop = Shop::new(&[

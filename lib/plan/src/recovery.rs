@@ -6,6 +6,7 @@
 //! at any moment only means that the next run goes on from there.
 
 mod bare;
+pub mod export;
 pub mod row;
 
 pub use bare::Bare;

@@ -17,6 +17,7 @@ use bakelite_spec::status::paths;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// That the seed of this length is taken, and is being overwritten.
 pub const SPENDING: &str = "/var/lib/bakelite/seed-spending.json";
@@ -41,6 +42,8 @@ pub struct NewSeed {
     pub node: Option<String>,
     /// By which the flasher knows again what it wrote.
     pub ticket: Option<String>,
+    /// Where the flasher's line hears reports.
+    pub pass: Option<SocketAddr>,
     /// What `{seed.NAME}` in a pattern stands for.
     pub values: BTreeMap<String, String>,
     /// Names of its secrets that state doesn't have yet with these values.
@@ -65,6 +68,9 @@ pub struct Kept {
     /// By which the flasher knows again what it wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Where the flasher's line hears reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pass: Option<SocketAddr>,
     /// The keys that were taken from it, secrets by their names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub took: Vec<String>,
@@ -83,13 +89,18 @@ pub fn of(facts: &Facts) -> Kept {
 
 /// What is kept of the seed that was taken.
 fn taken(facts: &Facts) -> Option<Kept> {
-    let kept: Value = serde_json::from_str(facts.file(paths::SEED)?).ok()?;
+    kept_in(facts.file(paths::SEED)?)
+}
+
+/// What the file that is kept of a seed says of it.
+pub fn kept_in(text: &str) -> Option<Kept> {
+    let kept: Value = serde_json::from_str(text).ok()?;
     serde_json::from_value(kept.get("seed")?.clone()).ok()
 }
 
 fn keep(new: &NewSeed) -> Kept {
-    let NewSeed { node, ticket, values, keys, .. } = new.clone();
-    Kept { node, ticket, took: keys, values }
+    let NewSeed { node, ticket, pass, values, keys, .. } = new.clone();
+    Kept { node, ticket, pass, took: keys, values }
 }
 
 /// What the account of this machine says of its seed: whoever wrote it learns what came of it.

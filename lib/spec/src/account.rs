@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const NAME: &str = "report.json";
 /// That a boot was good, by init.
 pub const GOOD: &str = "/var/lib/bakelite/good.json";
+/// That all workloads of the image were available, by the keeper.
+pub const AVAILABLE: &str = "/var/lib/bakelite/available.json";
 /// The format of this file.
 pub const FORMAT: u32 = 1;
 
@@ -32,6 +34,9 @@ pub struct Account {
     pub slot: String,
     /// The node's name; empty before it has one.
     pub node: String,
+    /// The maker's serial number of the board; empty where it has none worth the name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub serial: String,
     /// Which cluster it is: the node, the name of the bootstrap row and the epoch. Empty before there is one.
     pub cluster: String,
     /// Where the cluster lives, in words.
@@ -52,6 +57,9 @@ pub struct Account {
     /// The last good boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good: Option<GoodBoot>,
+    /// That the node was ready and all workloads were available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<Available>,
     /// What became of the last update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update: Option<Ended>,
@@ -118,6 +126,19 @@ impl GoodBoot {
         const DAY: i64 = 24 * 3600;
         (&self.image, &self.slot) == (&other.image, &other.slot) && (self.at - other.at).abs() < DAY
     }
+}
+
+/// When the node was first ready with all workloads available: those that are baked into the image, and those that charts and
+/// k3s itself have made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Available {
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// The image that ran.
+    pub image: String,
+    /// The workloads, such as `deployments/default/till`; none where there is no database here that could tell of them.
+    pub workloads: Vec<String>,
 }
 
 impl Account {

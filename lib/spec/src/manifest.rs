@@ -65,6 +65,9 @@ pub struct UserManifest {
     pub placed: Vec<PlacedFile>,
     /// All secrets that anything in this image refers to.
     pub secrets: Vec<SecretRef>,
+    /// The workloads of its manifests, such as `deployments/default/till`. What charts make isn't known before they run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<String>,
 }
 
 /// A file of the system partition that the device puts in another place.

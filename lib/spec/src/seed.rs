@@ -10,6 +10,7 @@ use crate::secret::SecretRef;
 use crate::yaml::{Document, place_in};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// The file's name.
 pub const NAME: &str = "seed.yaml";
@@ -19,6 +20,8 @@ pub const TAKEN: &str = "taken ";
 pub const LIMIT: u64 = 64 << 10;
 /// What a machine overwrites the `true` of `fresh` with, once it has left the wish for a reset.
 pub const MARK: &str = "done";
+/// The secret with which a machine proves its report to the line that flashed it.
+pub const PASS_KEY: &str = "bakelite.pass";
 
 /// A seed, read.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub struct Seed {
     pub node: Option<String>,
     /// By which the flasher knows again what it wrote.
     pub ticket: Option<String>,
+    /// Where the flasher's line hears reports.
+    pub pass: Option<SocketAddr>,
     /// Whether the machine is to forget all it was, and hasn't yet.
     pub fresh: bool,
     /// What `{seed.NAME}` in a pattern stands for.
@@ -52,7 +57,7 @@ impl Seed {
         let own = settings.as_object_mut().and_then(|all| all.remove("seed")).unwrap_or_else(|| json!({}));
         let map = own.as_object().ok_or_else(|| problem("`seed` takes names with values"))?;
         let (values, secrets) = (BTreeMap::new(), BTreeMap::new());
-        let mut seed = Self { node: None, ticket: None, fresh: false, values, secrets, settings, document };
+        let mut seed = Self { node: None, ticket: None, pass: None, fresh: false, values, secrets, settings, document };
         for (key, value) in map {
             seed.read(text, key, value)?;
         }
@@ -86,6 +91,11 @@ impl Seed {
                 let what = "`seed.ticket` isn't one: letters, digits and `-`, at most 64";
                 self.ticket = Some(scalar(value).filter(|text| is_ticket(text)).ok_or_else(|| problem(what))?);
             }
+            ("pass", _) => {
+                let what = "`seed.pass` isn't an address with a port, such as 192.0.2.1:7411";
+                let address = scalar(value).and_then(|text| text.parse().ok());
+                self.pass = Some(address.ok_or_else(|| problem(what))?);
+            }
             // The machine's own word in what it keeps of a seed.
             ("took", _) => return Err(problem("`seed.took` is no name for a value")),
             _ => {
@@ -101,6 +111,7 @@ impl Seed {
         let mut keys = Vec::new();
         leaves(&self.settings, "", &mut keys);
         keys.extend(self.node.iter().map(|_| "seed.node".to_string()));
+        keys.extend(self.pass.iter().map(|_| "seed.pass".to_string()));
         keys.extend(self.values.keys().map(|name| format!("seed.{name}")));
         keys.extend(self.secrets.keys().map(|name| format!("seed.secrets.{name}")));
         keys
@@ -173,6 +184,7 @@ mod tests {
             ("seed: {secrets: {\"../x\": hunter2}}\n", "a secret's name"),
             ("seed: {node: Hunter2}\n", "isn't a node's name"),
             ("seed: {ticket: \"hunter 2\"}\n", "`seed.ticket`"),
+            ("seed: {pass: \"hunter2:7411\"}\n", "`seed.pass`"),
             ("seed: hunter2\n", "takes names"),
             ("seed: {number: {a: hunter2}}\n", "seed.number"),
             ("seed: {fresh: hunter2}\n", "`seed.fresh` takes true"),

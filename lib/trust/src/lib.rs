@@ -10,6 +10,7 @@ pub mod document;
 pub mod file_key;
 pub mod grant;
 pub mod keys;
+pub mod pass;
 pub mod recovery;
 pub mod signature;
 pub mod stick;

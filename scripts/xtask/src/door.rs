@@ -1,8 +1,10 @@
 //! The one door for child processes of this crate: cargo, git, debugfs and ssh, each run to its end.
 
 use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// Runs a program to its end and gives its standard output; a failure carries its last words.
 pub fn run(program: &str, arguments: &[&str], folder: &Path) -> Result<String> {
@@ -29,6 +31,27 @@ pub fn end_of(program: &str, arguments: &[&str]) -> Result<(i32, String)> {
         command.args(arguments).stdin(Stdio::null()).output().with_context(|| format!("starting {program}"))?;
     let said = [output.stdout, output.stderr].concat();
     Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// Starts a program whose output goes into a file.
+pub fn begin(program: &str, arguments: &[&str], folder: &Path, output: &Path) -> Result<Child> {
+    let file = File::create(output).with_context(|| format!("making {}", output.display()))?;
+    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stderr(file.try_clone()?)
+        .stdout(file)
+        .spawn()
+        .with_context(|| format!("starting {program}"))
+}
+
+/// Writes a small file.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    let written = File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 /// Finds a program in PATH or where Debian puts those of the administrator.

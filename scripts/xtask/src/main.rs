@@ -9,6 +9,7 @@ mod damage;
 mod door;
 mod drawn;
 mod fetch;
+mod line;
 mod list;
 mod look;
 mod media;

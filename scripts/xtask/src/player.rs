@@ -7,6 +7,7 @@ use crate::damage;
 use crate::door;
 use crate::drawn;
 use crate::fetch;
+use crate::line::Line;
 use crate::media::Media;
 use crate::ports;
 use crate::recovery;
@@ -45,6 +46,8 @@ pub struct Player<'a> {
     random: fastrand::Rng,
     /// Ports of this host, by those of the machine that they lead to.
     ports: BTreeMap<u16, u16>,
+    /// The line that has made the machine.
+    line: Option<Line>,
 }
 
 impl<'a> Player<'a> {
@@ -65,6 +68,7 @@ impl<'a> Player<'a> {
             boots: 0,
             random: fastrand::Rng::with_seed(seed),
             ports: BTreeMap::new(),
+            line: None,
         })
     }
 
@@ -124,11 +128,17 @@ impl<'a> Player<'a> {
             Step::NewMedium(_) => self.media.new_card(),
             Step::BootFrom(name) => self.media.boot_from(name),
             Step::Flash(flash) => self.media.flash(&flash.set),
+            Step::BeginLine(name) => {
+                self.line = Some(Line::begin(self.folder.path(), self.image, &self.media.boot, name)?);
+                Ok(())
+            }
+            Step::LineSays(wanted) => self.line.as_mut().context("there is no line")?.says(wanted),
             Step::Overlay(overlay) => self.media.overlay(&overlay.text),
             Step::MakeDisk(wanted) => self.media.make_disk(wanted),
             Step::MakeStick(wanted) => self.media.make_stick(wanted),
             Step::MakeRecovery(wanted) => self.media.make_recovery(wanted),
             Step::StickSays(wanted) => recovery::says(&self.media.disk(&wanted.stick), wanted),
+            Step::StickHolds(wanted) => recovery::holds(&self.media.disk(&wanted.stick), wanted),
             Step::MakeBundles(wanted) => self.media.make_bundles(wanted),
             Step::SameDisk(name) => self.media.same_disk(name),
             Step::StickWhole(name) => self.media.stick_is_whole(name),

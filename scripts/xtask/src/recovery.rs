@@ -5,7 +5,7 @@
 
 use crate::door;
 use crate::look::Volume;
-use crate::steps::{Granted, MakeRecovery, MakeSet, MakeStick, StickSays};
+use crate::steps::{Granted, MakeRecovery, MakeSet, MakeStick, StickHolds, StickSays};
 use crate::stick::{self, keys, tool, write};
 use anyhow::{Context, Result, ensure};
 use bakelite_spec::installer::{DONE, attempts};
@@ -72,6 +72,17 @@ pub fn says(path: &Path, wanted: &StickSays) -> Result<()> {
     let found = attempts(files.iter().map(|(path, bytes)| (path.as_str(), &bytes[..])));
     let of: Vec<_> = found.iter().filter(|attempt| attempt.row == wanted.row).map(|attempt| attempt.state).collect();
     ensure!(of == [wanted.state], "of row {} the stick says {of:?}; all it says: {found:?}", wanted.row);
+    Ok(())
+}
+
+/// That files lie on a stick.
+pub fn holds(path: &Path, wanted: &StickHolds) -> Result<()> {
+    let target = format!("{}@@{ALIGNMENT}", path.display());
+    let folder = format!("::{}", wanted.below);
+    let listed = door::run(&tool("mdir")?, &["-/", "-b", "-i", &target, &folder], Path::new("."))?;
+    let lacks: Vec<&String> =
+        wanted.files.iter().filter(|words| !listed.lines().any(|line| line.contains(*words))).collect();
+    ensure!(lacks.is_empty(), "the stick has no {lacks:?} among:\n{listed}");
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 
 mod sticks;
 
-pub use sticks::{DamageBundle, Granted, MakeApps, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickSays};
+pub use sticks::{
+    DamageBundle, Granted, MakeApps, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickHolds, StickSays,
+};
 
 use crate::scenario::{Hardware, word};
 use bakelite_spec::fault::Code;
@@ -54,6 +56,10 @@ pub enum Step {
     BootFrom(String),
     /// Flashes the image onto the boot medium with the command, as a person does, while the machine is off.
     Flash(Flash),
+    /// While the machine is off: a factory line flashes the boot medium as the machine of this name, and listens from then on.
+    BeginLine(String),
+    /// Waits until the line has heard of the machine.
+    LineSays(LineSays),
     /// Writes a person's `bakelite.yaml` onto the boot partition while the machine is off.
     Overlay(Overlay),
     /// Makes a disk while the machine is off.
@@ -68,6 +74,8 @@ pub enum Step {
     StickWhole(String),
     /// While the machine is off: what an installer stick has recorded of a row.
     StickSays(StickSays),
+    /// While the machine is off: what lies on a recovery stick.
+    StickHolds(StickHolds),
     /// Looks whether a disk that was made is the same, byte for byte.
     SameDisk(String),
     /// Remembers what is on the boot medium while the machine is off.
@@ -270,6 +278,18 @@ pub struct Flash {
     /// The keys of its seed, with their values.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+}
+
+/// What a line's record has to say of its one device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LineSays {
+    /// The verdict, such as `good`.
+    pub verdict: String,
+    /// How its report came: `medium` or `network`.
+    pub heard: String,
+    /// Seconds.
+    pub within: f64,
 }
 
 /// A step with nothing to say.

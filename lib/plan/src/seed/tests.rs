@@ -82,6 +82,7 @@ impl Machine {
 
 fn new() -> NewSeed {
     NewSeed {
+        pass: None,
         node: Some("shop-017".into()),
         ticket: Some("line-1".into()),
         keys: vec!["network.wait".into(), "seed.secrets.wifi".into()],
@@ -101,7 +102,7 @@ fn a_pulled_plug_leads_to_the_same_seed_taken_once() {
     assert!(whole.facts.files[paths::SEED].contains("\"wait\":3"));
     let (ticket, took) = (whole.new.ticket.clone(), whole.new.keys.clone());
     let node = Some("shop-017".to_string());
-    assert_eq!(of(&whole.facts), Kept { node, ticket, took, values: whole.new.values.clone() });
+    assert_eq!(of(&whole.facts), Kept { node, ticket, pass: None, took, values: whole.new.values.clone() });
     let told = acknowledged(&whole.facts).unwrap();
     assert_eq!((told.ticket.as_str(), told.took.len(), told.refused.as_str()), ("line-1", 2, ""));
     for first in 0..7 {

@@ -145,3 +145,15 @@ pub enum Granted {
     /// There is no grant, and no signature.
     Nobody,
 }
+
+/// What lies on a recovery stick.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StickHolds {
+    /// The stick.
+    pub stick: String,
+    /// In this folder.
+    pub below: String,
+    /// Files, each by words that its path contains.
+    pub files: Vec<String>,
+}
