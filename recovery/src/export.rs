@@ -18,7 +18,7 @@ use bakelite_sys::sum::pour;
 use bakelite_sys::{SysError, block, durable, fat, mount, names_in, words};
 use serde::Serialize;
 use std::fs::File;
-use std::io::sink;
+use std::io::{ErrorKind, Seek, sink};
 use std::path::{Path, PathBuf};
 
 /// The folder of what was taken along, by machine.
@@ -249,22 +249,29 @@ fn put(from: &mut File, to: &Path, read: &mut std::io::Result<(u64, String)>) ->
     let mut half = to.as_os_str().to_owned();
     half.push(HALF);
     let half = PathBuf::from(half);
-    durable::remove_file(&half)?;
-    durable::remove_file(to)?;
     let failed = |source| SysError::Write { path: half.clone(), source };
-    let mut target = Target { file: durable::create_private(&half)?, failed: None };
-    let poured = pour(from, &mut target);
-    if let Some(error) = target.failed {
+    loop {
         durable::remove_file(&half)?;
-        return Err(failed(error));
+        let mut target = Target { file: durable::create_private(&half)?, failed: None };
+        let poured = from.rewind().and_then(|()| pour(&mut *from, &mut target));
+        match target.failed {
+            // The older copy has to make room for it; until then it is the only one.
+            Some(error) if error.kind() == ErrorKind::StorageFull && to.exists() => durable::remove_file(to)?,
+            Some(error) => {
+                durable::remove_file(&half)?;
+                return Err(failed(error));
+            }
+            None => {
+                let is_whole = poured.is_ok();
+                *read = poured;
+                if !is_whole {
+                    return durable::remove_file(&half);
+                }
+                target.file.sync_all().map_err(failed)?;
+                return durable::rename(&half, to);
+            }
+        }
     }
-    let is_whole = poured.is_ok();
-    *read = poured;
-    if !is_whole {
-        return durable::remove_file(&half);
-    }
-    target.file.sync_all().map_err(failed)?;
-    durable::rename(&half, to)
 }
 
 /// A file that remembers that it wasn't the reader that failed.
@@ -348,6 +355,12 @@ mod tests {
         put(&mut File::open(from.path()).unwrap(), &to.path().join("state/b"), &mut read).unwrap();
         assert!(read.is_err());
         assert_eq!(names_in(to.path().join("state")), ["a"]);
+        // An older copy stays where there can be no newer one, and goes where there is.
+        put(&mut File::open(from.path()).unwrap(), &target, &mut read).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"bytes");
+        write(from.path(), "a", b"newer");
+        put(&mut File::open(from.path().join("a")).unwrap(), &target, &mut read).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"newer");
     }
 
     #[test]
