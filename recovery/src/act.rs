@@ -31,27 +31,26 @@ const HALF: &str = "half";
 impl Probe<'_> {
     /// Does one thing to the machine that the facts are about.
     pub(crate) fn apply(&mut self, action: &Action, facts: &Facts) -> Result<(), MedicError> {
-        if let Action::Install(key) = action {
-            return self.install(key);
-        }
         let name = facts.media.first().map(|medium| medium.disk.clone()).unwrap_or_default();
-        let disk = block::disks(Path::new("/")).into_iter().find(|disk| disk.name == name);
-        let disk = disk.ok_or(MedicError::Gone(name))?;
+        let disk = || {
+            let disk = block::disks(Path::new("/")).into_iter().find(|disk| disk.name == name);
+            disk.ok_or_else(|| MedicError::Gone(name.clone()))
+        };
         match action {
-            Action::CopyTable => copy_table(&disk),
-            Action::MakeTable => self.make_table(&disk),
-            Action::MendBoot => Ok(fat::repair(&boot_device(&disk)?)?),
-            Action::MakeBoot => self.make_boot(&boot_device(&disk)?),
-            Action::WriteFiles(names) => self.write_files(&boot_device(&disk)?, names),
-            Action::WriteEntry => self.write_first(&boot_device(&disk)?),
-            Action::RemoveEntries(names) => fat::change(&boot_device(&disk)?, |boot| {
+            Action::CopyTable => copy_table(&disk()?),
+            Action::MakeTable => self.make_table(&disk()?),
+            Action::MendBoot => Ok(fat::repair(&boot_device(&disk()?)?)?),
+            Action::MakeBoot => self.make_boot(&boot_device(&disk()?)?),
+            Action::WriteFiles(names) => self.write_files(&boot_device(&disk()?)?, names),
+            Action::WriteEntry => self.write_first(&boot_device(&disk()?)?),
+            Action::RemoveEntries(names) => fat::change(&boot_device(&disk()?)?, |boot| {
                 names.iter().try_for_each(|name| durable::remove_file(boot.root.join(FOLDER).join(name)))
             })
             .map_err(MedicError::System),
-            Action::WriteSlot(letter) => self.write_slot(&disk, letter),
-            Action::MendVolume(name) => Ok(ext4::repair(&volume_of(&disk, name)?.device)?),
-            // It is done above: there is no medium yet.
-            Action::Install(_) => Ok(()),
+            Action::WriteSlot(letter) => self.write_slot(&disk()?, letter),
+            Action::MendVolume(name) => Ok(ext4::repair(&volume_of(&disk()?, name)?.device)?),
+            // There is no medium yet.
+            Action::Install(key) => self.install(key),
         }
     }
 
