@@ -3,6 +3,8 @@
 use crate::error::FirstbootError;
 use crate::world::Changed;
 use bakelite_datastore::check::{self, Depth};
+use bakelite_datastore::prove_live;
+use bakelite_datastore::token::TokenError;
 use bakelite_plan::facts::Store;
 use bakelite_spec::manifest::PayloadFile;
 use bakelite_sys::sum::pour;
@@ -106,12 +108,18 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }
 
-/// What SQLite says is wrong with the database; empty if nothing is. That kine's rows are all there is another question,
+/// What SQLite says is wrong with the database, or that the cluster's keys in it, which are this token's, don't open: no check
+/// of SQLite's sees that, and k3s ends by it. Empty if nothing is wrong. That kine's rows are all there is another question,
 /// which its revision answers.
-pub fn damage(path: &Path) -> String {
+pub fn damage(path: &Path, token: &str) -> String {
     match check::live(path, Depth::Quick, 0) {
         Ok(Err(flaw)) if flaw.is_damage() => flaw.to_string(),
-        Ok(_) => String::new(),
+        Ok(Err(_)) => String::new(),
+        Ok(Ok(_)) => match prove_live(path, token) {
+            Ok(Err(error @ TokenError::Damaged)) => error.to_string(),
+            Ok(_) => String::new(),
+            Err(error) => words(&error),
+        },
         Err(error) => words(&error),
     }
 }

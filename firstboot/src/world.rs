@@ -10,6 +10,7 @@ use bakelite_plan::action::Action;
 use bakelite_plan::address::DUMMY;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::firewall::REFUSED;
+use bakelite_plan::identity::TOKEN;
 use bakelite_spec::firewall::RULES;
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::status::{Report, paths};
@@ -185,7 +186,10 @@ impl World for Machine {
             Action::VerifyPayload { files } => {
                 self.looked.payload = Some(payload::first_damaged(&self.root, files));
             }
-            Action::CheckDatabase { path } => self.looked.database = Some(payload::damage(&self.at(path))),
+            Action::CheckDatabase { path } => {
+                let token = read_text(self.at(TOKEN)).unwrap_or_default();
+                self.looked.database = Some(payload::damage(&self.at(path), &token));
+            }
             Action::PrepareDatabase { path, page_size } => {
                 return payload::prepare_database(&self.at(path), *page_size);
             }
