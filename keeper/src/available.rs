@@ -9,6 +9,7 @@ use crate::trial::{self, Steady};
 use bakelite_plan::Settings;
 use bakelite_spec::account::{AVAILABLE, Available};
 use bakelite_spec::appliance::Payload;
+use bakelite_spec::apps::{RECORD, Record};
 use bakelite_spec::records::Datastore;
 use bakelite_spec::update::some_of;
 use bakelite_sys::{durable, machine, read_text, words};
@@ -57,11 +58,15 @@ impl Watch {
         }
         let born = backup::born().filter(|born| born.datastore == Datastore::Sqlite);
         let mut available = BTreeMap::new();
+        // A bundle's apps, which may have taken the place of what was baked, have proved themselves already.
+        let is_laid_over = Record::read(&read_text(RECORD).unwrap_or_default())
+            .is_some_and(|record| record.over(&settings.manifest).is_some());
+        let baked = if is_laid_over { &[][..] } else { &settings.manifest.user.workloads };
         let born = born.filter(|_| settings.manifest.payload.kind != Payload::None);
         let missing = match &born {
             Some(born) => trial::look(&born.node, |seen| {
                 available.clone_from(&seen.available);
-                missing(&settings.manifest.user.workloads, &seen.available)
+                missing(baked, &seen.available)
             }),
             None => String::new(),
         };

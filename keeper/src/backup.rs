@@ -21,12 +21,11 @@ use bakelite_sys::{durable, machine, names_in, raw, read_text};
 use bakelite_trust::keys;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Held by whoever makes a set.
-const LOCK: &str = "/run/bakelite/backup.lock";
+pub const LOCK: &str = "/run/bakelite/backup.lock";
 /// What is known of the last backups of this boot.
 pub const RECORD: &str = "/run/bakelite/backup.json";
 /// Where copies of the database are made, beside k3s's data.
@@ -154,20 +153,6 @@ pub fn cluster_here(settings: &Settings) -> Option<ClusterBorn> {
         // What an update would go back to must not make room for what it would go back from.
         && !Path::new(update::PATH).exists();
     is_ready.then_some(born)
-}
-
-/// Takes the lock. Waits for it, or gives `None` while somebody else has it.
-///
-/// # Errors
-/// When there can be no lock.
-pub fn lock(waits: bool) -> Result<Option<File>, KeeperError> {
-    let failed = |source| KeeperError::Lock { path: LOCK.into(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(LOCK).map_err(failed)?;
-    match if waits { file.lock().map_err(std::fs::TryLockError::Error) } else { file.try_lock() } {
-        Ok(()) => Ok(Some(file)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
-    }
 }
 
 /// Makes a set on the first shelf, a copy on the card if that is due, and removes what is kept no longer. The caller has

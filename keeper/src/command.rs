@@ -8,7 +8,7 @@ use bakelite_plan::Settings;
 use bakelite_spec::answer::{Answer, ago, columns};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::set::instant;
-use bakelite_sys::terminal;
+use bakelite_sys::{lock, terminal};
 use serde::Serialize;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub fn operate(answer: Answer, words: &[&str], settings: &Settings) -> Result<()
 }
 
 fn now(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
-    let _held = backup::lock(true)?;
+    let _held = lock::take(Path::new(backup::LOCK))?;
     let born = backup::cluster_here(settings).ok_or(KeeperError::NoCluster)?;
     let made = backup::make(settings, &born)?;
     terminal::print(&answer.one(&made, || {
@@ -64,7 +64,7 @@ fn now(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
 /// # Errors
 /// When it can't be made.
 pub fn make_one(settings: &Settings) -> Result<Option<PathBuf>, KeeperError> {
-    let _held = backup::lock(true)?;
+    let _held = lock::take(Path::new(backup::LOCK))?;
     let Some(born) = backup::cluster_here(settings) else { return Ok(None) };
     backup::make(settings, &born).map(|made| Some(made.path))
 }
@@ -122,7 +122,7 @@ fn list(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
 
 /// Opens a set again: decrypted, each member compared, the database checked, the token proved.
 fn verify(answer: Answer, settings: &Settings, wanted: Option<&str>) -> Result<(), KeeperError> {
-    let _held = backup::lock(true)?;
+    let _held = lock::take(Path::new(backup::LOCK))?;
     let sets = shelved(settings)?;
     let found = sets.iter().find(|(_, name, _)| wanted.is_none_or(|wanted| wanted == name));
     let (shelf, name, _) = found.ok_or_else(|| KeeperError::NoSuchSet(wanted.unwrap_or("at all").into()))?;
@@ -147,7 +147,7 @@ fn verify(answer: Answer, settings: &Settings, wanted: Option<&str>) -> Result<(
 
 /// Holds a drill now. One that went wrong is an error, so that a script hears of it.
 fn drill(answer: Answer, settings: &Settings) -> Result<(), KeeperError> {
-    let _held = backup::lock(true)?;
+    let _held = lock::take(Path::new(backup::LOCK))?;
     let born = backup::cluster_here(settings).ok_or(KeeperError::NoCluster)?;
     let drill = drill::hold(settings, &born.node)?;
     if !drill.good {

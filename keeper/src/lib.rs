@@ -73,14 +73,6 @@ pub enum KeeperError {
     /// No set of that name.
     #[error("there is no backup {0} on this machine; `bakelite backup list` shows those that are")]
     NoSuchSet(String),
-    /// The lock can't be taken.
-    #[error("taking the lock {}", path.display())]
-    Lock {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
     /// A copy can't be written.
     #[error("copying {name} onto the {place}")]
     Copy {

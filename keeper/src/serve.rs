@@ -16,7 +16,7 @@ use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::paths;
 use bakelite_spec::update;
-use bakelite_sys::{machine, raw, read_text, socket, words};
+use bakelite_sys::{lock, machine, raw, read_text, socket, words};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -109,7 +109,7 @@ fn back_up(
     if !is_due && !*plugged && !drills && !checks && !mirrors {
         return Ok(());
     }
-    let Some(_held) = backup::lock(false)? else { return Ok(()) };
+    let Some(_held) = lock::try_take(Path::new(backup::LOCK))? else { return Ok(()) };
     let has_come = std::mem::take(plugged);
     if is_due {
         return backup::make(settings, born).map(drop);

@@ -89,7 +89,11 @@ impl Shelf {
     /// # Errors
     /// When all but the newest isn't enough, and nothing is removed then; or when one can't be removed.
     pub fn make_room(&self, needed: u64, keep: &Keep, now: i64) -> Result<usize, KeeperError> {
-        let free = mount::free(&self.folder);
+        self.make_room_of(mount::free(&self.folder), needed, keep, now)
+    }
+
+    /// [`Shelf::make_room`], where so many bytes are free.
+    fn make_room_of(&self, free: u64, needed: u64, keep: &Keep, now: i64) -> Result<usize, KeeperError> {
         let sets = self.sets();
         let sized = |name: &String| self.folder.join(name).metadata().map_or(0, |meta| meta.len());
         let shelved: Vec<(Shelved, u64)> = sets.iter().map(|(name, shelved)| (*shelved, sized(name))).collect();
@@ -179,10 +183,10 @@ mod tests {
         assert!(matches!(refused, Err(KeeperError::NoCluster)));
         assert_eq!(names_in(&shelf.folder).len(), 3, "what doesn't open has no name");
         let keep = "9".parse().unwrap();
-        assert_eq!(shelf.make_room(0, &keep, 0).unwrap(), 0);
+        assert_eq!(shelf.make_room_of(0, 0, &keep, 0).unwrap(), 0);
         assert!(matches!(shelf.make_room(u64::MAX, &keep, 0), Err(KeeperError::NoRoom { .. })));
         assert_eq!(shelf.sets().len(), 2, "in vain nothing is removed");
-        assert_eq!(shelf.make_room(mount::free(&shelf.folder) + 1, &keep, 0).unwrap(), 1);
+        assert_eq!(shelf.make_room_of(100, 101, &keep, 0).unwrap(), 1);
         assert_eq!(shelf.newest().unwrap().0, name(3));
     }
 }

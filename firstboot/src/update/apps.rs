@@ -137,9 +137,8 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     }
     let (then, now) = (of_manifests(&was, workload::names), of_manifests(&is, workload::names));
     let seen = workloads::look(Path::new(cluster::DATABASE), &facts.boot)?;
-    let available = seen.available.into_iter().filter_map(|(name, is)| is.then_some(name));
     // What its manifests don't have any more is deleted.
-    let stay = available.filter(|name| !then.contains(name) || now.contains(name));
+    let stay = seen.of_available().filter(|name| !then.contains(name) || now.contains(name));
     let trial = Trial {
         before: before.apps.clone(),
         workloads: stay.collect(),

@@ -177,7 +177,7 @@ fn workloads(settings: &Settings, facts: &Facts) -> Result<Vec<String>, Firstboo
         return Ok(Vec::new());
     }
     let seen = workloads::look(Path::new(cluster::DATABASE), &facts.boot)?;
-    Ok(seen.available.into_iter().filter_map(|(name, is)| is.then_some(name)).collect())
+    Ok(seen.of_available().collect())
 }
 
 /// A verified set of the cluster that is here; its key, or nothing where there is no database to come back to.

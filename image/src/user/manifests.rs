@@ -9,6 +9,7 @@ use bakelite_spec::check::{Path as KeyPath, Step};
 use bakelite_spec::finding::Finding;
 use bakelite_spec::manifest::Pass;
 use bakelite_spec::secret::{Quoting, SecretRef, count};
+use bakelite_spec::workload::workload;
 use bakelite_spec::yaml::place_in;
 use serde::Deserialize;
 use serde_json::Value;
@@ -240,19 +241,6 @@ fn secret(loading: &mut Loading<'_>, object: &Object<'_>) {
             loading.findings.push(object.error(&path, problem, HINT));
         }
     }
-}
-
-/// A workload's name, as the datastore has it. One whose name is made at its start has none.
-fn workload(value: &Value) -> Option<String> {
-    let folder = match (value["apiVersion"].as_str()?, value["kind"].as_str()?) {
-        ("apps/v1", "DaemonSet") => "daemonsets",
-        ("apps/v1", "Deployment") => "deployments",
-        ("apps/v1", "StatefulSet") => "statefulsets",
-        _ => return None,
-    };
-    let metadata = &value["metadata"];
-    let namespace = metadata["namespace"].as_str().unwrap_or("default");
-    Some(format!("{folder}/{namespace}/{}", metadata["name"].as_str()?))
 }
 
 /// Looks for lists of containers, at whatever depth: of pods, of workloads, of what operators define.

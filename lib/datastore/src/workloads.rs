@@ -35,6 +35,13 @@ pub struct Workloads {
     pub up: BTreeSet<String>,
 }
 
+impl Workloads {
+    /// The names of those that are available.
+    pub fn of_available(self) -> impl Iterator<Item = String> {
+        self.available.into_iter().filter_map(|(name, is)| is.then_some(name))
+    }
+}
+
 /// An object's bytes as kubernetes wraps them.
 #[derive(Clone, PartialEq, Message)]
 struct Wrapped {

@@ -244,12 +244,6 @@ pub fn date(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
-/// A moment for a person, as `2026-11-21 16:55 UTC`.
-pub fn moment(seconds: i64) -> String {
-    let second = seconds.rem_euclid(24 * 3600);
-    format!("{} {:02}:{:02} UTC", date(seconds), second / 3600, second / 60 % 60)
-}
-
 /// Year, month and day of a day since 1970 (Hinnant, chrono-compatible low-level date algorithms, `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
@@ -270,7 +264,7 @@ mod tests {
     #[test]
     fn names_tell_number_and_time_and_sort() {
         assert_eq!(name(12, 1_795_280_100), "00000012-20261121T165500Z");
-        assert_eq!(moment(1_795_280_100), "2026-11-21 16:55 UTC");
+        assert_eq!(instant(1_795_280_100), "2026-11-21 16:55 UTC");
         assert_eq!(name(0, 0), "00000000-19700101T000000Z");
         assert_eq!(name(1, 951_782_400), "00000001-20000229T000000Z");
         for made_at in [0, 951_782_400, 1_795_280_100, 4_102_444_799] {

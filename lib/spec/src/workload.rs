@@ -38,7 +38,8 @@ fn objects(manifest: &str) -> Vec<Value> {
     found
 }
 
-fn workload(object: &Value) -> Option<String> {
+/// The name of an object that is a workload. One whose name is made at its start has none.
+pub fn workload(object: &Value) -> Option<String> {
     let is_of_apps = object["apiVersion"].as_str()?.starts_with("apps/");
     let (_, folder) = KINDS.iter().find(|(kind, _)| is_of_apps && object["kind"] == *kind)?;
     Some(format!("{folder}/{}/{}", namespace(object), object["metadata"]["name"].as_str()?))

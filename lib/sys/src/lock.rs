@@ -4,12 +4,17 @@ use crate::SysError;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-fn open(path: &Path) -> Result<File, SysError> {
-    let failed = |source| SysError::Change { path: path.into(), source };
-    File::options().create(true).truncate(false).write(true).open(path).map_err(failed)
+/// Takes a lock as soon as nobody else has it; it is held as long as the file is.
+///
+/// # Errors
+/// When there can be no lock.
+pub fn take(path: &Path) -> Result<File, SysError> {
+    let file = open(path)?;
+    file.lock().map_err(|source| SysError::Change { path: path.into(), source })?;
+    Ok(file)
 }
 
-/// Takes a lock, which is held as long as the file is; `None` while somebody else has it.
+/// The same without waiting; `None` while somebody else has it.
 ///
 /// # Errors
 /// When there can be no lock.
@@ -20,6 +25,11 @@ pub fn try_take(path: &Path) -> Result<Option<File>, SysError> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(source)) => Err(SysError::Change { path: path.into(), source }),
     }
+}
+
+fn open(path: &Path) -> Result<File, SysError> {
+    let failed = |source| SysError::Change { path: path.into(), source };
+    File::options().create(true).truncate(false).write(true).open(path).map_err(failed)
 }
 
 #[cfg(test)]
@@ -33,6 +43,8 @@ mod tests {
         let held = try_take(&path).unwrap();
         assert!(held.is_some() && try_take(&path).unwrap().is_none());
         drop(held);
-        assert!(try_take(&path).unwrap().is_some());
+        let held = take(&path).unwrap();
+        assert!(try_take(&path).unwrap().is_none());
+        drop(held);
     }
 }

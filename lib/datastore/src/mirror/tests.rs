@@ -1,3 +1,5 @@
+//! A mirror is what its source was, wherever its making was cut, and takes no damage over.
+
 use super::*;
 use crate::fixtures;
 use rusqlite::config::DbConfig;

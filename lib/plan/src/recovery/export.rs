@@ -8,7 +8,6 @@ use super::{Facts, Finding, Remedy};
 use bakelite_spec::quantity::Size;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 
 /// So much stays free on the stick: for reports, and what its FAT itself needs.
 const RESERVE: u64 = 16 << 20;
@@ -69,41 +68,23 @@ pub fn choose(mut found: Vec<Source>, room: u64) -> Choice {
     };
     found
         .sort_by_key(|source| (rank(source), Reverse(number(source.kind)), source.volume.clone(), source.path.clone()));
-    // A database without its log isn't one.
-    let databases: BTreeSet<String> =
-        found.iter().filter(|source| source.kind == Kind::Database).map(|source| source.volume.clone()).collect();
-    let whole = |volume: &String| -> u64 {
-        let parts = found.iter().filter(|source| source.kind == Kind::Database && source.volume == *volume);
-        parts.map(|source| source.bytes + OVERHEAD).sum()
-    };
-    let wanted: Vec<(String, u64)> = databases.iter().map(|volume| (volume.clone(), whole(volume))).collect();
     let (mut left, mut choice) = (room.saturating_sub(RESERVE), Choice::default());
-    let mut fits: Vec<(String, bool)> = Vec::new();
-    for source in found {
-        let size = source.bytes + OVERHEAD;
-        let has_room = match wanted.iter().find(|(volume, _)| *volume == source.volume) {
-            Some((volume, whole)) if source.kind == Kind::Database => {
-                match fits.iter().find(|(known, _)| known == volume) {
-                    Some((_, fits)) => *fits,
-                    None => {
-                        let is_in = *whole <= left;
-                        fits.push((volume.clone(), is_in));
-                        is_in
-                    }
-                }
+    // A database without its log isn't one.
+    let of_one = |one: &Source, next: &Source| {
+        (one.kind, next.kind) == (Kind::Database, Kind::Database) && one.volume == next.volume
+    };
+    for sources in found.chunk_by(of_one) {
+        let needed: u64 = sources.iter().map(|source| source.bytes + OVERHEAD).sum();
+        let why = match sources.iter().find(|source| source.bytes >= FAT_LIMIT) {
+            Some(long) => format!("{} is more than a FAT takes of one file", Size(long.bytes).human()),
+            None if needed > left => format!("{}, and the stick has no room for it", Size(needed).human()),
+            None => {
+                left -= needed;
+                choice.take.extend_from_slice(sources);
+                continue;
             }
-            _ => size <= left,
         };
-        if source.bytes >= FAT_LIMIT {
-            let why = format!("{} is more than a FAT takes of one file", Size(source.bytes).human());
-            choice.leave.push((source, why));
-        } else if has_room {
-            left = left.saturating_sub(size);
-            choice.take.push(source);
-        } else {
-            let why = format!("{}, and the stick has no room for it", Size(source.bytes).human());
-            choice.leave.push((source, why));
-        }
+        choice.leave.extend(sources.iter().map(|source| (source.clone(), why.clone())));
     }
     choice
 }
@@ -155,7 +136,7 @@ mod tests {
         assert_eq!(names(&choice.take), ["token", "00000003", "00000002", "00000001"]);
         let left: Vec<&str> = choice.leave.iter().map(|(source, _)| source.path.as_str()).collect();
         assert_eq!(left, ["rancher/k3s/server/db/state.db", "rancher/k3s/server/db/state.db-wal"]);
-        assert!(choice.leave[0].1.contains("30 MiB"), "{}", choice.leave[0].1);
+        assert!(choice.leave.iter().all(|(_, why)| why.contains("50.1 MiB")), "{:?}", choice.leave);
         for room in 0..120 {
             let choice = choose(found(), room * MIB);
             let taken: u64 = choice.take.iter().map(|source| source.bytes).sum();
@@ -164,6 +145,9 @@ mod tests {
         }
         let long = choose(vec![source("state", "x", 5 << 30, Kind::Set(1))], 1 << 40);
         assert!(long.take.is_empty() && long.leave[0].1.contains("FAT"));
+        let database = [("state.db", 5 << 30), ("state.db-wal", MIB)];
+        let database = database.map(|(path, bytes)| source("state", path, bytes, Kind::Database)).to_vec();
+        assert_eq!(choose(database, 1 << 40).leave.len(), 2, "nor its log alone");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::choose::{Asked, Choice, choose};
 use super::{FoundSet, Note, blank};
 use crate::facts::Facts;
 use crate::{Settings, cluster};
-use bakelite_spec::set::moment;
+use bakelite_spec::set::instant;
 
 /// The set that is meant, and what would become of what is here.
 ///
@@ -31,7 +31,7 @@ pub fn preview<'a>(
         manifest.node,
         manifest.revision,
         manifest.k3s,
-        moment(manifest.made),
+        instant(manifest.made),
         note.lacking()
     );
     let Some(born) = cluster::of(facts) else {
