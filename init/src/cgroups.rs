@@ -1,7 +1,6 @@
 //! Control groups: each unit in a leaf of its own below bakelite.slice, PID 1 in the root (k3s.md 2.2).
 
-use bakelite_sys::{SysError, durable, words};
-use rustix::fs::{Mode, OFlags};
+use bakelite_sys::{SysError, durable, group, words};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -33,15 +32,8 @@ pub fn prepare() -> Result<(), SysError> {
 
 /// Opens a unit's group for its process to enter; without one it stays where PID 1 is.
 pub fn open(unit: &str) -> Option<OwnedFd> {
-    let folder = of_unit(unit);
-    if let Err(error) = durable::make_folder(&folder) {
+    group::open(&of_unit(unit)).unwrap_or_else(|error| {
         log::warn!("{}", words(&error));
-        return None;
-    }
-    rustix::fs::open(folder.join("cgroup.procs"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
-}
-
-/// Kills all that is left in a group; one that isn't there has nothing left.
-pub fn kill(folder: &Path) {
-    let _ = durable::write_plain(folder.join("cgroup.kill"), "1");
+        None
+    })
 }

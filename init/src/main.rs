@@ -14,7 +14,6 @@ mod boot_good;
 mod cgroups;
 mod console;
 mod control;
-mod environment;
 mod error;
 mod events;
 mod fallback;

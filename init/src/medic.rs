@@ -221,7 +221,7 @@ pub fn become_medic(words_of: &[String]) -> ExitCode {
     let [name, own] = words_of else { return ExitCode::FAILURE };
     match enter_stick(name) {
         Ok(true) => {
-            let error = tool::become_program(PROGRAM, &[PART, name, own]);
+            let error = tool::become_program(PROGRAM, &[PART, name, own], &BTreeMap::new());
             println!("the recovery stick on {name} can't be used: {}", words(&error));
         }
         Ok(false) => {}

@@ -20,7 +20,7 @@ use crate::pump::{Input, NOTIFY, Pump};
 use crate::shutdown::{self, Action, Parts, shutdown};
 use crate::supervise::{Ask, Effect, Event, Moment, State};
 use crate::watchdog::Watchdog;
-use crate::{attach, attempts, boot_good, cgroups, environment, fallback, machine, mounts, places, trial};
+use crate::{attach, attempts, boot_good, cgroups, fallback, machine, mounts, places, trial};
 use crate::{is_there, now, read_found};
 use bakelite_spec::event::What;
 use bakelite_spec::fault::{Code, Fault};
@@ -28,7 +28,7 @@ use bakelite_spec::k3s;
 use bakelite_spec::status::{Status, Watch, paths};
 use bakelite_spec::unit::{Kind, Readiness, Role};
 use bakelite_sys::notify::Message;
-use bakelite_sys::{SysError, durable, link, machine as facts, socket, tool, words};
+use bakelite_sys::{SysError, durable, group, link, machine as facts, socket, tool, words};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -376,7 +376,7 @@ impl Running {
                 None
             }
             Effect::KillGroup(number) => {
-                cgroups::kill(&cgroups::of_unit(&self.state.units[number].unit.name));
+                group::kill(&cgroups::of_unit(&self.state.units[number].unit.name));
                 None
             }
             Effect::LookAtPort(number, port) => Some(Event::Port(number, link::is_port_open(port))),
@@ -451,7 +451,7 @@ impl Running {
         }
         let unit = &self.state.units[number].unit;
         let mut environment = unit.environment.clone();
-        environment.extend(environment::read(&unit.environment_files));
+        environment.extend(bakelite_sys::environment::read(&unit.environment_files));
         // One-shots say what they are doing, too.
         if unit.readiness == Readiness::Notify || unit.kind == Kind::Oneshot {
             environment.insert("NOTIFY_SOCKET".into(), NOTIFY.into());

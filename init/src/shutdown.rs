@@ -15,7 +15,7 @@ use bakelite_spec::event::What;
 use bakelite_spec::unit::Role;
 use bakelite_spec::update::{ARMED, TRYBOOT};
 use bakelite_sys::mount::{self, MountFlags};
-use bakelite_sys::{durable, machine as facts, raw, read_text, words};
+use bakelite_sys::{durable, group, machine as facts, raw, read_text, words};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::system::{RebootCommand, reboot};
 use std::ffi::CString;
@@ -118,9 +118,9 @@ pub fn stop_workloads(parts: &mut Parts<'_>) -> bool {
     if !pods.is_empty() {
         parts.wait_for(&pods, GRACE);
     }
-    cgroups::kill(Path::new(cgroups::PODS));
+    group::kill(Path::new(cgroups::PODS));
     for live in payload {
-        cgroups::kill(&cgroups::of_unit(&live.unit.name));
+        group::kill(&cgroups::of_unit(&live.unit.name));
     }
     let rest = facts::processes_below(Path::new(cgroups::PODS));
     ended &= parts.wait_for(&rest, Duration::from_secs(5));
@@ -143,7 +143,7 @@ pub fn shutdown(mut parts: Parts<'_>, action: Action, why: &str) -> ! {
     let others: Vec<&Live> = state.units.iter().filter(|live| live.unit.role != Role::Payload).collect();
     parts.end(&others);
     for live in &others {
-        cgroups::kill(&cgroups::of_unit(&live.unit.name));
+        group::kill(&cgroups::of_unit(&live.unit.name));
     }
     for step in [output::keep_boot(), machine::save_clock(), durable::remove_file(DIRTY)] {
         if let Err(error) = step {

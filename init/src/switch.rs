@@ -6,6 +6,7 @@ use bakelite_spec::fault::Code;
 use bakelite_sys::mount::{MountFlags, mount, move_to};
 use bakelite_sys::{SysError, tool, words};
 use rustix::fs::Dev;
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -30,7 +31,7 @@ pub fn mount_system(found: &Found) -> Result<(), InitError> {
 /// Moves to the mounted system; returns only when that fails.
 pub fn switch() -> InitError {
     match enter(true) {
-        Ok(()) => tool::become_program(INIT, &[]).into(),
+        Ok(()) => tool::become_program(INIT, &[], &BTreeMap::new()).into(),
         Err(error) => error.into(),
     }
 }

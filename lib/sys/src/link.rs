@@ -148,6 +148,16 @@ pub fn is_port_open(port: u16) -> bool {
         .any(|address| std::net::TcpStream::connect_timeout(&(address, port).into(), Duration::from_secs(1)).is_ok())
 }
 
+/// Has this program and its children be in a network of their own, which leads nowhere: loopback is all there is.
+///
+/// # Errors
+/// The kernel's answer, or busybox's words.
+pub fn apart() -> Result<(), SysError> {
+    let failed = |source| SysError::System { act: "making a network apart", source };
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).map_err(|error| failed(error.into()))?;
+    loopback_up()
+}
+
 /// Takes the loopback link up.
 ///
 /// # Errors

@@ -33,8 +33,17 @@ pub fn boot(root: &Path) -> String {
 
 /// Bytes of memory that the kernel can use.
 pub fn memory() -> u64 {
+    of_memory("MemTotal:")
+}
+
+/// Bytes of memory that can be had without swapping.
+pub fn available_memory() -> u64 {
+    of_memory("MemAvailable:")
+}
+
+fn of_memory(name: &str) -> u64 {
     let text = read_text("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().trim_end_matches(" kB").parse().ok());
+    let kib = text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches(" kB").parse().ok());
     kib.unwrap_or(0) * 1024
 }
 

@@ -51,6 +51,15 @@ pub fn apart() -> Result<(), SysError> {
     propagate(Path::new("/"), MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
 }
 
+/// Has this program see a folder as its root.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn enter(root: &Path) -> Result<(), SysError> {
+    let entered = rustix::process::chroot(root).and_then(|()| rustix::process::chdir("/"));
+    entered.map_err(|error| SysError::Change { path: root.into(), source: error.into() })
+}
+
 /// Shows a folder at a second place, too.
 ///
 /// # Errors

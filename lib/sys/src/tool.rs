@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The PATH of every child: k3s needs sbin folders (k3s.md 2.6).
@@ -112,6 +112,64 @@ fn read_until(mut reader: std::io::PipeReader, deadline: Instant) -> (Vec<u8>, b
     }
 }
 
+/// A tool whose standard output is read while it runs. It ends with whoever reads it.
+#[derive(Debug)]
+pub struct Stream {
+    command: String,
+    child: Child,
+    output: ChildStdout,
+    words: ChildStderr,
+    at_end: bool,
+}
+
+/// Starts a tool, to read what it writes; `environment` is added to every child's.
+///
+/// # Errors
+/// When it can't be started.
+pub fn stream(program: &str, arguments: &[&str], environment: &BTreeMap<String, String>) -> Result<Stream, SysError> {
+    let mut command = command(program, arguments);
+    command.envs(environment).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let failed = |source| SysError::Start { program: program.into(), source };
+    let mut child = command.spawn().map_err(failed)?;
+    let lost = || failed(std::io::ErrorKind::BrokenPipe.into());
+    let (output, words) = (child.stdout.take().ok_or_else(lost)?, child.stderr.take().ok_or_else(lost)?);
+    Ok(Stream { command: [&[program], arguments].concat().join(" "), child, output, words, at_end: false })
+}
+
+impl Stream {
+    /// How it ended, with what it wrote to its standard error. One whose output wasn't read to its end is killed.
+    ///
+    /// # Errors
+    /// When it can't be waited for.
+    pub fn end(&mut self) -> Result<Ended, SysError> {
+        let failed = |source| SysError::Start { program: self.command.clone(), source };
+        if !self.at_end {
+            self.child.kill().map_err(failed)?;
+        }
+        let status = self.child.wait().map_err(failed)?;
+        let mut output = Vec::new();
+        (&mut self.words).take(OUTPUT as u64).read_to_end(&mut output).map_err(failed)?;
+        let (status, signal) = (status.code(), status.signal());
+        Ok(Ended { command: self.command.clone(), status, signal, timed_out: false, output })
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.output.read(bytes)?;
+        self.at_end |= read == 0 && !bytes.is_empty();
+        Ok(read)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // One that has ended is only waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// How a unit's process is started.
 pub struct Start<'a> {
     /// Program and arguments.
@@ -153,6 +211,31 @@ pub fn spawn(start: Start<'_>) -> Result<u32, SysError> {
     Ok(child.id())
 }
 
+/// How a process that was [`spawn`]ed has ended, in words; `None` while it runs.
+///
+/// # Errors
+/// When it is no child of this program's, or not any more.
+pub fn reap(process: u32) -> Result<Option<String>, SysError> {
+    use rustix::process::{Pid, WaitOptions, waitpid};
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    let ended = waitpid(process, WaitOptions::NOHANG)
+        .map_err(|error| SysError::System { act: "waiting for a child", source: error.into() })?;
+    Ok(ended.map(|(_, status)| match (status.exit_status(), status.terminating_signal()) {
+        (Some(status), _) => format!("exit status {status}"),
+        (_, signal) => format!("signal {}", signal.unwrap_or(0)),
+    }))
+}
+
+/// Has this program, and what it becomes, be killed when the one that started it ends, and run after all others.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn step_back() -> Result<(), SysError> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .and_then(|()| rustix::process::nice(10).map(drop))
+        .map_err(|error| SysError::System { act: "stepping back", source: error.into() })
+}
+
 /// Runs a program on this program's own terminal, such as an editor, to its end.
 ///
 /// # Errors
@@ -172,9 +255,9 @@ pub fn interactive(program: &str, arguments: &[&str]) -> Result<(), SysError> {
     Err(Ended { command, status, signal, timed_out: false, output: Vec::new() }.into_error())
 }
 
-/// Replaces this program by another one; returns only when that fails.
-pub fn become_program(program: &str, arguments: &[&str]) -> SysError {
-    SysError::Start { program: program.into(), source: command(program, arguments).exec() }
+/// Replaces this program by another one, with some variables more than each child has; returns only when that fails.
+pub fn become_program(program: &str, arguments: &[&str], environment: &BTreeMap<String, String>) -> SysError {
+    SysError::Start { program: program.into(), source: command(program, arguments).envs(environment).exec() }
 }
 
 #[cfg(test)]
@@ -190,6 +273,43 @@ mod tests {
         let slow = run("/bin/sh", &["-c", "sleep 30"], Duration::from_millis(100)).unwrap();
         assert!(slow.timed_out);
         assert!(matches!(run("/none", &[], long), Err(SysError::Start { .. })));
+    }
+
+    #[test]
+    fn a_stream_is_read_while_it_runs_and_its_end_is_told() {
+        let environment = [("WORD".to_string(), "four".to_string())].into();
+        let begin = |script: &str| stream("/bin/sh", &["-c", script], &environment).unwrap();
+        let mut text = String::new();
+        let mut whole = begin("echo $WORD; echo why >&2; exit 4");
+        whole.read_to_string(&mut text).unwrap();
+        let ended = whole.end().unwrap();
+        assert_eq!((text.as_str(), ended.status, ended.text().as_str()), ("four\n", Some(4), "why\n"));
+        let mut endless = begin("echo begun >&2; cat /dev/zero");
+        endless.read_exact(&mut [0; 70_000]).unwrap();
+        let ended = endless.end().unwrap();
+        assert_eq!((ended.status, ended.signal, ended.text().as_str()), (None, Some(9), "begun\n"));
+    }
+
+    #[test]
+    fn a_process_that_was_let_go_is_reaped_once() {
+        let command = ["/bin/sh", "-c", "exit 5"].map(String::from);
+        let start = Start {
+            command: &command,
+            environment: &BTreeMap::new(),
+            output: None,
+            cgroup: None,
+            open_files: None,
+            oom_score: 1000,
+        };
+        let process = spawn(start).unwrap();
+        let ended = loop {
+            if let Some(ended) = reap(process).unwrap() {
+                break ended;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(ended, "exit status 5");
+        assert!(reap(process).is_err());
     }
 
     #[test]

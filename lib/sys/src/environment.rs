@@ -1,14 +1,15 @@
-//! A unit's environment files: lines `NAME=value`, with the secrets that a value refers to.
+//! A process's environment files: lines `NAME=value`, with the secrets that a value refers to.
 //!
-//! The one place of this program where a secret's value is read. It goes into the environment of the one process that it
-//! is for, and nowhere else; a variable whose secret isn't there is left out, and firstboot tells of it.
+//! A secret's value goes into the environment of the one process that it is for, and nowhere else; a variable whose secret
+//! isn't there is left out, and firstboot tells of it.
 
+use crate::read_text;
 use bakelite_spec::secret::{Quoting, render};
-use bakelite_sys::read_text;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The variables of some files; of two with one name the later one counts.
-pub fn read(files: &[String]) -> BTreeMap<String, String> {
+pub fn read(files: &[impl AsRef<Path>]) -> BTreeMap<String, String> {
     let texts = files.iter().filter_map(|path| read_text(path).ok());
     let mut variables = BTreeMap::new();
     for text in texts {
