@@ -193,7 +193,13 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "upkeep" => after("upkeep", UPKEEP),
         "report" => account::write(root),
         "keeper" => {
-            bakelite_keeper::serve(&|| layers::settings(root).ok(), &update::stick::look, &|| to_line::begin(root))
+            let address = update::address::Address::default();
+            bakelite_keeper::serve(
+                &|| layers::settings(root).ok(),
+                &update::stick::look,
+                &|settings| address.look(settings),
+                &|| to_line::begin(root),
+            )
         }
         other => Err(FirstbootError::UnknownPass(other.into())),
     }

@@ -51,6 +51,8 @@ pub struct Looks {
     pub apps: Option<apps::Ended>,
     /// What is wrong with sticks that have come.
     pub visitors: Vec<Fault>,
+    /// What is wrong with what `update.from` had last.
+    pub address: Vec<Fault>,
 }
 
 impl Looks {

@@ -31,11 +31,13 @@ const PAUSE: Duration = Duration::from_secs(600);
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read; `visit` looks at sticks when
-/// one has come, for what isn't the keeper's, and says what is wrong with them; `come_up` is called once, when all workloads of the
-/// image have been available.
+/// one has come, for what isn't the keeper's, and says what is wrong with them; `ask` looks at `update.from` when its turn has come,
+/// and says what is wrong there, or nothing where nobody answers; `come_up` is called once, when all workloads of the image have been
+/// available.
 pub fn serve(
     settings: &dyn Fn() -> Option<Settings>,
     visit: &dyn Fn(&Settings) -> Vec<Fault>,
+    ask: &dyn Fn(&Settings) -> Option<Vec<Fault>>,
     come_up: &dyn Fn(),
 ) -> ! {
     // k3s and what it runs come first.
@@ -43,7 +45,7 @@ pub fn serve(
     let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
     // A stick may be in from the start.
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
-    let (mut has_come, mut was_open) = (true, true);
+    let (mut has_come, mut was_open, mut asked) = (true, true, None);
     let (mut trial, mut watch, mut is_close) = (Trial::default(), apps::Watch::default(), false);
     let (mut teller, mut mirror) = (Teller::default(), Mirror::default());
     let mut workloads = available::Watch::new();
@@ -59,17 +61,23 @@ pub fn serve(
             }
             looks.look(&settings, cluster.as_ref());
             // What isn't proved yet is no place to leave for another system.
-            let is_settled = read_text(paths::GOOD).is_ok_and(|text| !text.is_empty())
-                && !Path::new(update::PATH).exists()
-                && apps::tried().is_none();
+            let is_settled = || {
+                let is_good = read_text(paths::GOOD).is_ok_and(|text| !text.is_empty());
+                is_good && !Path::new(update::PATH).exists() && apps::tried().is_none()
+            };
             // What has waited for its window is looked for again when that opens.
             let is_open = opens(&settings);
             let has_opened = is_open && !was_open;
             (was_open, has_come) = (is_open, has_come || has_opened);
-            if is_settled && std::mem::take(&mut has_come) {
+            if is_settled() && std::mem::take(&mut has_come) {
                 looks.visitors = visit(&settings);
             }
-            if is_settled {
+            let turn = turn(&settings);
+            if is_settled() && turn.is_some() && turn != asked {
+                asked = turn;
+                looks.address = ask(&settings).unwrap_or(std::mem::take(&mut looks.address));
+            }
+            if is_settled() {
                 match workloads.look(&settings) {
                     Look::News => come_up(),
                     Look::Waits(soon) => is_close |= soon,
@@ -88,6 +96,12 @@ pub fn serve(
 fn opens(settings: &Settings) -> bool {
     let node = crate::node().unwrap_or_default();
     window::is_open(settings.appliance.update.window.as_ref(), &node, machine::clock())
+}
+
+/// This machine's turn to ask at `update.from`, by when it began.
+fn turn(settings: &Settings) -> Option<i64> {
+    let node = crate::node().unwrap_or_default();
+    window::turn(settings.appliance.update.window.as_ref(), &node, machine::clock())
 }
 
 /// Makes a backup if one is due, gives a target that was plugged in what it lacks, holds a drill, or brings the mirror up to

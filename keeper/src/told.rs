@@ -55,7 +55,7 @@ fn watch(record: &Record, drill: Option<Drill>, looks: &Looks, now: i64) -> Watc
     faults.extend(hygiene::faults(&looks.seen));
     faults.extend(certificates::faults(looks.expiry, looks.in_vain, now));
     faults.extend(looks.media.iter().filter_map(wear::fault));
-    faults.extend(looks.visitors.iter().cloned());
+    faults.extend(looks.visitors.iter().chain(&looks.address).cloned());
     let database = looks.seen.sizes.map(|sizes| Database {
         bytes: sizes.database,
         log: sizes.log,

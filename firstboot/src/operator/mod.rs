@@ -26,7 +26,8 @@ bakelite retry                           try again what has failed too often
 bakelite backup now | list | verify [SET] | drill
 bakelite restore SET [--replaces ID]     put a backup in place; --dry-run says what would be lost
 bakelite rekey [ID]                      a new token for a cluster whose own is lost
-bakelite update FILE [--dry-run]         a signed bundle: a system, into which the machine restarts, or apps; - reads it from ssh
+bakelite update [FILE] [--dry-run]       a signed bundle: a system, into which the machine restarts, or apps; - reads it from ssh
+                                         (without FILE: what update.from names)
 bakelite wear                            what is written to each medium, and how long it may last
 bakelite kubeconfig [--server ADDRESS]   the administrator's: the key to the whole cluster
 bakelite support [-o FILE | --stick]     a bundle without secrets for whoever helps; - is the standard output

@@ -6,9 +6,11 @@
 //! restart. Up to the record nothing of it counts, and the machine is as it was but for a slot that it doesn't use.
 //! What each boot does about the record is decided in the plan.
 
+pub mod address;
 mod apps;
 mod slot;
 pub mod stick;
+mod unasked;
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
@@ -37,33 +39,43 @@ use std::path::Path;
 /// Whom it is told to.
 type Tell<'a> = &'a dyn Fn(&str);
 
-/// `bakelite update FILE [--dry-run]`; `-` is the standard input.
+/// `bakelite update [FILE] [--dry-run]`; `-` is the standard input, and without a file it is what `update.from` names.
 ///
 /// # Errors
 /// When the words mean nothing, the bundle isn't taken, or something can't be written.
 pub fn run(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
     let (file, dry_run) = match words {
-        [file] if !file.starts_with("--") => (*file, false),
-        [file, "--dry-run"] | ["--dry-run", file] => (*file, true),
+        [] => (None, false),
+        ["--dry-run"] => (None, true),
+        [file] if !file.starts_with("--") => (Some(*file), false),
+        [file, "--dry-run"] | ["--dry-run", file] => (Some(*file), true),
         _ => return Err(FirstbootError::UnknownWords(format!("update {}", words.join(" ")))),
     };
     let tell = |text: &str| {
         terminal::print(&answer.said(text));
     };
-    let input: Box<dyn Read> = match file {
-        "-" => Box::new(io::stdin().lock()),
-        path => Box::new(File::open(path).map_err(|source| SysError::Read { path: path.into(), source })?),
-    };
     let root = Path::new("/");
     let (facts, settings) = (probe::facts(root, &Looked::by_early(root), 0), layers::settings(root)?);
-    if dry_run {
-        return rehearse(input, &facts, &settings, &tell);
+    let act = |input: &mut dyn Read| match dry_run {
+        true => read_only(input, &facts, &settings, &tell),
+        false => take(root, input, &facts, &settings, &tell),
+    };
+    match file {
+        None => {
+            let missing = "`update.from` names no address; give a file: `bakelite update FILE`";
+            let from = settings.appliance.update.from.as_ref();
+            let from = from.ok_or_else(|| FirstbootError::NotUpdated(missing.into()))?;
+            let mut coming = address::Coming::begin(from, address::LONGEST)?;
+            let acted = act(&mut coming);
+            coming.or_why(acted)
+        }
+        Some("-") => act(&mut io::stdin().lock()),
+        Some(path) => act(&mut File::open(path).map_err(|source| SysError::Read { path: path.into(), source })?),
     }
-    take(root, input, &facts, &settings, &tell)
 }
 
 /// Reads a bundle to its end and changes nothing.
-fn rehearse(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
+fn read_only(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
     let judged = |bundle: &Bundle| {
         judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
         if bundle.is_apps() {

@@ -1,19 +1,19 @@
 //! Bundles on a stick that is plugged in: the newest that fits is taken, unasked.
 //!
-//! Only what an owner has signed counts; what doesn't fit is told once for each stick. What runs here already is no fault, and
-//! what was tried and went back isn't tried again unasked: it would go round for ever.
+//! Only what an owner has signed counts; what doesn't fit is told once for each stick.
 
 use super::take;
+use super::unasked::{Known, Verdict};
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::world::Machine;
 use crate::{probe, sets};
+use bakelite_plan::Settings;
 use bakelite_plan::facts::Facts;
 use bakelite_plan::update::{judge, window};
-use bakelite_plan::{Settings, apps};
 use bakelite_spec::bundle::Bundle;
 use bakelite_spec::fault::{Code, Fault};
-use bakelite_spec::update::{Ended, LAST, compare};
+use bakelite_spec::update::compare;
 use bakelite_sys::{SysError, names_in, words};
 use bakelite_trust::bundle::{self, BundleError};
 use bakelite_trust::stick;
@@ -75,27 +75,6 @@ struct Chosen {
     refused: Vec<Fault>,
 }
 
-/// Which bundles need no look: what runs or is laid over it, and what was tried and went back. By their images' ids.
-#[derive(Debug, Default)]
-struct Known {
-    runs: Vec<String>,
-    went_back: Vec<String>,
-}
-
-impl Known {
-    fn of(facts: &Facts, settings: &Settings) -> Self {
-        let update = facts.file(LAST).and_then(|text| serde_json::from_str::<Ended>(text).ok());
-        let update = update.filter(|ended| !ended.why.is_empty()).map(|ended| ended.to.image);
-        let last = apps::last(facts).filter(|ended| !ended.why.is_empty()).map(|ended| ended.id);
-        let record = apps::of(facts);
-        let over = record.over(&settings.manifest).map(|apps| apps.id.clone());
-        Self {
-            runs: [settings.manifest.image.clone()].into_iter().chain(over).collect(),
-            went_back: update.into_iter().chain(last).collect(),
-        }
-    }
-}
-
 /// Chooses the newest that fits; a system comes before apps, which may need it. Of what is refused it is said why; but where one is taken or runs here, the stick has done what
 /// it was plugged in for, and what else fits others is no fault.
 fn choose(
@@ -113,14 +92,13 @@ fn choose(
                 continue;
             }
         };
-        if known.runs.contains(&bundle.image) {
-            runs = true;
-        } else if known.went_back.contains(&bundle.image) {
-            unfit.push(refused("it was tried and went back; `bakelite update FILE` tries it once more"));
-        } else if let Err(why) = fits(&bundle) {
-            unfit.push(refused(&why));
-        } else if chosen.newest.as_ref().is_none_or(|(_, best)| is_newer(&bundle, best)) {
-            chosen.newest = Some((path, bundle));
+        match known.judge(&bundle, &fits) {
+            Verdict::Runs => runs = true,
+            Verdict::Refused(why) => unfit.push(refused(&why)),
+            Verdict::Fits if chosen.newest.as_ref().is_none_or(|(_, best)| is_newer(&bundle, best)) => {
+                chosen.newest = Some((path, bundle));
+            }
+            Verdict::Fits => {}
         }
     }
     if !runs && chosen.newest.is_none() {

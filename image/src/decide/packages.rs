@@ -74,6 +74,10 @@ pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
     if appliance.wifi.ssid.is_some() {
         names.push("wpasupplicant".into());
     }
+    // Names are resolved by Debian's own libc, which ours, linked in whole, can't do.
+    if appliance.update.from.is_some() {
+        names.push("curl".into());
+    }
     names.extend(board.packages.iter().chain(&appliance.packages).cloned());
     names.sort();
     names.dedup();

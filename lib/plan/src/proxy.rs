@@ -16,7 +16,7 @@ use bakelite_spec::status::paths;
 
 /// Decides about the proxy's part of k3s's environment.
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
-    if settings.manifest.payload.kind == Kind::None {
+    if settings.manifest.payload.kind == Kind::None && settings.appliance.update.from.is_none() {
         return Decision::Skip("nothing here needs a proxy".into());
     }
     let proxy = &settings.appliance.proxy;
@@ -36,6 +36,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return Decision::Warn(Fault::new(Code::SecretMissing, text));
     }
     let what = match addresses(proxy).count() {
+        _ if settings.manifest.payload.kind == Kind::None => "what fetches updates knows its way to the world".into(),
         0 => "k3s needs no proxy".to_string(),
         _ => "k3s reaches the world by its proxy, and the cluster without".into(),
     };

@@ -219,6 +219,8 @@ pub struct Updates {
     pub patience: Seconds,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// The installer stick.
@@ -369,6 +371,7 @@ mod tests {
             "image.name",
             "image.version",
             "update.window",
+            "update.from",
             "storage.serial",
             "storage.without-disk",
             "backup.target",

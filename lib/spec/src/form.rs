@@ -117,6 +117,19 @@ pub(crate) fn form_of(form: Form, text: &str) -> Result<(), (String, String)> {
             let good = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:[]".contains(&b));
             (good, "not the address of a proxy", "`http://proxy.shop.lan:3128`")
         }
+        Form::Download if has_password(text) => {
+            let problem = "holds a user's name and password, which would be in the image";
+            return Err((
+                problem.into(),
+                "an address that asks for none: what is there is signed, and no secret".into(),
+            ));
+        }
+        Form::Download => {
+            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+            let good = rest.split_once('/').is_some_and(|(host, path)| !host.is_empty() && !path.is_empty())
+                && rest.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\`<>{}|^#".contains(&b));
+            (good, "not the address of a file", "`https://updates.example/shop.bundle`")
+        }
         Form::NoProxy => (
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.:/*".contains(&b)),
             "not a host, domain or network",
@@ -349,6 +362,23 @@ mod tests {
         let (problem, hint) = form_of(Form::Proxy, "http://me:hunter2@proxy:3128").unwrap_err();
         assert!(hint.contains("{secret: NAME}") && !format!("{problem}{hint}").contains("hunter2"));
         assert!(form_of(Form::Proxy, "http://[fd00::1]:3128/").is_ok() && form_of(Form::Proxy, "proxy:3128").is_err());
+        let (problem, hint) = form_of(Form::Download, "https://me:hunter2@a.example/b").unwrap_err();
+        assert!(problem.contains("password") && !format!("{problem}{hint}").contains("hunter2"));
+        for good in ["https://a.example/shop.bundle", "http://[fd00::1]:8080/b/shop.bundle?board=rpi4"] {
+            assert!(form_of(Form::Download, good).is_ok(), "{good}");
+        }
+        for bad in [
+            "shop.bundle",
+            "ftp://a/b",
+            "file:///b",
+            "https://a",
+            "https:///b",
+            "https://a/",
+            "https://a/b c",
+            "https://a/b#c",
+        ] {
+            assert!(form_of(Form::Download, bad).is_err(), "{bad}");
+        }
         assert!(form_of(Form::NoProxy, ".shop.lan").is_ok() && form_of(Form::NoProxy, "a,b").is_err());
     }
 }

@@ -108,6 +108,17 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
+        name: "update-signed",
+        meaning: "A machine that fetches updates believes only what an owner has signed.",
+        key: "update.from",
+        check: |appliance, _| {
+            (appliance.update.from.is_some() && appliance.owner.keys.is_empty()).then(|| {
+                let problem = "is an address, and without `owner.keys` nothing from there is ever believed";
+                Finding::error("update.from", problem, "the key that `bakelite new` printed in `owner.keys`")
+            })
+        },
+    },
+    Rule {
         name: "restore-replaces",
         meaning: "A living cluster is replaced only by a word that names it.",
         key: "restore.replaces",

@@ -24,9 +24,15 @@ impl Window {
 
     /// Whether it is open at a time in seconds since 1970, where it opens so many seconds later than it says.
     pub fn is_open(&self, now: i64, later: u64) -> bool {
-        let opened = self.from + later.min(self.length());
-        let since = now.rem_euclid(DAY as i64).cast_unsigned() + 2 * DAY - opened;
-        since % DAY < self.length() - later.min(self.length())
+        self.open(now, later).is_some()
+    }
+
+    /// Since how many seconds it is open and for how many more it will be; `None` while it is closed.
+    pub fn open(&self, now: i64, later: u64) -> Option<(u64, u64)> {
+        let later = later.min(self.length());
+        let since = (now.rem_euclid(DAY as i64).cast_unsigned() + 2 * DAY - self.from - later) % DAY;
+        let left = (self.length() - later).checked_sub(since).filter(|left| *left > 0)?;
+        Some((since, left))
     }
 
     /// When it opens, so many seconds later than it says, as people write it.
@@ -100,6 +106,9 @@ mod tests {
         assert!(is_open("23:00-02:00", 13, 0) && is_open("23:00-02:00", 11, 0) && !is_open("23:00-02:00", 14, 0));
         assert!(!is_open("11:00-13:00", 0, 3601) && is_open("11:00-13:00", 0, 3600));
         assert!(!is_open("11:00-13:00", 0, 99_999), "never longer than it is");
+        let open = |hour: i64, later| "23:00-02:00".parse::<Window>().unwrap().open(NOON + hour * 3600, later);
+        assert_eq!(open(13, 1800), Some((5400, 3600)));
+        assert_eq!((open(11, 0), open(14, 0), open(11, 1)), (Some((0, 3 * 3600)), None, None));
         assert_eq!("23:00-02:00".parse::<Window>().unwrap().opening(5400), "00:30");
     }
 

@@ -1,7 +1,7 @@
-//! Makes a stick with bundles: each by the command, as a person makes one, and then perhaps damaged.
+//! Makes bundles, and a stick with some: each by the command, as a person makes one, and then perhaps damaged.
 
 use crate::door;
-use crate::steps::{DamageBundle, MakeApps, MakeBundles};
+use crate::steps::{DamageBundle, MakeApps, MakeBundle, MakeBundles};
 use crate::stick;
 use anyhow::{Context, Result};
 use bakelite_spec::hexadecimal::hexadecimal;
@@ -18,27 +18,35 @@ pub fn make(program: &str, images: &Path, path: &Path, wanted: &MakeBundles) -> 
     let folder = work.path().join(FOLDER).join(BUNDLES);
     std::fs::create_dir_all(&folder)?;
     for (number, bundle) in wanted.bundles.iter().enumerate() {
-        let key = work.path().join(format!("{number}.key"));
-        stick::write(&key, stick::keys(bundle.by_a_stranger).to_text().as_bytes())?;
-        let output = folder.join(format!("{}-{number}.bundle", bundle.of));
-        let (key, target) = (key.display().to_string(), output.display().to_string());
-        let (source, apps) = match &bundle.apps {
-            Some(apps) => (write_apps(&work.path().join(number.to_string()), &bundle.of, apps)?, vec!["--apps"]),
-            None => (images.join(format!("{}.img", bundle.of)), Vec::new()),
-        };
-        let source = source.display().to_string();
-        let words = [vec!["bundle", &source, "--output", &target, "--key", &key], apps].concat();
-        door::run(program, &words, work.path()).with_context(|| format!("making a bundle of {}", bundle.of))?;
-        match bundle.damage {
-            Some(DamageBundle::Flipped) => flip(&output)?,
-            Some(DamageBundle::Truncated) => {
-                let length = std::fs::metadata(&output)?.len();
-                File::options().write(true).open(&output)?.set_len(length / 2)?;
-            }
-            None => {}
-        }
+        one(program, images, &folder, number, bundle)?;
     }
     stick::fill(path, wanted.size.0, &work.path().join(FOLDER))
+}
+
+/// Makes one bundle in a folder; its path.
+pub fn one(program: &str, images: &Path, folder: &Path, number: usize, bundle: &MakeBundle) -> Result<PathBuf> {
+    let made = tempfile::tempdir()?;
+    let work = made.path();
+    let key = work.join(format!("{number}.key"));
+    stick::write(&key, stick::keys(bundle.by_a_stranger).to_text().as_bytes())?;
+    let output = folder.join(format!("{}-{number}.bundle", bundle.of));
+    let (key, target) = (key.display().to_string(), output.display().to_string());
+    let (source, apps) = match &bundle.apps {
+        Some(apps) => (write_apps(&work.join(number.to_string()), &bundle.of, apps)?, vec!["--apps"]),
+        None => (images.join(format!("{}.img", bundle.of)), Vec::new()),
+    };
+    let source = source.display().to_string();
+    let words = [vec!["bundle", &source, "--output", &target, "--key", &key], apps].concat();
+    door::run(program, &words, work).with_context(|| format!("making a bundle of {}", bundle.of))?;
+    match bundle.damage {
+        Some(DamageBundle::Flipped) => flip(&output)?,
+        Some(DamageBundle::Truncated) => {
+            let length = std::fs::metadata(&output)?.len();
+            File::options().write(true).open(&output)?.set_len(length / 2)?;
+        }
+        None => {}
+    }
+    Ok(output)
 }
 
 /// Writes an appliance with apps into a folder; its path.

@@ -2,6 +2,7 @@
 //! report over the network.
 
 use crate::door;
+use crate::server::HOST;
 use crate::steps::LineSays;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -10,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// This host, as a machine reaches it by QEMU's network.
-const HOST: &str = "10.0.2.2";
 /// For flashing a small image.
 const FLASHED: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(300);

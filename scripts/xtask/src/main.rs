@@ -19,6 +19,7 @@ mod recovery;
 mod replay;
 mod runner;
 mod scenario;
+mod server;
 mod steps;
 mod stick;
 

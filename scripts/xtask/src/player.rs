@@ -14,6 +14,7 @@ use crate::recovery;
 use crate::replay;
 use crate::runner::PULL_KEY;
 use crate::scenario::{BootBus, Hardware, Scenario};
+use crate::server::Server;
 use crate::steps::{Count, Cut, Drawn, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch, Who};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium, Record};
@@ -48,6 +49,8 @@ pub struct Player<'a> {
     ports: BTreeMap<u16, u16>,
     /// The line that has made the machine.
     line: Option<Line>,
+    /// The server that has a bundle for it.
+    server: Option<Server>,
 }
 
 impl<'a> Player<'a> {
@@ -69,6 +72,7 @@ impl<'a> Player<'a> {
             random: fastrand::Rng::with_seed(seed),
             ports: BTreeMap::new(),
             line: None,
+            server: None,
         })
     }
 
@@ -140,6 +144,15 @@ impl<'a> Player<'a> {
             Step::StickSays(wanted) => recovery::says(&self.media.disk(&wanted.stick), wanted),
             Step::StickHolds(wanted) => recovery::holds(&self.media.disk(&wanted.stick), wanted),
             Step::MakeBundles(wanted) => self.media.make_bundles(wanted),
+            Step::BeginServer(bundle) => {
+                let images = self.image.parent().context("the image is in a folder")?;
+                let server = self.server.insert(Server::begin(self.folder.path(), images, bundle)?);
+                self.media.overlay(&server.overlay())
+            }
+            Step::ServerGives(gives) => {
+                self.server.as_ref().context("there is no server")?.gives(*gives);
+                Ok(())
+            }
             Step::SameDisk(name) => self.media.same_disk(name),
             Step::StickWhole(name) => self.media.stick_is_whole(name),
             Step::KeepMedium(_) => self.media.keep_medium(),

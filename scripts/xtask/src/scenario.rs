@@ -81,6 +81,7 @@ impl Scenario {
     pub fn appliances(&self) -> impl Iterator<Item = &str> {
         let of_bundles = self.steps.iter().flat_map(|step| match step {
             Step::MakeBundles(wanted) => &wanted.bundles[..],
+            Step::BeginServer(bundle) => std::slice::from_ref(bundle),
             _ => &[],
         });
         let of_systems = of_bundles.filter(|bundle| bundle.apps.is_none()).map(|bundle| bundle.of.as_str());
@@ -248,6 +249,7 @@ impl Scenario {
                 | Step::MakeStick(_)
                 | Step::MakeRecovery(_)
                 | Step::MakeBundles(_)
+                | Step::BeginServer(_)
                 | Step::StickWhole(_)
                 | Step::SameDisk(_)
                 | Step::KeepMedium(_)
@@ -258,7 +260,7 @@ impl Scenario {
                 | Step::SetOnCard(_)
                 | Step::RemoveFiles(_)
                 | Step::DamageDatabase(_) => Some(false),
-                Step::Wait(_) => None,
+                Step::Wait(_) | Step::ServerGives(_) => None,
                 _ => Some(true),
             };
             if needs.is_some_and(|needs| needs != on) {

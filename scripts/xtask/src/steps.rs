@@ -5,7 +5,8 @@ mod sticks;
 
 pub use damage::{Damage, DamageDatabase};
 pub use sticks::{
-    DamageBundle, Granted, MakeApps, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickHolds, StickSays,
+    DamageBundle, Gives, Granted, MakeApps, MakeBundle, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickHolds,
+    StickSays,
 };
 
 use crate::scenario::Hardware;
@@ -73,6 +74,10 @@ pub enum Step {
     MakeRecovery(MakeRecovery),
     /// While the machine is off: a stick with bundles, made by the command of images that were baked.
     MakeBundles(MakeBundles),
+    /// While the machine is off: a server on this host has this bundle from now on, and the machine's overlay says where.
+    BeginServer(MakeBundle),
+    /// What that server gives from now on.
+    ServerGives(Gives),
     /// Looks, while the machine is off, at the backups on a stick that was pulled out or in when the plug was pulled.
     StickWhole(String),
     /// While the machine is off: what an installer stick has recorded of a row.

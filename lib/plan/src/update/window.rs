@@ -10,11 +10,39 @@ use bakelite_spec::status::paths;
 use bakelite_spec::window::Window;
 use std::hash::{DefaultHasher, Hasher};
 
-/// By how many seconds a node's window opens later than the appliance says.
-fn later(window: &Window, node: &str) -> u64 {
+/// Between two questions at an address, in seconds.
+const EACH: u64 = 3600;
+/// The longest that fetching may take, in seconds.
+pub const LONGEST: u64 = 6 * 3600;
+
+/// A node's own number of seconds, below a limit.
+fn own(node: &str, below: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(node.as_bytes());
-    hasher.finish() % (window.length() / 2).max(1)
+    hasher.finish() % below.max(1)
+}
+
+/// By how many seconds a node's window opens later than the appliance says.
+fn later(window: &Window, node: &str) -> u64 {
+    own(node, window.length() / 2)
+}
+
+/// When a node's present turn to ask at an address began, in seconds since 1970: each hour from the window's opening on, and
+/// without a window each hour at a minute of its own. `None` while the window is closed.
+pub fn turn(window: Option<&Window>, node: &str, now: i64) -> Option<i64> {
+    let since = match window {
+        Some(window) => window.open(now, later(window, node))?.0,
+        None => now.rem_euclid(EACH as i64).cast_unsigned() + EACH - own(node, EACH),
+    };
+    Some(now - (since % EACH).cast_signed())
+}
+
+/// For how many seconds a machine may fetch from now on, such that it restarts within its window.
+pub fn left(facts: &Facts, settings: &Settings) -> u64 {
+    let node = identity::of(facts).map(|identity| identity.node).unwrap_or_default();
+    let window = settings.appliance.update.window.as_ref();
+    let open = window.and_then(|window| window.open(facts.clock, later(window, &node)));
+    open.map_or(LONGEST, |(_, left)| left.min(LONGEST))
 }
 
 /// Whether a node's window is open at a time in seconds since 1970; without a window always.
@@ -62,6 +90,32 @@ mod tests {
         let lost = Facts { present: vec![paths::CLOCK_LIFTED.into()], ..at(3 * 3600 + 1800) };
         assert!(waits(&lost, &night).unwrap().contains("doesn't know the time"));
         assert_eq!(waits(&Facts { clock_is_set: true, ..lost }, &night), None);
+    }
+
+    #[test]
+    fn an_address_is_asked_once_an_hour_while_the_window_is_open() {
+        let window: Window = "23:00-02:00".parse().unwrap();
+        let midnight = 20_000 * 86_400;
+        for (window, hours) in [(Some(&window), 2..=3), (None, 24..=25)] {
+            for node in ["shop-1", "shop-2", "shop-3"] {
+                let minutes = (0..24 * 60).map(|minute| midnight + 12 * 3600 + minute * 60);
+                let turns: Vec<(i64, i64)> = minutes.filter_map(|now| Some((turn(window, node, now)?, now))).collect();
+                assert!(turns.iter().all(|(turn, now)| (0..3600).contains(&(now - turn))), "{node}");
+                let all: BTreeSet<i64> = turns.iter().map(|(turn, _)| *turn).collect();
+                assert!(hours.contains(&all.len()), "{node}: {}", all.len());
+                assert!(all.iter().zip(all.iter().skip(1)).all(|(one, next)| next - one == 3600), "{node}");
+            }
+        }
+        let apart: BTreeSet<i64> = (0..100).filter_map(|n| turn(None, &format!("shop-{n}"), midnight)).collect();
+        assert!(apart.len() > 90);
+    }
+
+    #[test]
+    fn what_is_fetched_ends_with_the_window() {
+        let night = settings(&json!({ "update": { "window": "23:00-02:00" } }));
+        let facts = Facts { clock: 20_000 * 86_400 + 3600, ..Facts::default() };
+        assert_eq!(left(&facts, &night), 3600);
+        assert_eq!(left(&facts, &settings(&json!({}))), LONGEST);
     }
 
     #[test]

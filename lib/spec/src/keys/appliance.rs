@@ -470,6 +470,11 @@ pub const APPLIANCE: &[Key] = &[
         Kind::Text(Form::Window),
         "The part of the day, in UTC, in which a machine takes an update by itself, such as `02:00-04:00`; each of many begins at a time of its own in the first half. Without it: at any time.",
     ),
+    optional(
+        "update.from",
+        Kind::Text(Form::Download),
+        "Where a machine looks for a bundle by itself, each hour while `update.window` is open: `https://…` or `http://…`, as the bundle itself is signed. An image without this key has no program to fetch with.",
+    ),
     section("installer", "The installer stick of this appliance (`bakelite build --installer`)."),
     key(
         "installer.ask",

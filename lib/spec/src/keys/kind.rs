@@ -47,6 +47,8 @@ pub enum Form {
     Port,
     /// The address of a proxy, `http://HOST:PORT`; without a password.
     Proxy,
+    /// The address of a file, `http://…` or `https://…`; without a password.
+    Download,
     /// What a proxy is not asked for: a host, a domain with a dot before it, an address or a network.
     NoProxy,
     /// An entry of the kernel's `usb-storage.quirks`, such as `152d:0578:u`.

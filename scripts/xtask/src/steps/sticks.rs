@@ -95,6 +95,18 @@ pub struct MakeBundle {
     pub damage: Option<DamageBundle>,
 }
 
+/// What a server gives of a bundle.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gives {
+    /// All of it.
+    Whole,
+    /// Its first half; then the connection ends.
+    Half,
+    /// That there is no such file.
+    Nothing,
+}
+
 /// What is in a bundle of apps: a deployment and a manifest each, and an archive of its image.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

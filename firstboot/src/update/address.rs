@@ -1,0 +1,344 @@
+//! The bundle at `update.from`: its head is read each hour while the window is open, and the rest only where it is wanted.
+//!
+//! Debian's curl fetches it: it has TLS, and a libc that resolves names. What it writes is read as any bundle is, and never
+//! stored; where the head says that nothing is wanted, it is ended, so that an hour costs some hundred kilobytes. Nobody who answers is
+//! no fault. What failed after its head isn't fetched again for a day: it has filled a slot already.
+
+use super::take;
+use super::unasked::{Known, Verdict};
+use crate::disks::Looked;
+use crate::error::FirstbootError;
+use crate::probe;
+use bakelite_plan::Settings;
+use bakelite_plan::update::{judge, window};
+use bakelite_spec::bundle::Bundle;
+use bakelite_spec::fault::{Code, Fault};
+use bakelite_spec::status::paths;
+use bakelite_spec::update::LOCK;
+use bakelite_sys::tool::{self, Ended, Stream};
+use bakelite_sys::{SysError, environment, lock, words};
+use bakelite_trust::bundle;
+use std::cell::RefCell;
+use std::io::{self, Cursor, Read};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub use bakelite_plan::update::window::LONGEST;
+
+/// Debian's; in images whose appliance has `update.from`.
+const CURL: &str = "/usr/bin/curl";
+/// What failed isn't fetched again for so long: the same window of the next day is behind it.
+const AGAIN: Duration = Duration::from_secs(20 * 3600);
+/// curl's exit statuses that say that nobody answers: no name, no connection, no proxy, no time, no TLS, nothing said (curl(1)).
+const NOBODY: &[i32] = &[5, 6, 7, 28, 35, 52, 55, 56, 97];
+
+/// A bundle on its way.
+#[derive(Debug)]
+pub struct Coming {
+    from: String,
+    stream: Stream,
+    ended: Option<Ended>,
+}
+
+impl Coming {
+    /// Asks for it; fetching may take so many seconds.
+    ///
+    /// # Errors
+    /// When there is no curl, or it can't be started.
+    pub fn begin(from: &str, longest: u64) -> Result<Self, FirstbootError> {
+        let longest = longest.to_string();
+        let words: [&[&str]; 3] = [
+            &["--silent", "--show-error", "--fail", "--globoff", "--proto", "=http,https", "--location"],
+            &["--max-redirs", "5", "--connect-timeout", "30", "--max-time", &longest],
+            // A server that falls silent must not hold the watch up for hours.
+            &["--speed-limit", "64", "--speed-time", "120", "--url", from],
+        ];
+        // curl takes a proxy for http:// by this name in small letters only (curl(1)).
+        let mut proxy = environment::read(&[paths::PROXY_ENVIRONMENT]);
+        if let Some(http) = proxy.remove("HTTP_PROXY") {
+            proxy.insert("http_proxy".into(), http);
+        }
+        match tool::stream(CURL, &words.concat(), &proxy) {
+            Ok(stream) => Ok(Self { from: from.into(), stream, ended: None }),
+            Err(SysError::Start { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                let why = "this image has no curl to fetch from `update.from` with; `update.from` has to be in the appliance that an image is built of";
+                Err(FirstbootError::NotUpdated(why.into()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How curl ended; one that still runs is ended.
+    fn end(&mut self) -> Result<&Ended, SysError> {
+        let ended = match self.ended.take() {
+            Some(ended) => ended,
+            None => self.stream.end()?,
+        };
+        Ok(self.ended.insert(ended))
+    }
+
+    /// Why curl ended by itself before all was there; `None` where it didn't.
+    fn failure(&mut self) -> Option<(i32, String)> {
+        let ended = self.end().ok()?;
+        let status = ended.status.filter(|status| *status != 0)?;
+        let text = ended.text();
+        let said = text.lines().last().unwrap_or_default();
+        let said = said.strip_prefix("curl: ").and_then(|said| said.split_once(") ")).map_or(said, |(_, said)| said);
+        Some((status, said.into()))
+    }
+
+    /// The same, with the reason where it lies in the fetching.
+    ///
+    /// # Errors
+    /// Those that it was given.
+    pub fn or_why(&mut self, went: Result<(), FirstbootError>) -> Result<(), FirstbootError> {
+        went.map_err(|error| match self.failure() {
+            Some((_, said)) => FirstbootError::NotUpdated(format!("fetching {} failed: {said}", self.from)),
+            None => error,
+        })
+    }
+}
+
+impl Read for Coming {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(bytes)
+    }
+}
+
+/// What is read is kept.
+struct Keeping<R> {
+    input: R,
+    kept: Vec<u8>,
+}
+
+impl<R: Read> Read for Keeping<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(bytes)?;
+        self.kept.extend_from_slice(&bytes[..read]);
+        Ok(read)
+    }
+}
+
+/// What came of a question.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// There is nothing to do.
+    Nothing,
+    /// Nobody has answered, for this reason.
+    Nobody(String),
+    /// What is there isn't taken, for this reason.
+    Refused(String),
+}
+
+/// What is remembered of the address from question to question.
+#[derive(Debug, Default)]
+pub struct Address {
+    /// What failed after its head, and when.
+    failed: RefCell<Option<(String, Instant, String)>>,
+}
+
+impl Address {
+    /// Asks, and takes what fits; what is wrong with what is there, or `None` where that isn't known.
+    pub fn look(&self, settings: &Settings) -> Option<Vec<Fault>> {
+        let Some(from) = &settings.appliance.update.from else { return Some(Vec::new()) };
+        let root = Path::new("/");
+        let facts = probe::facts(root, &Looked::by_early(root), 0);
+        if let Some(why) = window::waits(&facts, settings) {
+            log::info!("what {from} has isn't looked at: {why}");
+            return None;
+        }
+        // Whoever writes one is told of what becomes of it.
+        drop(lock::try_take(Path::new(LOCK)).ok().flatten()?);
+        let longest = window::left(&facts, settings);
+        let known = Known::of(&facts, settings);
+        let take_it = |input: &mut dyn Read| take(root, input, &facts, settings, &|text| log::info!("{text}"));
+        let fits = |bundle: &Bundle| judge(bundle, &facts, settings);
+        let asked = Coming::begin(from, longest)
+            .map(|coming| self.ask(coming, &settings.appliance.owner.keys, &known, fits, take_it));
+        match asked.unwrap_or_else(|error| Asked::Refused(words(&error))) {
+            Asked::Nothing => Some(Vec::new()),
+            Asked::Nobody(why) => {
+                log::info!("{from} doesn't answer: {why}");
+                None
+            }
+            Asked::Refused(why) => {
+                Some(vec![Fault::new(Code::UpdateRefused, format!("the bundle at {from} isn't taken: {why}"))])
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        mut coming: Coming,
+        owners: &[String],
+        known: &Known,
+        fits: impl Fn(&Bundle) -> Result<(), String>,
+        take_it: impl FnOnce(&mut dyn Read) -> Result<(), FirstbootError>,
+    ) -> Asked {
+        let mut keeping = Keeping { input: &mut coming, kept: Vec::new() };
+        let head = bundle::manifest(owners, &mut keeping);
+        let kept = keeping.kept;
+        let bundle = match head {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                return match coming.failure() {
+                    Some((status, said)) if NOBODY.contains(&status) => Asked::Nobody(said),
+                    Some((_, said)) => Asked::Refused(said),
+                    None => Asked::Refused(words(&error)),
+                };
+            }
+        };
+        match known.judge(&bundle, fits) {
+            Verdict::Runs => return Asked::Nothing,
+            Verdict::Refused(why) => return Asked::Refused(why),
+            Verdict::Fits => {}
+        }
+        if let Some((image, at, why)) = &*self.failed.borrow()
+            && *image == bundle.image
+            && at.elapsed() < AGAIN
+        {
+            return Asked::Refused(format!("{why}; it is tried again after a day"));
+        }
+        log::info!("{} is at {}, and fits", bundle.words(), coming.from);
+        let took = take_it(&mut Cursor::new(kept).chain(&mut coming));
+        match coming.or_why(took) {
+            Ok(()) => Asked::Nothing,
+            Err(error) => {
+                let why = words(&error);
+                *self.failed.borrow_mut() = Some((bundle.image, Instant::now(), why.clone()));
+                Asked::Refused(why)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bakelite_spec::bundle::{FORMAT, INITRAMFS, KERNEL, Part, ROOT, SYSTEM};
+    use bakelite_spec::hexadecimal::hexadecimal;
+    use bakelite_trust::keys::OwnerKeys;
+    use sha2::{Digest, Sha256};
+    use std::io::Write;
+    use std::net::{Ipv4Addr, TcpListener};
+
+    const IMAGE: &str = "new";
+
+    fn owner() -> OwnerKeys {
+        OwnerKeys::generate([1; 32])
+    }
+
+    /// A bundle of some size, signed by the owner.
+    fn bundle() -> Vec<u8> {
+        let content = |name: &str| name.as_bytes().repeat(100_000);
+        let part = |name: &str| {
+            let (size, sha256) = (content(name).len() as u64, hexadecimal(Sha256::digest(content(name))));
+            Part { name: name.into(), size, sha256, ..Part::default() }
+        };
+        let parts = [KERNEL, INITRAMFS, ROOT].map(part).to_vec();
+        let bundle = Bundle { format: FORMAT, kind: SYSTEM.into(), image: IMAGE.into(), parts, ..Bundle::default() };
+        bundle::write(&bundle, &owner(), |part| Ok(Box::new(Cursor::new(content(&part.name)))), Vec::new()).unwrap()
+    }
+
+    fn answer(status: &str, length: usize, body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    }
+
+    /// Serves one answer to each question; the address.
+    fn serve(answer: Vec<u8>) -> String {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut asked = [0; 4096];
+                // Whoever doesn't want the rest goes away.
+                let _ = stream.read(&mut asked).and_then(|_| stream.write_all(&answer));
+            }
+        });
+        format!("http://127.0.0.1:{port}/shop.bundle")
+    }
+
+    /// Asks; with it what was taken, if anything was.
+    fn ask(address: &Address, from: &str, known: &Known) -> (Asked, Option<Vec<u8>>) {
+        let mut taken = None;
+        let coming = Coming::begin(from, 60).unwrap();
+        let asked = address.ask(
+            coming,
+            &[owner().owner_key()],
+            known,
+            |_| Ok(()),
+            |input| {
+                let all = taken.insert(Vec::new());
+                let take = |_: &Bundle, _: &Part, input: &mut dyn Read| {
+                    input
+                        .read_to_end(all)
+                        .map(drop)
+                        .map_err(|source| SysError::Read { path: "it".into(), source }.into())
+                };
+                bundle::read::<FirstbootError>(&[owner().owner_key()], input, |_| Ok(()), take).map(drop)
+            },
+        );
+        (asked, taken)
+    }
+
+    fn is_skipped() -> bool {
+        let missing = !Path::new(CURL).exists();
+        if missing {
+            println!("SKIPPED: no {CURL} here");
+        }
+        missing
+    }
+
+    #[test]
+    fn what_is_wanted_is_read_whole_and_what_runs_by_its_head_alone() {
+        if is_skipped() {
+            return;
+        }
+        let (bytes, address) = (bundle(), Address::default());
+        let from = serve(answer("200 OK", bytes.len(), &bytes));
+        let (asked, taken) = ask(&address, &from, &Known::default());
+        assert_eq!((asked, taken.map(|all| all.len())), (Asked::Nothing, Some(2_800_000)));
+        // It claims to go on for ever, and nobody waits for it.
+        let from = serve(answer("200 OK", usize::MAX >> 1, &bytes));
+        let known = Known { runs: vec![IMAGE.into()], ..Known::default() };
+        assert_eq!(ask(&address, &from, &known), (Asked::Nothing, None));
+        let known = Known { went_back: vec![IMAGE.into()], ..Known::default() };
+        let (asked, taken) = ask(&address, &from, &known);
+        assert!(matches!(asked, Asked::Refused(why) if why.contains("went back")) && taken.is_none());
+    }
+
+    #[test]
+    fn what_is_no_bundle_is_told_and_nobody_is_no_fault() {
+        if is_skipped() {
+            return;
+        }
+        let refused = |from: &str| match ask(&Address::default(), from, &Known::default()) {
+            (Asked::Refused(why), None) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(refused(&serve(answer("404 Not Found", 4, b"none"))).contains("404"));
+        assert!(refused(&serve(answer("200 OK", 2000, &[b' '; 2000]))).contains("it is no bundle"));
+        let bytes = bundle();
+        let cut = refused(&serve(answer("200 OK", bytes.len(), &bytes[..700])));
+        assert!(cut.contains("bytes remaining"), "{cut}");
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let from = format!("http://127.0.0.1:{closed}/shop.bundle");
+        let asked = ask(&Address::default(), &from, &Known::default());
+        assert!(matches!(&asked, (Asked::Nobody(_), None)), "{asked:?}");
+    }
+
+    #[test]
+    fn what_was_cut_off_after_its_head_is_left_alone_for_a_day() {
+        if is_skipped() {
+            return;
+        }
+        let (bytes, address) = (bundle(), Address::default());
+        let from = serve(answer("200 OK", bytes.len(), &bytes[..bytes.len() / 2]));
+        let (asked, taken) = ask(&address, &from, &Known::default());
+        assert!(matches!(&asked, Asked::Refused(why) if why.contains("failed: transfer closed")), "{asked:?}");
+        assert!(taken.is_some());
+        let (asked, taken) = ask(&address, &from, &Known::default());
+        assert!(matches!(&asked, Asked::Refused(why) if why.contains("after a day")) && taken.is_none(), "{asked:?}");
+    }
+}
