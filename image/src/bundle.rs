@@ -213,6 +213,7 @@ impl Taken {
             after: String::new(),
             until: String::new(),
             drops: Vec::new(),
+            holds: None,
             entry,
             parts: boot.iter().map(|(name, content)| part(name, content)).chain([root]).collect(),
         };

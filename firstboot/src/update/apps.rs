@@ -70,8 +70,15 @@ pub fn room(root: &Path, bundle: &Bundle) -> Result<(), FirstbootError> {
 /// Makes the store ready for a bundle that fits.
 ///
 /// # Errors
-/// When there is no room, or something can't be removed.
-pub fn begin(root: &Path, bundle: &Bundle, facts: &Facts, tell: Tell<'_>) -> Result<(), FirstbootError> {
+/// When it doesn't bring what is held, there is no room, or something can't be removed.
+pub fn begin(
+    root: &Path,
+    bundle: &Bundle,
+    facts: &Facts,
+    settings: &Settings,
+    tell: Tell<'_>,
+) -> Result<(), FirstbootError> {
+    keeps_by_its_word(bundle, facts, settings)?;
     let record = apps::of(facts);
     let kept = record.digests();
     // What a cut has left there is of use for this bundle, or for none.
@@ -128,13 +135,7 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     let brought = Apps::of(bundle, facts.clock, before.apps.as_ref(), before.round + 1);
     let begun = before.begun(brought, Trial::default());
     let (was, is) = (before.lay(&settings.manifest), begun.proved().lay(&settings.manifest));
-    let (held, holds) = (of_manifests(&was, workload::holders), of_manifests(&is, workload::holders));
-    if let Some(drops) = dropped(&held, &holds, &bundle.drops) {
-        let why = format!(
-            "it doesn't bring {drops} any more, which k3s would delete with all that is in it; where that is wanted, make it with `--drops {drops}`"
-        );
-        return Err(refused(bundle, &why));
-    }
+    keeps(bundle, &was, &of_manifests(&is, workload::holders))?;
     let (then, now) = (of_manifests(&was, workload::names), of_manifests(&is, workload::names));
     let seen = workloads::look(Path::new(cluster::DATABASE), &facts.boot)?;
     // What its manifests don't have any more is deleted.
@@ -153,6 +154,24 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
         "All of it is written and was read back. k3s finds it now; `bakelite status` says whether it has proved itself.",
     );
     Ok(socket::ask(Path::new(paths::CONTROL), "refit", LIMIT)?)
+}
+
+/// Whether a bundle brings all that is held now, as far as it says so itself.
+///
+/// # Errors
+/// What it doesn't bring.
+pub fn keeps_by_its_word(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), FirstbootError> {
+    let Some(holds) = &bundle.holds else { return Ok(()) };
+    keeps(bundle, &apps::of(facts).lay(&settings.manifest), holds)
+}
+
+fn keeps(bundle: &Bundle, was: &Manifest, holds: &[String]) -> Result<(), FirstbootError> {
+    let held = of_manifests(was, workload::holders);
+    let Some(drops) = dropped(&held, holds, &bundle.drops) else { return Ok(()) };
+    let why = format!(
+        "it doesn't bring {drops} any more, which k3s would delete with all that is in it; where that is wanted, make it with `--drops {drops}`"
+    );
+    Err(refused(bundle, &why))
 }
 
 /// What was held and isn't any more, without the owner's word.
@@ -182,14 +201,19 @@ mod tests {
         Part { name: "images/till.tar".into(), size: text.len() as u64, sha256, ..Part::default() }
     }
 
+    fn settings() -> Settings {
+        crate::layers::settings(crate::layers::testing::machine("k3s: rehearsal\n").path()).unwrap()
+    }
+
     #[test]
     fn only_what_was_signed_gets_its_place_and_what_is_there_is_not_written_again() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
+        let settings = settings();
         let bundle = Bundle { parts: vec![part("till")], ..Bundle::default() };
         let half = store(root).join("left-by-a-cut");
         durable::make_folder(&half).unwrap();
-        begin(root, &bundle, &Facts::default(), &|_| {}).unwrap();
+        begin(root, &bundle, &Facts::default(), &settings, &|_| {}).unwrap();
         assert!(!half.exists(), "what no bundle needs goes first");
         for other in ["tilt", "til"] {
             assert!(put(root, &part("till"), &mut other.as_bytes()).is_err());
@@ -201,7 +225,7 @@ mod tests {
         put(root, &part("till"), &mut unread).unwrap();
         assert!(unread.is_empty(), "the stream goes on behind it");
         assert_eq!(std::fs::read_to_string(place(root, &part("till"))).unwrap(), "till");
-        begin(root, &bundle, &Facts::default(), &|_| {}).unwrap();
+        begin(root, &bundle, &Facts::default(), &settings, &|_| {}).unwrap();
         assert!(is_there(root, &part("till")), "what a cut has left is of use");
     }
 
@@ -219,7 +243,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("bakelite-till.yaml");
         durable::replace(&path, b"kind: PersistentVolumeClaim\nmetadata: {name: till}\n", 0o600).unwrap();
-        let mut settings = crate::layers::settings(crate::layers::testing::machine("k3s: rehearsal\n").path()).unwrap();
+        let mut settings = settings();
         let to = "/var/lib/rancher/k3s/server/manifests/bakelite-till.yaml".to_string();
         let from = path.display().to_string();
         settings.manifest.user.placed = vec![bakelite_spec::manifest::PlacedFile {
@@ -235,5 +259,12 @@ mod tests {
         assert_eq!(dropped(&held, &[], &[]), Some("persistentvolumeclaims/default/till"));
         assert_eq!(dropped(&held, &held, &[]), None);
         assert_eq!(dropped(&held, &[], &held), None, "its maker has signed for it");
+        let says = |holds: Option<&[String]>, drops: &[String]| {
+            let bundle = Bundle { holds: holds.map(<[String]>::to_vec), drops: drops.to_vec(), ..Bundle::default() };
+            keeps_by_its_word(&bundle, &Facts::default(), &settings).map_err(|error| error.to_string())
+        };
+        assert!(says(Some(&[]), &[]).unwrap_err().contains("--drops persistentvolumeclaims/default/till"));
+        assert_eq!((says(Some(&held), &[]), says(Some(&[]), &held)), (Ok(()), Ok(())));
+        assert_eq!(says(None, &[]), Ok(()), "one that doesn't say is read for it");
     }
 }

@@ -79,6 +79,7 @@ fn read_only(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_
     let judged = |bundle: &Bundle| {
         judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
         if bundle.is_apps() {
+            apps::keeps_by_its_word(bundle, facts, settings)?;
             apps::room(Path::new("/"), bundle)
         } else {
             room(bundle, Path::new("/"), &other(&running_slot(facts)))
@@ -109,7 +110,7 @@ fn take(
     let begin = |bundle: &Bundle| {
         judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
         if bundle.is_apps() {
-            return apps::begin(root, bundle, facts, tell);
+            return apps::begin(root, bundle, facts, settings, tell);
         }
         room(bundle, root, &slot)?;
         tell(&format!("{} is signed by an owner and fits; it is written into slot {slot}.", bundle.words()));

@@ -7,11 +7,14 @@ use super::{Made, MakeError, Wanted, note_key};
 use crate::config;
 use crate::error::BuildError;
 use crate::host::file;
+use crate::tree::Blob;
 use crate::user;
 use bakelite_spec::appliance::Payload;
+use bakelite_spec::apps::manifest_name;
 use bakelite_spec::bundle::{APPS, Bundle, FORMAT, Part};
 use bakelite_spec::finding::Finding;
 use bakelite_spec::hexadecimal::hexadecimal;
+use bakelite_spec::workload::holders;
 use bakelite_trust::bundle;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufWriter, Write};
@@ -60,6 +63,7 @@ pub fn make_apps(path: &Path, wanted: &Wanted<'_>) -> Result<Made, MakeError> {
         after: wanted.after.into(),
         until: wanted.until.into(),
         drops: wanted.drops.to_vec(),
+        holds: Some(holds(&apps).map_err(|source| MakeError::Read { path: path.into(), source })?),
         parts,
         ..Bundle::default()
     };
@@ -75,6 +79,18 @@ pub fn make_apps(path: &Path, wanted: &Wanted<'_>) -> Result<Made, MakeError> {
     let warnings = config.warnings.iter().chain(&user.warnings).chain(&looked_up).map(ToString::to_string);
     let notes = warnings.chain(note_key(&appliance.owner.keys, &keys)).collect();
     Ok(Made { bundle, notes })
+}
+
+/// What the manifests among the parts hold, in order: machines know by it beforehand what would go.
+fn holds(apps: &[(Part, Blob)]) -> io::Result<Vec<String>> {
+    let is_manifest = |part: &Part| part.to.as_deref().is_some_and(|to| manifest_name(to).is_some());
+    let mut names = Vec::new();
+    for (_, blob) in apps.iter().filter(|(part, _)| is_manifest(part)) {
+        names.extend(holders(&io::read_to_string(blob.open()?)?));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 /// What tells this content from any other.

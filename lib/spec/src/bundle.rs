@@ -53,6 +53,9 @@ pub struct Bundle {
     /// Of apps: objects that k3s may delete with all that is in them, such as `persistentvolumeclaims/default/till`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drops: Vec<String>,
+    /// Of apps: what their manifests have that holds more than itself, by the same names. A bundle without it is read for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Vec<String>>,
     /// The boot loader's entry as the image has it, for slot a; apps have none.
     pub entry: String,
     /// Its parts, in the archive's order.

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 const SHOP: &str =
     "board: qemu-x86_64\nk3s: rehearsal\nimage: {name: till, version: \"1.5\"}\nbackup: {recipients: []}\n";
 const TILL: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: till}\nspec: {template: {spec: {containers: [{name: till, image: \"till:1.5\", \
-                    resources: {requests: {cpu: 1m}, limits: {memory: 1Mi}}}]}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {a: {secret: till}}\n";
+                    resources: {requests: {cpu: 1m}, limits: {memory: 1Mi}}}]}}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {a: {secret: till}}\n---\n\
+                    apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: till}\n";
 
 struct Shop(tempfile::TempDir);
 
@@ -50,6 +51,7 @@ fn it_has_the_archives_manifests_and_charts_and_nothing_else() {
     ));
     let made = shop.make().unwrap();
     assert!(!made.notes.iter().any(|note| note.contains("owner.keys")), "{:?}", made.notes);
+    assert_eq!(made.bundle.holds, Some(vec!["persistentvolumeclaims/default/till".into()]));
     let parts: Vec<_> =
         made.bundle.parts.iter().map(|part| (part.name.as_str(), part.to.clone(), part.quoting)).collect();
     let manifest = format!("{MANIFESTS}/bakelite-till.yaml");
