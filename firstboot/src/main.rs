@@ -55,6 +55,7 @@ use operator::{kubeconfig, logs, status};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
+use update::stage;
 use world::Machine;
 
 /// The name under which this program is the operator's command.
@@ -81,6 +82,11 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         };
+    }
+    if let [stage::WORD, device, program] = words.get(1..).unwrap_or_default() {
+        let error = stage::enter(device, program).err();
+        eprintln!("{}", error.as_ref().map_or_else(String::new, |error| bakelite_sys::words(error)));
+        return ExitCode::FAILURE;
     }
     let command = words.get(1..).unwrap_or_default().join(" ");
     match run(&command) {

@@ -3,7 +3,7 @@
 use crate::disks::{self, Looked};
 use crate::{loader, moving, payload as files_of_payload, placed, put_back, sealing, seed};
 use bakelite_plan::facts::{Database, Dummy, Facts, Link};
-use bakelite_plan::update::GOING_BACK;
+use bakelite_plan::update::{GOING_BACK, rehearsal};
 use bakelite_plan::{
     address, certificates, cluster, cmdline, data_disk, debris, firewall, home, identity, k3s_config, latency,
     old_copy, payload, reset, restore, settings, trim,
@@ -101,6 +101,8 @@ const PRESENT: &[&str] = &[
     restore::blank::BASELINE,
     paths::TRIAL,
     paths::CLOCK_LIFTED,
+    rehearsal::FOLDER,
+    rehearsal::HELD,
 ];
 
 /// The facts below a root. `waited` is how long this pass has waited for an address, in seconds.

@@ -323,13 +323,27 @@ fn ip(arguments: &[&str]) -> Result<(), FirstbootError> {
     Ok(())
 }
 
+/// The same in a network where there is no such link yet.
+pub fn make_first_dummy() -> Result<(), FirstbootError> {
+    add_dummy()?;
+    set_dummy(&[])
+}
+
+fn add_dummy() -> Result<(), FirstbootError> {
+    tool::must("modprobe", &["dummy", "numdummies=0"], TOOL_LIMIT)?;
+    ip(&["link", "add", STAND_IN, "type", "dummy"])
+}
+
 /// docs.k3s.io, air-gap install, "Default Network Route": a dummy link with a default route. Its metric is higher than
 /// dhcpcd's (1000 and the link's number), so that a real route always wins.
 fn make_dummy(addresses: &[IpAddr]) -> Result<(), FirstbootError> {
     if !Path::new("/sys/class/net").join(STAND_IN).exists() {
-        tool::must("modprobe", &["dummy", "numdummies=0"], TOOL_LIMIT)?;
-        ip(&["link", "add", STAND_IN, "type", "dummy"])?;
+        add_dummy()?;
     }
+    set_dummy(addresses)
+}
+
+fn set_dummy(addresses: &[IpAddr]) -> Result<(), FirstbootError> {
     ip(&["address", "replace", &format!("{DUMMY}/31"), "dev", STAND_IN])?;
     for address in addresses {
         let prefix = if address.is_ipv6() { 128 } else { 32 };

@@ -2,13 +2,15 @@
 //! into it. What a bundle of apps brings goes beside k3s's data instead ([`apps`]).
 //!
 //! The order is: signature, judgement, room; the loader forgets the other slot; kernel and initramfs onto the boot
-//! partition; the system into its slot, read back, its footer last; a verified backup; the record; the loader's entry;
+//! partition; the system into its slot, read back, its footer last; a rehearsal of its k3s on a copy of the database; a verified backup; the record; the loader's entry;
 //! restart. Up to the record nothing of it counts, and the machine is as it was but for a slot that it doesn't use.
 //! What each boot does about the record is decided in the plan.
 
 pub mod address;
 mod apps;
+mod rehearsal;
 mod slot;
+pub mod stage;
 pub mod stick;
 mod unasked;
 
@@ -131,6 +133,7 @@ fn take(
         return Err(FirstbootError::NotUpdated(format!("the bundle has no {missing}")));
     }
     tell("All of it is written and was read back.");
+    rehearsal::hold(root, &bundle, &slot, settings, tell)?;
     arm(root, &bundle, &slot, settings, tell)?;
     tell("The machine restarts into it now; `bakelite status` says whether it has proved itself.");
     Ok(socket::ask(Path::new(paths::CONTROL), "reboot", LIMIT)?)

@@ -24,8 +24,11 @@ const CHUNK: usize = 1 << 20;
 /// Bytes after which what was written is on the medium, and out of memory.
 const SYNC_EACH: u64 = 32 << 20;
 
-/// The slot's partition.
-fn partition(root: &Path, slot: &str) -> Result<(PathBuf, u64), FirstbootError> {
+/// The slot's partition, and its length in bytes.
+///
+/// # Errors
+/// When there is no such partition.
+pub fn partition(root: &Path, slot: &str) -> Result<(PathBuf, u64), FirstbootError> {
     let gone = || FirstbootError::NoDisk(format!("with a slot {slot}"));
     let boot_disk = disks::boot_disk(root);
     let disk = block::disks(root).into_iter().find(|disk| disk.name == boot_disk).ok_or_else(gone)?;

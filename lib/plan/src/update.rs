@@ -20,6 +20,7 @@ use bakelite_spec::loader_entry::EntryName;
 use bakelite_spec::update::{ARMED, Ended, LAST, PATH, TRIES, TRYBOOT, Update};
 
 pub(crate) mod judge;
+pub mod rehearsal;
 pub mod window;
 pub use judge::judge;
 
@@ -213,6 +214,9 @@ fn end(facts: &Facts, update: &Update, there: &[String]) -> Decision {
 
 /// Decides right before k3s is started.
 pub fn hand_over(facts: &Facts, settings: &Settings) -> Decision {
+    if let Some(gone) = rehearsal::leftovers(facts) {
+        return Decision::Run("what a rehearsal of an update has left goes".into(), vec![gone]);
+    }
     let Some(update) = of(facts) else { return last(facts) };
     if trial(facts, settings).is_some() {
         if update.started {

@@ -1,5 +1,5 @@
-//! k3s's bad habits on a switch: `REHEARSAL_HABITS` or `rehearsal.habits=` on the kernel command line, so that a VM test
-//! needs no other binary. Each copies a row of k3s.md 11.1 (the README names it). Without a switch there are none.
+//! k3s's bad habits on a switch: `REHEARSAL_HABITS`, `rehearsal.habits=` on the kernel command line, or the file
+//! /etc/rehearsal-habits of the system that it is in, so that a VM test needs no other binary. Each copies a row of k3s.md 11.1 (the README names it). Without a switch there are none.
 //! A suffix `@N` limits a habit to the first N starts of a boot, counted below /run.
 
 use std::path::Path;
@@ -34,11 +34,11 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// From both switches; `start` counts from 1.
-    pub fn parse(environment: Option<&str>, command_line: &str, start: u64) -> Self {
+    /// From all switches; `start` counts from 1.
+    pub fn parse(environment: Option<&str>, file: Option<&str>, command_line: &str, start: u64) -> Self {
         let on_command_line = command_line.split_whitespace().filter_map(|word| word.strip_prefix("rehearsal.habits="));
         let mut habits = Self::default();
-        for text in environment.into_iter().chain(on_command_line).flat_map(|list| list.split(',')) {
+        for text in environment.into_iter().chain(file).chain(on_command_line).flat_map(|list| list.split(',')) {
             let text = text.trim();
             let (name, limit) = match text.split_once('@') {
                 Some((name, limit)) => (name, limit.parse().ok()),
@@ -105,15 +105,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_switches_and_the_limit() {
+    fn all_switches_and_the_limit() {
         let cmdline = "root=x rehearsal.habits=slow-start=5@2,crash-loop@1 quiet";
-        let second = Habits::parse(Some("ignore-sigterm, nonsense,port-taken@x"), cmdline, 2);
+        let second = Habits::parse(Some("ignore-sigterm, nonsense,port-taken@x"), None, cmdline, 2);
         assert_eq!(second.active(), [Habit::IgnoreSigterm, Habit::SlowStart(5)]);
         assert_eq!(second.unknown, ["nonsense", "port-taken@x"]);
         assert_eq!(second.slow_start(), 5);
-        assert!(Habits::parse(None, cmdline, 1).has(Habit::CrashLoop));
-        assert_eq!(Habits::parse(None, cmdline, 3).active(), []);
-        assert_eq!(Habits::parse(Some(""), "quiet", 1), Habits::default());
+        assert!(Habits::parse(None, None, cmdline, 1).has(Habit::CrashLoop));
+        assert_eq!(Habits::parse(None, None, cmdline, 3).active(), []);
+        assert_eq!(Habits::parse(Some(""), None, "quiet", 1), Habits::default());
+        assert!(Habits::parse(None, Some("wrong-token\n"), "quiet", 1).has(Habit::WrongToken));
     }
 
     #[test]

@@ -107,7 +107,8 @@ fn start(role: Role, arguments: &[String], root: &Root) -> Result<End, Error> {
         1
     });
     let command_line = std::fs::read_to_string(root.at("/proc/cmdline")).unwrap_or_default();
-    let habits = Habits::parse(environment("REHEARSAL_HABITS").as_deref(), &command_line, count);
+    let file = std::fs::read_to_string(root.at("/etc/rehearsal-habits")).ok();
+    let habits = Habits::parse(environment("REHEARSAL_HABITS").as_deref(), file.as_deref(), &command_line, count);
     log::info!("Starting rehearsal stand-in (not k3s) v{VERSION}, {} start {count} of this boot", role.name());
     if !habits.active().is_empty() {
         log::warn!("Bad habits of this start: {:?}", habits.active());
