@@ -117,7 +117,8 @@ fn read_until(mut reader: std::io::PipeReader, deadline: Instant) -> (Vec<u8>, b
 pub struct Stream {
     command: String,
     child: Child,
-    output: ChildStdout,
+    /// `None` once nobody reads on.
+    output: Option<ChildStdout>,
     words: ChildStderr,
     at_end: bool,
 }
@@ -133,7 +134,13 @@ pub fn stream(program: &str, arguments: &[&str], environment: &BTreeMap<String, 
     let mut child = command.spawn().map_err(failed)?;
     let lost = || failed(std::io::ErrorKind::BrokenPipe.into());
     let (output, words) = (child.stdout.take().ok_or_else(lost)?, child.stderr.take().ok_or_else(lost)?);
-    Ok(Stream { command: [&[program], arguments].concat().join(" "), child, output, words, at_end: false })
+    Ok(Stream {
+        command: [&[program], arguments].concat().join(" "),
+        child,
+        output: Some(output),
+        words,
+        at_end: false,
+    })
 }
 
 impl Stream {
@@ -146,6 +153,8 @@ impl Stream {
         if !self.at_end {
             self.child.kill().map_err(failed)?;
         }
+        // What it has started itself ends by that, and with it what it says.
+        self.output = None;
         let status = self.child.wait().map_err(failed)?;
         let mut output = Vec::new();
         (&mut self.words).take(OUTPUT as u64).read_to_end(&mut output).map_err(failed)?;
@@ -156,7 +165,8 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.output.read(bytes)?;
+        let Some(output) = &mut self.output else { return Ok(0) };
+        let read = output.read(bytes)?;
         self.at_end |= read == 0 && !bytes.is_empty();
         Ok(read)
     }
