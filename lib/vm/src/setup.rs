@@ -37,12 +37,12 @@ impl Drive {
         )
     }
 
-    /// What `-device` gets. The first medium, which is the boot medium where there is one, comes before everything but a kernel
-    /// that QEMU starts itself.
+    /// What `-device` gets. Firmware tries the media in their order, the boot medium first where there is one, as that of real
+    /// machines does; QEMU's leaves out what has no place in that order. A kernel that QEMU starts itself comes before all.
     fn device(&self, port: usize, shared: bool, fixed: bool) -> Vec<String> {
         let Self { id, bus, .. } = self;
         let usb = if fixed { "usb-bus.0" } else { "xhci.0" };
-        let index = if port == 0 { ",bootindex=1" } else { "" };
+        let index = if fixed && port > 0 { String::new() } else { format!(",bootindex={}", port + 1) };
         let share = if shared { ",share-rw=on" } else { "" };
         let common = format!("drive={id},id={id}-device{share}");
         match bus {
@@ -308,7 +308,7 @@ mod tests {
 -drive if=none,id=boot,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/boot,,x
 -device ide-hd,drive=boot,id=boot-device,bus=ide.0,serial=boot,bootindex=1
 -drive if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,snapshot=on,file=/m/disk0,,x
--device nvme,drive=disk0,id=disk0-device,serial=disk0
+-device nvme,drive=disk0,id=disk0-device,serial=disk0,bootindex=2
 -drive if=none,id=disk1,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/disk1,,x
 -device sdhci-pci,id=disk1-host\n-device sd-card,drive=disk1,id=disk1-device
 -nic none
@@ -370,7 +370,7 @@ mod tests {
 -blockdev driver=raw,node-name=boot,file=whole,offset=0,size=1024
 -blockdev driver=raw,node-name=disk0,file=whole,offset=1024,size=512
 -device ide-hd,drive=boot,id=boot-device,share-rw=on,bus=ide.0,serial=boot,bootindex=1
--device nvme,drive=disk0,id=disk0-device,share-rw=on,serial=disk0
+-device nvme,drive=disk0,id=disk0-device,share-rw=on,serial=disk0,bootindex=2
 -drive if=none,id=disk1";
         assert!(text.contains(expected), "{text}");
     }

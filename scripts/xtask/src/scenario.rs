@@ -243,6 +243,8 @@ impl Scenario {
                 | Step::StickHolds(_)
                 | Step::Flash(_)
                 | Step::BeginLine(_)
+                | Step::HearLine(_)
+                | Step::LineMerges(_)
                 | Step::Overlay(_)
                 | Step::MakeDisk(_)
                 | Step::MakeStick(_)
