@@ -25,6 +25,9 @@ pub enum VmError {
         /// Why.
         source: DiskError,
     },
+    /// The file is compressed.
+    #[error("{} is compressed, and a machine needs the image itself; type: zstd -d {}", .0.display(), .0.display())]
+    Compressed(PathBuf),
     /// The file is no image of ours, or one that is damaged.
     #[error("{} is not an image that can be booted: {problem}", path.display())]
     NotAnImage {

@@ -147,6 +147,14 @@ impl Machine {
         }
     }
 
+    /// Whether the image's machine tells its events to whoever runs it.
+    ///
+    /// # Errors
+    /// When the image isn't one.
+    pub fn tells_events(&self) -> Result<bool, VmError> {
+        Ok(image::read(&self.image)?.manifest.board.console.events.is_some())
+    }
+
     /// What this host lacks to start the image's machine by any of these ways, if it lacks something.
     pub fn missing(&self, firmwares: &[Firmware]) -> Option<VmError> {
         let look = || {
