@@ -16,10 +16,7 @@ pub fn run(arguments: &Run, screen: &Screen) -> Result<bool, VmError> {
     let machine = machine(arguments)?;
     match arguments.until {
         None => Ok(bakelite_vm::run_interactive(&machine)?.success()),
-        Some(_) if !machine.tells_events()? => {
-            let words = "its board has no port for events (`console.events`), so --until would wait in vain; leave it out to see its console";
-            Err(VmError::Unsupported(words.into()))
-        }
+        Some(_) if !machine.tells_events()? => Err(VmError::NoEvents),
         Some(until) => {
             let folder = tempfile::tempdir().map_err(VmError::Prepare)?;
             let mut running = Running::start(&machine, &folder.path().join("console"), None)?;
