@@ -37,6 +37,9 @@ pub struct LockRequest {
     pub arch: String,
     /// Packages the appliance asks for.
     pub packages: Vec<String>,
+    /// Those of them that come from the suite's `-backports`, with what only that has of what they need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backports: Vec<String>,
     /// Packages never to be installed.
     pub without: Vec<String>,
     /// Debian's name of the build host's architecture.
@@ -166,7 +169,13 @@ impl LockRequest {
     fn sorted(&self) -> Self {
         let sort =
             |words: &[String]| words.iter().cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        Self { packages: sort(&self.packages), without: sort(&self.without), tools: sort(&self.tools), ..self.clone() }
+        Self {
+            packages: sort(&self.packages),
+            backports: sort(&self.backports),
+            without: sort(&self.without),
+            tools: sort(&self.tools),
+            ..self.clone()
+        }
     }
 
     fn needs_tools(&self) -> bool {
@@ -279,17 +288,24 @@ pub fn make_lock(
         let place = Place { label: name.clone(), suite: name, archive, base: base.clone(), further: None };
         suites.push(Suite::open(place, keys, cache, now, listen)?);
     }
+    if !request.backports.is_empty() {
+        let name = format!("{}-backports", request.suite);
+        let further = Added { components: vec!["main".into()], prefer: request.backports.clone() };
+        let (base, archive) = (mirrors.debian.clone(), Archive::Debian);
+        let place = Place { label: name.clone(), suite: name, archive, base, further: Some(further) };
+        suites.push(Suite::open(place, keys, cache, now, listen)?);
+    }
     for one in further {
-        let Repository { name, url, suite, .. } = &one.repository;
-        let (label, suite, base) = (name.clone(), suite.clone(), url.clone());
-        let place = Place { label, suite, archive: Archive::Repository, base, further: Some(one.repository.clone()) };
+        let Repository { name, url, suite, components, prefer, .. } = one.repository.clone();
+        let further = Some(Added { components, prefer });
+        let place = Place { label: name, suite, archive: Archive::Repository, base: url, further };
         suites.push(Suite::open(place, &one.keys, cache, now, listen)?);
     }
-    let index = read_indices(&suites, &request.arch, cache, listen)?;
+    let index = read_indices(&suites, &request.arch, Of::All, cache, listen)?;
     let found = resolve(&index, &request.packages, &request.without)?;
     let packages = lock_packages(&found, &suites);
     let tools = if request.needs_tools() {
-        let index = read_indices(&suites, &request.build_arch, cache, listen)?;
+        let index = read_indices(&suites, &request.build_arch, Of::Own, cache, listen)?;
         lock_packages(&resolve(&index, &request.tools, &request.without)?, &suites)
     } else {
         Vec::new()
@@ -318,7 +334,15 @@ struct Place {
     archive: Archive,
     /// The archive's address.
     base: String,
-    further: Option<Repository>,
+    further: Option<Added>,
+}
+
+/// What is taken of a suite that only adds to the others.
+struct Added {
+    /// The components to look at.
+    components: Vec<String>,
+    /// Packages that it gives although another suite has them.
+    prefer: Vec<String>,
 }
 
 /// A suite that is trusted.
@@ -326,7 +350,7 @@ struct Suite {
     name: String,
     archive: Archive,
     base: String,
-    further: Option<Repository>,
+    further: Option<Added>,
     sha256: Sha256,
     release: Release,
 }
@@ -355,7 +379,7 @@ impl Suite {
     /// Reads all components of a further repository. What is there already stays, but for what this one is preferred in.
     fn read_further(
         &self,
-        further: &Repository,
+        further: &Added,
         place: usize,
         arch: &str,
         cache: &Cache,
@@ -370,7 +394,7 @@ impl Suite {
             }
         }
         if let Some(name) = further.prefer.iter().find(|name| own.named(name).next().is_none()) {
-            return Err(unreadable(format!("it has no package {name}, which `prefer` names")));
+            return Err(unreadable(format!("it has no package {name}, which is to come from there")));
         }
         index.add_further(own, &further.prefer).map_err(|error| unreadable(error.to_string()))
     }
@@ -455,11 +479,28 @@ fn refuse_replay(name: &str, base: &str, release: &Release, cache: &Cache) -> Re
     cache.remember_newest(base, release.date.max(seen))
 }
 
-fn read_indices(suites: &[Suite], arch: &str, cache: &Cache, listen: &dyn Listen) -> Result<Index, SourceError> {
+/// Which suites count.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// All of them.
+    All,
+    /// Debian's own for the release: what only adds to them may have nothing for the build host.
+    Own,
+}
+
+fn read_indices(
+    suites: &[Suite],
+    arch: &str,
+    of: Of,
+    cache: &Cache,
+    listen: &dyn Listen,
+) -> Result<Index, SourceError> {
     let mut index = Index::default();
     for (place, suite) in suites.iter().enumerate() {
         if let Some(further) = &suite.further {
-            suite.read_further(further, place, arch, cache, listen, &mut index)?;
+            if of == Of::All {
+                suite.read_further(further, place, arch, cache, listen, &mut index)?;
+            }
             continue;
         }
         let mut found = false;
