@@ -93,8 +93,11 @@ fn makers(config: &Config, lacking: &[&str]) -> Vec<Published> {
     let module = crate::decide::modules::testing::module("depends=\0");
     let mut modules = boards::modules_of(&sets, board.arch).unwrap();
     modules.retain(|name| !lacking.contains(&name.as_str()));
-    let modules: Vec<String> =
-        modules.iter().map(|name| format!("./lib/modules/{RELEASE}/kernel/drivers/{name}.ko")).collect();
+    let modules: Vec<String> = modules
+        .iter()
+        .filter_map(|names| names.split('|').next())
+        .map(|name| format!("./lib/modules/{RELEASE}/kernel/drivers/{name}.ko"))
+        .collect();
     let trees = ["bcm2710-rpi-3-b", "bcm2710-rpi-zero-2-w", "bcm2711-rpi-4-b", "bcm2711-rpi-cm4"];
     let trees = trees.map(|name| format!("./usr/lib/linux-image-{RELEASE}/broadcom/{name}.dtb"));
     let kernel = format!("./boot/vmlinuz-{RELEASE}");
