@@ -346,6 +346,10 @@ impl Running {
             self.status.hostname = machine::take_hostname().unwrap_or_default();
         }
         self.feed(Event::Ended(number, status, signal, words));
+        if unit.role == Role::Upkeep {
+            // Start-up is over: none of what it needed is needed again soon.
+            bakelite_sys::raw::return_memory();
+        }
         if unit.role == Role::Early {
             self.restart_readers();
         }
@@ -413,8 +417,6 @@ impl Running {
                 let slot = self.found.slot.clone();
                 self.tell(boot_good::note(&self.baked.manifest.image, &slot).map(|()| None));
                 self.report_at = Some(now());
-                // Start-up is over: none of what it needed is needed again soon.
-                bakelite_sys::raw::return_memory();
                 None
             }
             Effect::GoBack(why) => {

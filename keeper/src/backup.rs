@@ -17,7 +17,7 @@ use bakelite_spec::backup::Keep;
 use bakelite_spec::records::{ClusterBorn, Datastore};
 use bakelite_spec::set::{FORMAT, Manifest, TOKEN as TOKEN_MEMBER, Volumes, is_member_path};
 use bakelite_spec::update;
-use bakelite_sys::{durable, machine, names_in, raw, read_text};
+use bakelite_sys::{durable, machine, names_in, read_text};
 use bakelite_trust::keys;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -187,8 +187,6 @@ pub fn make(settings: &Settings, born: &ClusterBorn) -> Result<Made, KeeperError
         Err(error) => record.note_failure(error),
     }
     record.write()?;
-    // SQLite's and the compressor's memory isn't needed for another hour.
-    raw::return_memory();
     made
 }
 
@@ -203,7 +201,6 @@ pub fn noted(looked: Result<(), KeeperError>) -> Result<(), KeeperError> {
         Err(error) => record.note_failure(error),
     }
     record.write()?;
-    raw::return_memory();
     looked
 }
 

@@ -14,7 +14,7 @@ use bakelite_plan::restore::FOLDER;
 use bakelite_spec::backup::Rhythm;
 use bakelite_spec::set::TOKEN;
 use bakelite_spec::status::Drill;
-use bakelite_sys::{durable, machine, mount, raw, read_text, words};
+use bakelite_sys::{durable, machine, mount, read_text, words};
 use std::path::Path;
 use std::time::Instant;
 
@@ -70,7 +70,6 @@ pub fn hold(settings: &Settings, node: &str) -> Result<Drill, KeeperError> {
     let word = if good { "came back" } else { "did not come back" };
     log::info!("the drill with {} on the {}: it {word}: {}", drill.set, shelf.place, drill.said);
     durable::write_durable(RECORD, &serde_json::to_vec(&drill).unwrap_or_default(), 0o600)?;
-    raw::return_memory();
     Ok(drill)
 }
 

@@ -15,7 +15,7 @@ use bakelite_spec::fault::Fault;
 use bakelite_spec::records::ClusterBorn;
 use bakelite_spec::status::{Restart, paths};
 use bakelite_spec::update::{Ended, LAST};
-use bakelite_sys::{block, durable, health, machine, mount, raw, read_text, socket, words};
+use bakelite_sys::{block, durable, health, machine, mount, read_text, socket, words};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,6 @@ impl Looks {
         if let Err(error) = self.look_at_certificates(unit, born, now) {
             log::warn!("{}", words(&error));
         }
-        raw::return_memory();
     }
 
     fn look_at_media(&mut self, now: i64) -> Result<(), KeeperError> {

@@ -9,7 +9,7 @@ use bakelite_datastore::set::{self, SetError};
 use bakelite_plan::cluster;
 use bakelite_plan::restore::mirror::{LINE, Line, MIRROR};
 use bakelite_spec::records::ClusterBorn;
-use bakelite_sys::{durable, mount, raw, read_text, words};
+use bakelite_sys::{durable, mount, read_text, words};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,6 @@ impl Mirror {
     pub fn refresh(&mut self, born: &ClusterBorn) {
         self.tried = Some(Instant::now());
         let refreshed = bring_up_to_date(born, Path::new(cluster::DATABASE), Path::new(MIRROR), Path::new(LINE));
-        raw::return_memory();
         let told = match refreshed {
             Ok(None) => Ok(()),
             Ok(Some(Mirrored { contents, pages, written })) => {

@@ -79,6 +79,8 @@ pub fn serve(
             teller.tell(&settings, &told::tell(&looks));
         }
         let is_soon = is_close || teller.is_telling();
+        // Neither SQLite's and the compressor's memory nor most of the program is needed until then.
+        raw::return_memory();
         has_come |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
         plugged |= has_come;
     }
@@ -121,7 +123,6 @@ fn back_up(
         let mut record = Record::read();
         let wants_newer = target::serve(settings, &born.node, &mut record);
         record.write()?;
-        raw::return_memory();
         if wants_newer {
             return backup::make(settings, born).map(drop);
         }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 /// Which disks there are and since when, for this boot.
 pub const DEVICES: &str = "/run/bakelite/devices.json";
-/// However often disks come and go, it is decided after so many seconds.
-const AT_MOST: u64 = 45;
+/// However often disks come and go, it is decided after so many times `storage.settle`.
+const AT_MOST: u64 = 3;
 
 /// Since when the disks are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,7 +248,7 @@ pub(crate) fn unsettled(facts: &Facts, storage: &Storage) -> Option<Decision> {
     let quiet = facts.uptime.saturating_sub(known.since);
     let all = facts.uptime.saturating_sub(known.first);
     // A second less: the next look should not come just too early.
-    let waits = quiet + 1 < storage.settle.0 && all < AT_MOST;
+    let waits = quiet + 1 < storage.settle.0 && all < AT_MOST * storage.settle.0;
     let left = storage.settle.0.saturating_sub(quiet);
     waits.then(|| Decision::Wait(format!("waiting whether another disk appears, {left} s"), None))
 }

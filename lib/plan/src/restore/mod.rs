@@ -24,7 +24,7 @@ pub use word::{AT_ONCE, WORD, Word, asks};
 use crate::action::Action;
 use crate::facts::Facts;
 use crate::home::{self, DISK_HOME, HOME, INTENT, json};
-use crate::identity::{self, Identity, PASSWORD, RECORD, TOKEN};
+use crate::identity::{Identity, PASSWORD, RECORD, TOKEN};
 use crate::settings::HOST_KEY;
 use crate::step::{Decision, publish};
 use crate::{Settings, cluster, data_disk, reset, seal};
@@ -241,9 +241,8 @@ pub fn decide_early(facts: &Facts, settings: &Settings) -> Decision {
     if data_disk::withholds(&data_disk) {
         return Decision::Skip("no backup is chosen before it is clear what becomes of the data disk".into());
     }
-    if identity::of(facts).is_none()
-        && let Some(wait) = data_disk::unsettled(facts, &settings.appliance.storage)
-    {
+    // A stick that was pulled out while it was read may come back: an identity that was made meanwhile is no reason to hurry.
+    if let Some(wait) = data_disk::unsettled(facts, &settings.appliance.storage) {
         return wait;
     }
     let Some(sets) = &facts.sets else { return look() };
