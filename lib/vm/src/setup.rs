@@ -1,6 +1,7 @@
 //! A machine whose files are made, and the QEMU command line that makes it a machine: pure, and compared as text.
 
 use crate::accel::Accelerator;
+use crate::attached::Attached;
 use crate::firmware::Flash;
 use crate::machine::Network;
 use crate::media::Bus;
@@ -120,6 +121,7 @@ pub struct Setup {
     pub cpus: u32,
     /// Whether its screen is virtio's.
     pub virtio_screen: bool,
+    pub attached: Vec<Attached>,
     pub start: Start,
     pub drives: Vec<Drive>,
     pub recording: Option<Recording>,
@@ -151,6 +153,9 @@ impl Setup {
         }
         add("-display", "none".into());
         self.built_in().into_iter().for_each(|device| add("-device", device.into()));
+        for (name, value) in self.attached.iter().flat_map(|attached| attached.arguments()) {
+            add(name, (*value).into());
+        }
         self.add_start(&mut add);
         let recorded = self.recording.as_ref().map_or(0, |recording| recording.parts.len());
         for node in self.recording.iter().flat_map(|recording| recording.nodes(&self.drives)) {
@@ -281,6 +286,7 @@ mod tests {
             memory: 512,
             cpus: 2,
             virtio_screen: false,
+            attached: Vec::new(),
             start,
             drives: vec![drive("boot", Bus::Ahci), drive("disk0", Bus::Nvme), drive("disk1", Bus::Sd)],
             recording: None,
@@ -331,6 +337,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
+        setup.attached = vec![Attached::Touch, Attached::UsbSerial];
+        let attached = super::tests::text(&setup, Lines::Terminal);
+        let expected = "\n-device usb-tablet,id=touch,bus=xhci.0\n-chardev null,id=adapter\n-device usb-serial,";
+        assert!(attached.contains(expected), "{attached}");
         assert!(!text.contains("VGA") && !super::tests::text(&setup, Lines::Terminal).contains("-serial null"));
     }
 

@@ -182,6 +182,7 @@ impl<'a> Player<'a> {
             second: hardware.second,
             disks: self.disks(hardware)?,
             virtio_screen: hardware.virtio_screen.unwrap_or(false),
+            attached: hardware.attached.clone().unwrap_or_default(),
             record: hardware.record.unwrap_or(false).then(|| self.record()),
             network,
             kernel_arguments: hardware.arguments.clone().unwrap_or_default(),
