@@ -179,6 +179,9 @@ pub struct Build {
     /// With --installer: a table of machines, CSV, a column a key, each found by its mac or serial, else in order
     #[arg(long, value_name = "CSV", requires = "installer")]
     pub rows: Option<PathBuf>,
+    /// With --installer: a factory line's YAML, whose table the machines are of and which hears their reports (docs/factory.md)
+    #[arg(long, value_name = "YAML", requires = "installer", conflicts_with_all = ["rows", "seed"])]
+    pub line: Option<PathBuf>,
     /// With --rows: settings that all rows have in common, a YAML
     #[arg(long, value_name = "YAML", requires = "rows")]
     pub seed: Option<PathBuf>,

@@ -18,7 +18,7 @@ mod simulate;
 
 use arguments::{Arguments, Build, Bundle, Command, Inputs, Stick};
 use bakelite_flash::FlashError;
-use bakelite_flash::installer::rows;
+use bakelite_flash::installer::{rows, rows_of_line};
 use bakelite_image::bundle::{self, MakeError};
 use bakelite_image::recovery::Installer;
 use bakelite_image::stick::{self, StickError, Wanted};
@@ -189,8 +189,13 @@ fn some_of(names: &[String]) -> Option<String> {
 
 fn build_image(build: Build, screen: &Screen) -> Result<(), CommandError> {
     let started = Instant::now();
-    let rows = build.rows.as_ref().map(|table| rows(table, build.seed.as_deref(), &build.inputs.config)).transpose()?;
-    let installer = build.installer.then_some(Installer { rows });
+    let config = &build.inputs.config;
+    let (rows, image) = match (&build.line, &build.rows) {
+        (Some(line), _) => rows_of_line(line, config).map(|(rows, image)| (Some(rows), Some(image)))?,
+        (None, Some(table)) => (Some(rows(table, build.seed.as_deref(), config)?), None),
+        (None, None) => (None, None),
+    };
+    let installer = build.installer.then_some(Installer { rows, image });
     let options = Options { lock: build.lock, force: build.force, ..options(build.inputs) };
     let is_stick = build.recovery || build.installer;
     let built = match build.key.as_ref().filter(|_| is_stick) {

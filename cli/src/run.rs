@@ -16,6 +16,7 @@ pub fn run(arguments: &Run, screen: &Screen) -> Result<bool, VmError> {
     let machine = machine(arguments)?;
     match arguments.until {
         None => Ok(bakelite_vm::run_interactive(&machine)?.success()),
+        Some(_) if !machine.tells_events()? => Err(VmError::NoEvents),
         Some(until) => {
             let folder = tempfile::tempdir().map_err(VmError::Prepare)?;
             let mut running = Running::start(&machine, &folder.path().join("console"), None)?;

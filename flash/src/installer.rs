@@ -3,7 +3,10 @@
 //! The machine takes a seed from the stick as it is; so all that could be wrong with one is found here. Secrets go onto the stick,
 //! and nowhere else.
 
+use crate::baked::Baked;
 use crate::error::{FlashError, io_error};
+use crate::factory::line::Line;
+use crate::image::Image;
 use crate::seed::SeedFile;
 use crate::table::{Row, Table};
 use bakelite_image::BuildError;
@@ -18,20 +21,41 @@ use std::path::Path;
 /// # Errors
 /// What is wrong, with the row.
 pub fn rows(table: &Path, common: Option<&Path>, appliance: &Path) -> Result<Rows, FlashError> {
-    let config = config::load(appliance).map_err(|findings| BuildError::Config { findings })?;
     let base = common.map(|path| std::fs::read_to_string(path).map_err(io_error("reading", path))).transpose()?;
+    made(table, appliance, &|row, ticket| {
+        let sets: Vec<_> = row.sets.iter().cloned().chain([("seed.ticket".to_string(), ticket.into())]).collect();
+        SeedFile::make(base.as_deref(), &sets)
+    })
+}
+
+/// The table of a line, whose machines report to it over the network where the line hears them; and the id of the line's image.
+///
+/// # Errors
+/// What is wrong with the line or its table.
+pub fn rows_of_line(path: &Path, appliance: &Path) -> Result<(Rows, String), FlashError> {
+    let line = Line::read(path)?;
+    let image = Baked::read(&Image::open(&line.image, line.bmap.as_deref())?)?.manifest.image;
+    let key = line.key()?;
+    let rows = made(&line.rows, appliance, &|row, ticket| line.seed(row, ticket, key.as_ref()))?;
+    Ok((rows, image))
+}
+
+fn made(
+    table: &Path,
+    appliance: &Path,
+    seed: &dyn Fn(&Row, &str) -> Result<SeedFile, FlashError>,
+) -> Result<Rows, FlashError> {
+    let config = config::load(appliance).map_err(|findings| BuildError::Config { findings })?;
     let read = Table::read(table)?;
     let made = read.rows.iter().map(|row| {
         let wrong = |error| FlashError::Table { path: table.into(), problem: format!("row {}: {error}", row.name) };
-        one(row, base.as_deref(), &config).map_err(wrong)
+        let ticket = ticket(row);
+        seed(row, &ticket).and_then(|seed| one(row, ticket, &seed, &config)).map_err(wrong)
     });
     Ok(Rows { format: FORMAT, rows: made.collect::<Result<_, _>>()? })
 }
 
-fn one(row: &Row, base: Option<&str>, config: &Config) -> Result<installer::Row, FlashError> {
-    let ticket = ticket(row);
-    let sets: Vec<_> = row.sets.iter().cloned().chain([("seed.ticket".to_string(), ticket.clone())]).collect();
-    let seed = SeedFile::make(base, &sets)?;
+fn one(row: &Row, ticket: String, seed: &SeedFile, config: &Config) -> Result<installer::Row, FlashError> {
     seed.check(&config.effective, &config.board)?;
     let boards = ["mac", "serial"].iter().filter_map(|key| row.columns.get(*key)).map(|word| plain(word));
     Ok(installer::Row {
@@ -45,7 +69,7 @@ fn one(row: &Row, base: Option<&str>, config: &Config) -> Result<installer::Row,
 }
 
 /// The row's own, so that the same table makes the same stick, and two sticks with one table are found out by the line.
-fn ticket(row: &Row) -> String {
+pub(crate) fn ticket(row: &Row) -> String {
     let sum = Sha256::digest(format!("installer {} {}", row.name, row.sum));
     format!("t-{}", hexadecimal(&sum[..8]))
 }

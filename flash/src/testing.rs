@@ -133,5 +133,6 @@ pub fn device(node: &str) -> Device {
         reported: None,
         heard: None,
         serial: None,
+        merged: None,
     }
 }

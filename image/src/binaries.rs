@@ -5,7 +5,7 @@
 use crate::error::{BuildError, io_error};
 use crate::tree::Blob;
 use bakelite_spec::board::Arch;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The variable that names another folder with a folder for each architecture.
 pub const FOLDER_VARIABLE: &str = "BAKELITE_LIB";
@@ -34,8 +34,16 @@ impl Binaries {
                 own.ancestors().nth(2).unwrap_or(&own).join("lib/bakelite")
             }
         };
-        let folder = folder.join(arch.name());
+        Self::below(&folder, arch)
+    }
+
+    /// Takes them from a folder with a folder for each architecture.
+    ///
+    /// # Errors
+    /// When one is missing there.
+    pub fn below(folder: &Path, arch: Arch) -> Result<Self, BuildError> {
         let arch = arch.name();
+        let folder = folder.join(arch);
         Ok(Self {
             init: program(&folder, "init", arch)?,
             firstboot: program(&folder, "firstboot", arch)?,
@@ -53,7 +61,7 @@ impl Binaries {
     }
 }
 
-fn program(folder: &std::path::Path, name: &'static str, arch: &'static str) -> Result<Blob, BuildError> {
+fn program(folder: &Path, name: &'static str, arch: &'static str) -> Result<Blob, BuildError> {
     let path = folder.join(name);
     match std::fs::metadata(&path) {
         Ok(found) if found.is_file() => Blob::file(path.clone()).map_err(io_error("reading", path)),

@@ -38,7 +38,7 @@ fn plan(name: &str) -> Value {
     let layout = layout(board.boot.flow.scheme(), slot_size(config.appliance.image.slot_size, 0));
     let partition = |one: &bakelite_spec::layout::Partition| json!([one.role.label(), one.start, one.length]);
     json!({
-        "arch": board.arch, "boot": board.boot, "console": board.console, "watchdog": board.watchdog, "qemu": board.qemu,
+        "arch": board.arch, "boot": board.boot, "kernel": board.kernel, "console": board.console, "watchdog": board.watchdog, "qemu": board.qemu,
         "packages": packages::wanted(board, &config.appliance),
         "modules": { "initramfs": modules(&board.modules.initramfs), "root": modules(&board.modules.root) },
         "cmdline": boot::cmdline(&config, "a"),

@@ -41,7 +41,11 @@ const MODULE_SETS: &str = include_str!("../../board-configs/module-sets.yaml");
 /// # Errors
 /// A finding that names the nearest board; the findings in a board's file, which are a defect of this release.
 pub fn board(name: &str) -> Result<Board, Vec<Finding>> {
-    let own = document(name)?;
+    of(document(name)?)
+}
+
+/// The board that a checked file says.
+fn of(own: Value) -> Result<Board, Vec<Finding>> {
     let mut effective = Effective::default().with(Layer::Defaults, &defaults(BOARD));
     if let Some(base) = own.get(EXTENDS).and_then(Value::as_str) {
         let base = document(base)?;
@@ -72,6 +76,15 @@ fn document(name: &str) -> Result<Value, Vec<Finding>> {
         return Err(vec![Finding::error("board.name", format!("`{name}` is not a known board"), hint)]);
     };
     Ok(Document::read(&format!("board-configs/{name}.yaml"), text, BOARD)?.value)
+}
+
+/// A board that isn't among them, by its file's text.
+///
+/// # Errors
+/// The findings in it.
+#[cfg(test)]
+pub fn read(text: &str) -> Result<Board, Vec<Finding>> {
+    of(Document::read("board.yaml", text, BOARD)?.value)
 }
 
 /// A set of kernel modules: their names, which may be written in several lists, or these with the packages that hold

@@ -29,6 +29,16 @@ pub enum BuildError {
     /// The output is a folder or something else that isn't a file.
     #[error("{} is not a file; give the name of the image file to write", .0.display())]
     OutputIsNoFile(PathBuf),
+    /// A line's installer stick with another image than the line's.
+    #[error(
+        "the line's image is {wanted}, and this configuration with its lock makes {made}: give the lock of the line's image with --lock, and the configuration that it was built from"
+    )]
+    OtherImage {
+        /// The line's.
+        wanted: String,
+        /// What would be on the stick.
+        made: String,
+    },
     /// The device's programs aren't where they belong.
     #[error("the device program {name} for {arch} is missing from {}; type `scripts/build device {arch}` where Bakelite's source is, and keep the lib folder beside bin when copying", folder.display())]
     MissingBinary {

@@ -19,6 +19,8 @@ pub mod firmware;
 pub mod host;
 pub mod inspect;
 pub mod lint;
+#[cfg(test)]
+mod makers_kernel_tests;
 pub mod opened;
 pub mod outputs;
 pub mod parallel;

@@ -38,6 +38,8 @@ use std::path::Path;
 pub struct Installer {
     /// Its table of machines, if there is one.
     pub rows: Option<Rows>,
+    /// The id of the image that its line has, if it is a line's.
+    pub image: Option<String>,
 }
 
 /// Reads an owner's key file whose public half an appliance's machines know.
@@ -84,6 +86,11 @@ pub fn build(
     let reading = || io_error("reading", "a file of the boot partition");
     let files = boot::files(&prepared.loader, &prepared.kernel, &programs).map_err(reading())?;
     let image = apply::manifest(&request.inputs, files, system)?;
+    if let Some(wanted) =
+        installer.and_then(|installer| installer.image.as_ref()).filter(|wanted| **wanted != image.image)
+    {
+        return Err(BuildError::OtherImage { wanted: wanted.clone(), made: image.image });
+    }
     let initramfs = apply::initramfs(config, &image, &programs, time, &work)?;
     let of = |config: &Config| {
         let (kernel, initramfs) = (prepared.kernel.clone(), initramfs.clone());

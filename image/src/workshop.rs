@@ -94,6 +94,7 @@ impl Workshop {
             suite: SUITE.into(),
             arch: self.config.board.arch.debian().into(),
             packages: packages::wanted(&self.config.board, &self.config.appliance),
+            backports: packages::backports(&self.config.board),
             without: packages::without(&self.config.appliance),
             build_arch: build_arch().into(),
             tools: packages::TOOLS.iter().map(ToString::to_string).collect(),

@@ -47,6 +47,7 @@ fn lock(mirrors: &Mirrors, cache: &Cache, arch: &str, packages: &str) -> Result<
         suite: "trixie".into(),
         arch: arch.into(),
         packages: words(packages),
+        backports: Vec::new(),
         without: words(WITHOUT),
         build_arch: "amd64".into(),
         tools: words("kmod liblzma5"),

@@ -46,7 +46,7 @@ pub fn export(devices: &[Device], form: Form, record: &Path) -> Result<String, F
         return serde_json::to_string_pretty(&lines).map(|text| text + "\n").map_err(|error| wrong(error.to_string()));
     }
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let head = "verdict,row,node,ticket,state,port,medium,image,operator,began,ended,written,write-seconds,verified,verify-seconds,disk,why,label,reported,heard,serial";
+    let head = "verdict,row,node,ticket,state,port,medium,image,operator,began,ended,written,write-seconds,verified,verify-seconds,disk,why,label,reported,heard,serial,merged";
     let text = |value: Option<i64>| value.map_or_else(String::new, |value| value.to_string());
     let real = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
     writer.write_record(head.split(',')).map_err(|error| wrong(error.to_string()))?;
@@ -73,6 +73,7 @@ pub fn export(devices: &[Device], form: Form, record: &Path) -> Result<String, F
             text(device.reported),
             device.heard.clone().unwrap_or_default(),
             device.serial.clone().unwrap_or_default(),
+            text(device.merged),
         ];
         writer.write_record(fields).map_err(|error| wrong(error.to_string()))?;
     }

@@ -32,7 +32,9 @@ pub struct Line {
     pub bmap: Option<PathBuf>,
     /// The table of machines.
     pub rows: PathBuf,
-    /// Where media are plugged in: names as in /dev/disk/by-path, or `file:PATH` for a file that stands for a medium.
+    /// Where media are plugged in: names as in /dev/disk/by-path, or `file:PATH` for a file that stands for a medium. None where
+    /// installer sticks make all machines.
+    #[serde(default)]
     pub ports: Vec<String>,
     /// The record; `LINE.sqlite` beside the file without one.
     #[serde(default)]
@@ -117,8 +119,10 @@ impl Line {
             return Err(wrong("sha256: takes the sum of the image's file, as `sha256sum` writes it".into()));
         }
         line.sha256.make_ascii_lowercase();
-        if line.ports.is_empty() {
-            return Err(wrong("ports: names no port; `ls /dev/disk/by-path` shows those of what is plugged in".into()));
+        if line.ports.is_empty() && line.pass.is_none() {
+            let problem = "ports: names no port; `ls /dev/disk/by-path` shows those of what is plugged in. A line whose machines \
+                           installer sticks make hears them with `pass`";
+            return Err(wrong(problem.into()));
         }
         if let Some(pass) = &line.pass
             && (pass.address().ip().is_unspecified() || pass.address().port() == 0)
@@ -158,25 +162,24 @@ impl Line {
             return Ok(None);
         }
         let path = self.record.with_extension("key");
-        if path.exists() {
-            let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
-            let none = || {
-                FlashError::Line {
-                path: path.clone(),
-                problem: "it isn't a line's key; put the right one back, or remove it: then machines that were made with it are \
-                          passed by their media alone"
-                    .into(),
-            }
-            };
-            return PassKey::parse(&text).ok_or_else(none).map(Some);
+        if !path.exists() {
+            let text = format!("{}\n", PassKey::new(random()?).to_text());
+            let mut half = file::begin(file::folder_of(&path)).map_err(BuildError::from)?;
+            half.as_file()
+                .set_permissions(Permissions::from_mode(0o600))
+                .and_then(|()| half.write_all(text.as_bytes()))
+                .map_err(io_error("writing", &path))?;
+            // Of two programs that make one at a time, the second takes the first one's.
+            file::publish_new(half, &path).map_err(BuildError::from)?;
         }
-        let key = PassKey::new(random()?);
-        let mut half = file::begin(file::folder_of(&path)).map_err(BuildError::from)?;
-        half.as_file()
-            .set_permissions(Permissions::from_mode(0o600))
-            .and_then(|()| half.write_all(format!("{}\n", key.to_text()).as_bytes()))
-            .map_err(io_error("writing", &path))?;
-        file::publish(half, &path).map_err(BuildError::from)?;
+        let text = std::fs::read_to_string(&path).map_err(io_error("reading", &path))?;
+        let key = PassKey::parse(&text).ok_or_else(|| FlashError::Line {
+            path,
+            problem:
+                "it isn't a line's key; put the right one back, or remove it: then machines that were made with it are \
+                      passed by their media alone"
+                    .into(),
+        })?;
         Ok(Some(key))
     }
 }

@@ -4,7 +4,7 @@
 //! size, and so many may go on at once.
 
 use super::line::Pass;
-use super::{Factory, FactoryEvent, Told};
+use super::{Factory, FactoryEvent, Told, run};
 use crate::error::{FlashError, io_error};
 use bakelite_spec::causes::words;
 use bakelite_trust::pass::{Head, LINE};
@@ -27,6 +27,8 @@ pub struct Ear {
     listener: TcpListener,
     running: AtomicUsize,
     strangers: Mutex<BTreeSet<IpAddr>>,
+    /// What was said of machines that aren't what they prove to be; they come again and again.
+    said: Mutex<BTreeSet<String>>,
 }
 
 impl Ear {
@@ -42,7 +44,7 @@ impl Ear {
             Ok(listener)
         };
         let listener = open().map_err(failed)?;
-        Ok(Self { listener, running: AtomicUsize::new(0), strangers: Mutex::default() })
+        Ok(Self { listener, running: AtomicUsize::new(0), strangers: Mutex::default(), said: Mutex::default() })
     }
 
     /// Hears whoever is there now, each in a thread of its own.
@@ -88,8 +90,17 @@ impl Ear {
             }
             return Ok(());
         };
-        if let Some((device, verdict)) = reply.news {
-            told.line(&FactoryEvent::Judged { row: device.row, verdict });
+        match reply.news {
+            Some(FactoryEvent::Note { text }) => {
+                let is_new = self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone());
+                is_new.then(|| told.line(&FactoryEvent::Note { text }));
+            }
+            Some(news) => {
+                told.line(&news);
+                // An installer stick's has none yet.
+                run::label(factory, told)?;
+            }
+            None => {}
         }
         // One that doesn't hear the answer asks again.
         let _ = stream.write_all(reply.line.as_bytes());
@@ -133,7 +144,7 @@ mod tests {
     use crate::factory::ports::HostPorts;
     use crate::factory::record::State;
     use crate::factory::tests::{Bench, ONCE};
-    use crate::factory::{Mode, Quiet, run};
+    use crate::factory::{Mode, Quiet};
     use crate::flash::{FlashEvent, Listen};
     use crate::testing::{account, seed_on};
     use bakelite_spec::account::{Account, FaultReport};

@@ -1,11 +1,14 @@
-//! What installer sticks have recorded, joined with the line's own record: each device once, no row twice.
+//! What installer sticks have recorded, joined with the line's own record: each device once, no row twice. A machine may report over
+//! the network before its stick is back; then it is in the record by that, and the stick brings the rest.
 
 use super::Factory;
 use super::record::{Device, State};
 use crate::error::{FlashError, io_error};
+use crate::installer::ticket;
 use bakelite_disk::boot;
 use bakelite_image::opened::fat;
-use bakelite_spec::installer::{self, Attempt, DONE, LIMIT, attempts};
+use bakelite_spec::account::Account;
+use bakelite_spec::installer::{self, Attempt, Board, DONE, LIMIT, attempts, plain};
 use bakelite_spec::layout::SECTOR;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -13,6 +16,21 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+/// The port of what an installer stick has made.
+const INSTALLER: &str = "installer";
+
+impl Device {
+    /// Whether an installer stick has made it.
+    pub(super) fn is_of_stick(&self) -> bool {
+        self.port == INSTALLER
+    }
+
+    /// Whether only its machine's report has told of it so far.
+    fn is_of_report(&self) -> bool {
+        self.is_of_stick() && self.medium.is_empty()
+    }
+}
 
 /// What became of one device of a stick.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +52,23 @@ impl Factory {
     pub fn merge(&self, stick: &Path) -> Result<Vec<(Attempt, Merged)>, FlashError> {
         let found = read(stick)?;
         found.into_iter().map(|attempt| self.take(&attempt).map(|merged| (attempt, merged))).collect()
+    }
+
+    /// Takes a machine that reports with the ticket of one of this line's rows, as an installer stick gives it out; `None` where
+    /// no row has the ticket.
+    pub(super) fn take_reporting(&self, account: &Account, of: &str) -> Result<Option<Merged>, FlashError> {
+        let Some(row) = self.table.rows.iter().find(|row| ticket(row) == of) else { return Ok(None) };
+        let attempt = Attempt {
+            ticket: of.into(),
+            state: installer::State::Written,
+            row: row.name.clone(),
+            row_sum: row.sum.clone(),
+            node: row.node(),
+            board: Board { serial: account.serial.clone(), macs: Vec::new() },
+            image: account.image.clone(),
+            ..Attempt::default()
+        };
+        self.take(&attempt).map(Some)
     }
 
     fn take(&self, attempt: &Attempt) -> Result<Merged, FlashError> {
@@ -59,13 +94,19 @@ impl Factory {
         let record = self.record();
         let known = record.by_ticket(&attempt.ticket)?;
         if let Some(known) = &known {
-            let is_other = known.attachment != attachment(attempt) && known.state != State::Failed;
+            let is_other = is_other(known, attempt) && known.state != State::Failed;
             if is_other && state != State::Failed {
                 let (one, other) = (&known.attachment, attachment(attempt));
                 return refused(format!(
                     "row {} was given to {one} and to {other}: one of them has to be installed anew",
                     row.name
                 ));
+            }
+            // Its report has come first: what became of the machine is known, and how it was made isn't.
+            if !is_other && known.is_of_report() && state != State::Failed {
+                let (state, why) = (known.state, known.why.clone());
+                record.adopt(&Device { why, ..device(attempt, state, &self.line.sha256) })?;
+                return Ok(Merged::Taken);
             }
             // What its machine has said of itself counts more than what a stick has.
             if is_other || known.state == state || matches!(known.state, State::Passed | State::Rejected) {
@@ -77,7 +118,7 @@ impl Factory {
             .into_iter()
             .find(|device| device.row == row.name && device.state != State::Failed && device.ticket != attempt.ticket);
         if let Some(holder) = holder.filter(|_| state != State::Failed) {
-            let where_to = format!("{} ({})", holder.port, holder.medium);
+            let where_to = format!("{} ({})", holder.port, [holder.medium, holder.attachment].concat());
             return refused(format!(
                 "row {} was given to {where_to} as well: one of both has to be made anew",
                 row.name
@@ -85,6 +126,16 @@ impl Factory {
         }
         record.adopt(&device(attempt, state, &self.line.sha256))?;
         Ok(Merged::Taken)
+    }
+}
+
+/// Whether an attempt is at another machine than the one that the record has for its ticket.
+fn is_other(known: &Device, attempt: &Attempt) -> bool {
+    match (known.serial.as_deref(), attempt.board.serial.as_str()) {
+        (Some(one), other) if !other.is_empty() => plain(one) != plain(other),
+        // A report names no MAC address.
+        _ if known.is_of_report() || attempt.medium.is_empty() => false,
+        _ => known.attachment != attachment(attempt),
     }
 }
 
@@ -110,7 +161,7 @@ fn device(attempt: &Attempt, state: State, image: &str) -> Device {
         node: attempt.node.clone(),
         ticket: attempt.ticket.clone(),
         state,
-        port: "installer".into(),
+        port: INSTALLER.into(),
         attachment: attachment(attempt),
         medium: attempt.medium.clone(),
         image: image.into(),
@@ -126,7 +177,8 @@ fn device(attempt: &Attempt, state: State, image: &str) -> Device {
         label: None,
         reported: None,
         heard: None,
-        serial: None,
+        serial: Some(attempt.board.serial.clone()).filter(|serial| !serial.is_empty()),
+        merged: None,
     }
 }
 
@@ -180,8 +232,10 @@ mod tests {
     use crate::factory::Quiet;
     use crate::factory::ports::HostPorts;
     use crate::factory::tests::{Bench, ONCE};
-    use crate::testing::IMAGE;
-    use bakelite_spec::installer::Board;
+    use crate::installer::rows_of_line;
+    use crate::testing::{IMAGE, account};
+    use bakelite_spec::seed::{PASS_KEY, Seed};
+    use bakelite_trust::pass::{Head, PassKey};
     use installer::State as Step;
     use std::io::Write;
 
@@ -236,6 +290,61 @@ mod tests {
         bench.insert(0);
         factory.run(&HostPorts::new(&factory.configuration().ports), &ONCE, &Quiet).unwrap();
         assert_eq!(states(&factory).last(), Some(&("3".into(), State::Written)));
+    }
+
+    /// The machine with a row of a stick that was made for this line reports over the network; whether it is answered, and what
+    /// is told.
+    fn reports(factory: &Factory, row: usize, serial: &str, written: i64) -> (bool, String) {
+        let appliance = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        appliance.as_file().write_all(b"board: qemu-x86_64\nk3s: none\n").unwrap();
+        let (rows, image) = rows_of_line(&factory.line.path, appliance.path()).unwrap();
+        assert_eq!(image, IMAGE);
+        let seed = Seed::parse(rows.rows[row].seed.as_bytes()).unwrap();
+        let key = PassKey::parse(&seed.secrets[PASS_KEY]).unwrap();
+        let account = Account { written, serial: serial.into(), ..account(&seed) };
+        let report = serde_json::to_vec(&account).unwrap();
+        let reply = factory.heard(&Head::of(&key, &rows.rows[row].ticket, &report), &report).unwrap().unwrap();
+        (!reply.line.is_empty(), serde_json::to_string(&reply.news).unwrap())
+    }
+
+    #[test]
+    fn a_machine_of_a_stick_reports_to_the_line_before_its_stick_comes_back_or_after_it() {
+        let bench = Bench::with(4, "pass: {listen: '127.0.0.1:0', address: '127.0.0.1:7411', within: 1d}\n");
+        let factory = bench.open();
+        let (is_answered, news) = reports(&factory, 0, "pf-1", 10);
+        assert!(is_answered && news.contains("judged") && news.contains("good"), "{news}");
+        let of = |row: usize, serial, state| {
+            let ticket = ticket(&factory.table.rows[row]);
+            Attempt { ticket, ..attempt(&factory, row, serial, state) }
+        };
+        // A copy of the stick, in another machine.
+        let (is_answered, news) = reports(&factory, 0, "pf-9", 20);
+        assert!(!is_answered && news.contains("given to the board pf-1, and the board pf-9"), "{news}");
+        let other = merged(&factory, &[of(0, "pf-9", Step::Written)]);
+        assert!(matches!(&other[..], [Merged::Refused(why)] if why.contains("given to")), "{other:?}");
+        assert_eq!(merged(&factory, &[of(0, "PF1", Step::Written)]), [Merged::Taken]);
+        assert_eq!(merged(&factory, &[of(0, "PF1", Step::Written)]), [Merged::Known]);
+        let device = &factory.devices().unwrap()[0];
+        assert_eq!((device.state, device.medium.as_str()), (State::Passed, "nvme0n1 (20 GiB)"));
+        assert_eq!(device.heard.as_deref(), Some("network"));
+        // What its stick has recorded as failed was done once more, and came up.
+        assert_eq!(merged(&factory, &[of(1, "pf-2", Step::Failed)]), [Merged::Taken]);
+        assert!(reports(&factory, 1, "pf-2", 10).0);
+        assert_eq!(merged(&factory, &[of(2, "pf-3", Step::Written)]), [Merged::Taken]);
+        assert_eq!(
+            factory.record().overdue(3600, "late").unwrap(),
+            [],
+            "the stick's clock says nothing of how late it is"
+        );
+        assert!(reports(&factory, 2, "pf-3", 10).0);
+        let rows = [("1", State::Passed), ("2", State::Passed), ("3", State::Passed)];
+        assert_eq!(states(&factory), rows.map(|(row, state)| (row.to_string(), state)));
+        // A row that a card has is no other machine's.
+        bench.insert(3);
+        factory.run(&HostPorts::new(&factory.configuration().ports), &ONCE, &Quiet).unwrap();
+        let (is_answered, news) = reports(&factory, 3, "pf-4", 10);
+        assert!(!is_answered && news.contains("row 4 was given to file:"), "{news}");
+        assert_eq!(states(&factory).last(), Some(&("4".into(), State::Written)));
     }
 
     #[test]

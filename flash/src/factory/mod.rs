@@ -26,6 +26,7 @@ use crate::image::Image;
 use crate::table::Table;
 use bakelite_spec::account::Account;
 use bakelite_spec::appliance::Payload;
+use bakelite_spec::installer::plain;
 use bakelite_trust::pass::{Answer, Head, PassKey};
 use line::Line;
 use ports::Ports;
@@ -115,17 +116,12 @@ impl Factory {
         }
         let table = Table::read(&line.rows)?;
         let baked = Baked::read(&image)?;
-        if line.pass.is_some() && !has_payload(&baked) {
-            let problem = "pass: machines of this image have no k3s that could say when they are ready, and report on their media alone";
-            return Err(FlashError::Line { path: path.into(), problem: problem.into() });
-        }
         for row in &table.rows {
             let wrong =
                 |error| FlashError::Table { path: line.rows.clone(), problem: format!("row {}: {error}", row.name) };
             line.seed(row, "check", None)?.check(&baked.effective, &baked.manifest.board).map_err(wrong)?;
         }
         let record = Mutex::new(Record::open(&line.record)?);
-        // Under the record's lock: two programs must not make two.
         let key = line.key()?;
         Ok(Self { line, table, image, baked, record, key })
     }
@@ -170,18 +166,22 @@ impl Factory {
         Ok((device, verdict))
     }
 
-    /// Judges a report that came over the network, if its machine has proved it. One that says nothing later than what the record has changes nothing, whoever has sent it again.
+    /// Judges a report that came over the network, if its machine has proved it. One that says nothing later than what the record
+    /// has changes nothing, whoever has sent it again. A machine of an installer stick comes into the record by it.
     fn heard(&self, head: &Head, report: &[u8]) -> Result<Option<Reply>, FlashError> {
         let Some(key) = self.key.as_ref().map(|key| key.of_machine(&head.ticket)) else { return Ok(None) };
         if !head.is_of(&key, report) {
             return Ok(None);
         }
         let Ok(account) = serde_json::from_slice::<Account>(report) else { return Ok(None) };
-        let is_its_own = account.seed.as_ref().is_some_and(|seed| seed.ticket == head.ticket);
-        let known = self.record().by_ticket(&head.ticket)?.filter(|_| is_its_own);
-        // What was never written can't have come up.
-        let is_out = |device: &Device| !matches!(device.state, State::Reserved | State::Finishing | State::Failed);
-        let Some(known) = known.filter(is_out) else { return Ok(None) };
+        if account.seed.as_ref().is_none_or(|seed| seed.ticket != head.ticket) {
+            return Ok(None);
+        }
+        let known = match self.made(&account, &head.ticket)? {
+            Ok(Some(known)) => known,
+            Ok(None) => return Ok(None),
+            Err(text) => return Ok(Some(Reply { line: String::new(), news: Some(FactoryEvent::Note { text }) })),
+        };
         let before = self.record().report_of(known.id)?;
         if before.is_some_and(|before| account.written <= before.written) {
             let answer = if known.state == State::Passed { Answer::Good } else { Answer::Bad };
@@ -193,7 +193,31 @@ impl Factory {
             Verdict::NotYet(_) => Answer::NotYet,
             Verdict::Bad(_) => Answer::Bad,
         };
-        Ok(Some(Reply { line: head.answer(&key, answer), news: Some((device, verdict)) }))
+        let news = FactoryEvent::Judged { row: device.row, verdict };
+        Ok(Some(Reply { line: head.answer(&key, answer), news: Some(news) }))
+    }
+
+    /// What the record has of a machine that reports; `Err`: why it can't be that machine.
+    fn made(&self, account: &Account, ticket: &str) -> Result<Result<Option<Device>, String>, FlashError> {
+        let known = self.record().by_ticket(ticket)?;
+        // What was never written can't have come up.
+        let is_out = |device: &Device| !matches!(device.state, State::Reserved | State::Finishing | State::Failed);
+        let Some(known) = known.filter(is_out) else {
+            return Ok(match self.take_reporting(account, ticket)? {
+                Some(Merged::Refused(why)) => Err(format!("a machine of an installer stick has reported, and {why}")),
+                Some(_) => Ok(self.record().by_ticket(ticket)?),
+                None => Ok(None),
+            });
+        };
+        // A copy of a stick gives a row out once more, and both machines prove the same.
+        let own = known.serial.as_deref().filter(|_| known.is_of_stick() && !account.serial.is_empty());
+        Ok(match own.filter(|own| plain(own) != plain(&account.serial)) {
+            Some(own) => Err(format!(
+                "row {} was given to the board {own}, and the board {} reports with it as well: install one of them anew",
+                known.row, account.serial
+            )),
+            None => Ok(Some(known)),
+        })
     }
 
     /// All that the record has, the oldest first.
@@ -226,10 +250,10 @@ fn has_payload(baked: &Baked) -> bool {
 
 /// What comes of a report over the network.
 struct Reply {
-    /// The answer to the machine.
+    /// The answer to the machine; without one it tries again.
     line: String,
     /// What wasn't known of it.
-    news: Option<(Device, Verdict)>,
+    news: Option<FactoryEvent>,
 }
 
 /// The sum of a file, as `sha256sum` writes it.

@@ -41,15 +41,16 @@ const TABLES: &str = "
         report TEXT,
         reported INTEGER,
         heard TEXT,
-        serial TEXT
+        serial TEXT,
+        merged INTEGER
     ) STRICT;
     CREATE UNIQUE INDEX IF NOT EXISTS one_medium_a_row ON device(row) WHERE state <> 'failed';
     CREATE INDEX IF NOT EXISTS by_place ON device(port, attachment);";
 const COLUMNS: &str =
     "id, row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began, ended, written,
-    write_seconds, verified, verify_seconds, disk, why, label, reported, heard, serial";
+    write_seconds, verified, verify_seconds, disk, why, label, reported, heard, serial, merged";
 /// Columns that records of before don't have.
-const NEW: [&str; 2] = ["heard", "serial"];
+const NEW: [(&str, &str); 3] = [("heard", "TEXT"), ("serial", "TEXT"), ("merged", "INTEGER")];
 
 /// How far a device has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -139,6 +140,8 @@ pub struct Device {
     pub heard: Option<String>,
     /// The serial number of the machine's board, as it says.
     pub serial: Option<String>,
+    /// When it came into the record, of a machine that an installer stick has made.
+    pub merged: Option<i64>,
 }
 
 /// How a report came.
@@ -202,11 +205,11 @@ impl Record {
             .and_then(|()| connection.execute_batch(TABLES))
             .map_err(failed)?;
         let record = Self { path: path.into(), connection, _lock: lock };
-        for column in NEW {
+        for (column, kind) in NEW {
             let sql = "SELECT count(*) FROM pragma_table_info('device') WHERE name = ?1";
             let count: i64 = record.connection.query_row(sql, [column], |row| row.get(0)).map_err(record.failed())?;
             if count == 0 {
-                record.execute(&format!("ALTER TABLE device ADD COLUMN {column} TEXT"), &[])?;
+                record.execute(&format!("ALTER TABLE device ADD COLUMN {column} {kind}"), &[])?;
             }
         }
         record.execute(
@@ -264,19 +267,20 @@ impl Record {
         Ok((self.connection.last_insert_rowid(), ticket))
     }
 
-    /// Takes over what an installer stick has recorded of a device, in place of what it had recorded of it before.
+    /// Takes over what is known of a device that an installer stick has made, in place of what was known of it before.
     ///
     /// # Errors
     /// When the record can't be written, or another medium has the row.
     pub fn adopt(&self, device: &Device) -> Result<(), FlashError> {
         self.execute(
             "INSERT INTO device(row, row_sum, node, ticket, state, port, attachment, medium, image, operator, began,
-                 ended, written, write_seconds, verified, verify_seconds, disk, why)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                 ended, written, write_seconds, verified, verify_seconds, disk, why, serial, merged)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
              ON CONFLICT(ticket) DO UPDATE SET state = excluded.state, attachment = excluded.attachment,
                  medium = excluded.medium, image = excluded.image, began = excluded.began, ended = excluded.ended,
                  written = excluded.written, write_seconds = excluded.write_seconds, verified = excluded.verified,
-                 verify_seconds = excluded.verify_seconds, disk = excluded.disk, why = excluded.why",
+                 verify_seconds = excluded.verify_seconds, disk = excluded.disk, why = excluded.why,
+                 serial = coalesce(excluded.serial, serial), merged = excluded.merged",
             params![
                 device.row,
                 device.row_sum,
@@ -295,7 +299,9 @@ impl Record {
                 device.verified,
                 device.verify_seconds,
                 device.disk,
-                device.why
+                device.why,
+                device.serial,
+                now()
             ],
         )
         .map(drop)
@@ -361,12 +367,13 @@ impl Record {
         self.query("WHERE state = 'written' AND why = '' ORDER BY id", &[])
     }
 
-    /// Those whose machines haven't reported within so many seconds, each once.
+    /// Those whose machines haven't reported within so many seconds, each once. Of one that an installer stick has made the time
+    /// counts from when the line heard of it: the clock that the stick had was the machine's.
     ///
     /// # Errors
     /// When the record can't be read or written.
     pub fn overdue(&self, within: i64, why: &str) -> Result<Vec<Device>, FlashError> {
-        let late = |device: &Device| device.ended.is_none_or(|ended| now() - ended >= within);
+        let late = |device: &Device| device.merged.or(device.ended).is_none_or(|since| now() - since >= within);
         let late: Vec<Device> = self.awaited()?.into_iter().filter(late).collect();
         for device in &late {
             let sql = "UPDATE device SET why = ?2 WHERE id = ?1 AND state = 'written'";
@@ -473,6 +480,7 @@ fn device(row: &Row<'_>) -> Result<Device, rusqlite::Error> {
         reported: row.get(20)?,
         heard: row.get(21)?,
         serial: row.get(22)?,
+        merged: row.get(23)?,
     })
 }
 

@@ -243,7 +243,7 @@ fn told_of(done: &Done) -> String {
 }
 
 /// Prints the labels that weren't yet.
-fn label(factory: &Factory, told: &dyn Told) -> Result<(), FlashError> {
+pub(super) fn label(factory: &Factory, told: &dyn Told) -> Result<(), FlashError> {
     let Some(label) = &factory.line.label else { return Ok(()) };
     // One at a time, so that no two threads print the same.
     let record = factory.record();

@@ -124,7 +124,7 @@ impl<'a> Catalogue<'a> {
         names: &[String],
         each: &mut impl FnMut(&str, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let names: Vec<String> = names.iter().map(|name| canonical(name)).collect();
+        let names: Vec<String> = names.iter().map(|name| self.one_of(name)).collect();
         let unknown: Vec<String> = names.iter().filter(|name| !self.knows(name)).cloned().collect();
         if !unknown.is_empty() {
             return Err(ModuleError::Unknown { release: self.release.clone(), names: unknown }.into());
@@ -151,6 +151,11 @@ impl<'a> Catalogue<'a> {
             parallel::ordered(parallel::threads(), &fresh, || Ok(()), read, take)?;
         }
         Ok(())
+    }
+
+    /// The one that this kernel has of the names that kernels had for the same: `ntfs3|ntfs`.
+    fn one_of(&self, names: &str) -> String {
+        names.split('|').map(canonical).find(|name| self.knows(name)).unwrap_or_else(|| canonical(names))
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -277,6 +282,9 @@ mod tests {
         let catalogue = Catalogue::new(&tree).unwrap();
         let error = catalogue.closure(&["nope".into(), "other".into(), "nada".into()]).unwrap_err();
         assert_eq!(error.to_string(), "the kernel 6.12 has no module nope, nada");
+        let error = catalogue.closure(&["nope|nada".into()]).unwrap_err();
+        assert_eq!(error.to_string(), "the kernel 6.12 has no module nope|nada");
+        assert_eq!(catalogue.closure(&["nope|other".into()]).unwrap(), catalogue.closure(&["other".into()]).unwrap());
     }
 
     #[test]

@@ -30,6 +30,7 @@ const WITHOUT: &[&str] = &[
     "debconf",
     "debconf-2.0",
     "dpkg",
+    "dracut",
     "gcc-14-base",
     "grub-common",
     "grub-efi-amd64-bin",
@@ -82,6 +83,11 @@ pub fn wanted(board: &Board, appliance: &Appliance) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// Those of them that come from Debian's backports.
+pub fn backports(board: &Board) -> Vec<String> {
+    board.kernel.backports.then(|| board.kernel.package.clone()).into_iter().collect()
 }
 
 /// The packages to leave out, sorted. What a person asks for by name isn't left out by itself.

@@ -97,8 +97,10 @@ pub fn units(appliance: &Appliance, board: &Board, payload: &PayloadManifest) ->
             )
         });
         units.push(oneshot("born", Role::Born, &[payload.kind.unit().unwrap_or("none")]));
-        units.push(unit("keeper", Role::User, &[&firstboot, "keeper"], &["born"]));
     }
+    // Without a payload it has sticks to look at, and the line that made the machine to report to.
+    let after = if payload.kind == Payload::None { "settle" } else { "born" };
+    units.push(unit("keeper", Role::User, &[&firstboot, "keeper"], &[after]));
     units.push(Unit {
         needs_file: Some(paths::GOOD.into()),
         start_seconds: Some(UPKEEP_SECONDS),

@@ -77,6 +77,16 @@ pub fn publish(temporary: NamedTempFile, path: &Path) -> Result<(), FileError> {
     sync_folder(folder_of(path))
 }
 
+/// The same with a name that nothing has; whether it has got it.
+pub fn publish_new(temporary: NamedTempFile, path: &Path) -> Result<bool, FileError> {
+    temporary.as_file().sync_all().map_err(failed("sync", path))?;
+    match temporary.persist_noclobber(path) {
+        Ok(_) => sync_folder(folder_of(path)).map(|()| true),
+        Err(refused) if refused.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(refused) => Err(failed("publish", path)(refused.error)),
+    }
+}
+
 /// Syncs some files, then gives them their names in this order, then syncs their folder, which is one for all.
 pub fn publish_together<const COUNT: usize>(files: [(NamedTempFile, PathBuf); COUNT]) -> Result<(), FileError> {
     for (temporary, path) in &files {
@@ -135,6 +145,13 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        for (name, is_free) in [("lock.json", false), ("key", true), ("key", false)] {
+            let mut half = begin(folder.path()).unwrap();
+            half.write_all(b"newer").unwrap();
+            assert_eq!(publish_new(half, &folder.path().join(name)).unwrap(), is_free);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl World {
             suite: "trixie".into(),
             arch: "amd64".into(),
             packages: asked.iter().map(ToString::to_string).collect(),
+            backports: Vec::new(),
             without: Vec::new(),
             build_arch: "amd64".into(),
             tools: Vec::new(),
@@ -86,7 +87,10 @@ fn a_repository_adds_and_replaces_nothing_unless_that_is_said() {
     let till = lock.packages.iter().find(|package| package.name == "till").unwrap();
     assert_eq!(lock.wanted(till, None).url, world.debian.server.url("/shop/pool/till_1.deb"));
     let error = world.lock(&["till"], &[world.further(&["none"], world.shop.trusted())]).unwrap_err().to_string();
-    assert!(error.contains("suite shop") && error.contains("it has no package none, which `prefer` names"), "{error}");
+    assert!(
+        error.contains("suite shop") && error.contains("it has no package none, which is to come from there"),
+        "{error}"
+    );
 }
 
 #[test]

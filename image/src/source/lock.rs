@@ -11,21 +11,14 @@ use super::digest::Sha256;
 use super::error::SourceError;
 use super::http::FetchError;
 use super::mirror::Mirrors;
-use super::packages::{Index, decompress, is_pool_path};
-use super::release::{self, Release};
+use super::packages::is_pool_path;
 use super::resolve::{LeftOut, Resolution, resolve};
+use super::suite::{Added, Of, Place, Suite, read_indices};
 use super::trust::TrustedKeys;
 use crate::progress::{BuildEvent, Listen};
-use std::io::{self, Seek};
 
 /// The format this program reads and writes.
 pub const LOCK_FORMAT: u32 = 1;
-
-/// Components that are looked at: what is free, and the firmware that boards need.
-const COMPONENTS: &[&str] = &["main", "non-free-firmware"];
-
-/// The most an InRelease may have, in bytes; Debian's largest has 0.2 MB.
-const RELEASE_LIMIT: u64 = 16 << 20;
 
 /// What a lock is made for. Order and repetition do not matter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +30,9 @@ pub struct LockRequest {
     pub arch: String,
     /// Packages the appliance asks for.
     pub packages: Vec<String>,
+    /// Those of them that come from the suite's `-backports`, with what only that has of what they need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backports: Vec<String>,
     /// Packages never to be installed.
     pub without: Vec<String>,
     /// Debian's name of the build host's architecture.
@@ -166,7 +162,13 @@ impl LockRequest {
     fn sorted(&self) -> Self {
         let sort =
             |words: &[String]| words.iter().cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
-        Self { packages: sort(&self.packages), without: sort(&self.without), tools: sort(&self.tools), ..self.clone() }
+        Self {
+            packages: sort(&self.packages),
+            backports: sort(&self.backports),
+            without: sort(&self.without),
+            tools: sort(&self.tools),
+            ..self.clone()
+        }
     }
 
     fn needs_tools(&self) -> bool {
@@ -279,17 +281,24 @@ pub fn make_lock(
         let place = Place { label: name.clone(), suite: name, archive, base: base.clone(), further: None };
         suites.push(Suite::open(place, keys, cache, now, listen)?);
     }
+    if !request.backports.is_empty() {
+        let name = format!("{}-backports", request.suite);
+        let further = Added { components: vec!["main".into()], prefer: request.backports.clone() };
+        let (base, archive) = (mirrors.debian.clone(), Archive::Debian);
+        let place = Place { label: name.clone(), suite: name, archive, base, further: Some(further) };
+        suites.push(Suite::open(place, keys, cache, now, listen)?);
+    }
     for one in further {
-        let Repository { name, url, suite, .. } = &one.repository;
-        let (label, suite, base) = (name.clone(), suite.clone(), url.clone());
-        let place = Place { label, suite, archive: Archive::Repository, base, further: Some(one.repository.clone()) };
+        let Repository { name, url, suite, components, prefer, .. } = one.repository.clone();
+        let further = Some(Added { components, prefer });
+        let place = Place { label: name, suite, archive: Archive::Repository, base: url, further };
         suites.push(Suite::open(place, &one.keys, cache, now, listen)?);
     }
-    let index = read_indices(&suites, &request.arch, cache, listen)?;
+    let index = read_indices(&suites, &request.arch, Of::All, cache, listen)?;
     let found = resolve(&index, &request.packages, &request.without)?;
     let packages = lock_packages(&found, &suites);
     let tools = if request.needs_tools() {
-        let index = read_indices(&suites, &request.build_arch, cache, listen)?;
+        let index = read_indices(&suites, &request.build_arch, Of::Own, cache, listen)?;
         lock_packages(&resolve(&index, &request.tools, &request.without)?, &suites)
     } else {
         Vec::new()
@@ -307,171 +316,6 @@ pub fn make_lock(
         suites: suites.into_iter().map(Suite::into_locked).collect(),
         request,
     })
-}
-
-/// Where a suite is.
-struct Place {
-    /// Its name in the lock.
-    label: String,
-    /// Its name in its archive.
-    suite: String,
-    archive: Archive,
-    /// The archive's address.
-    base: String,
-    further: Option<Repository>,
-}
-
-/// A suite that is trusted.
-struct Suite {
-    name: String,
-    archive: Archive,
-    base: String,
-    further: Option<Repository>,
-    sha256: Sha256,
-    release: Release,
-}
-
-impl Suite {
-    fn open(
-        place: Place,
-        keys: &TrustedKeys,
-        cache: &Cache,
-        now: u64,
-        listen: &dyn Listen,
-    ) -> Result<Self, SourceError> {
-        let Place { label: name, suite, archive, base, further } = place;
-        let base = format!("{base}/dists/{suite}");
-        let bytes = cache.fetch_unpromised(
-            &format!("{name} InRelease"),
-            &format!("{base}/InRelease"),
-            RELEASE_LIMIT,
-            listen,
-        )?;
-        let release = release::verify(&bytes, &suite, keys, now).map_err(|error| error.of_suite(&name))?;
-        refuse_replay(&name, &base, &release, cache)?;
-        Ok(Self { name, archive, base, further, sha256: Sha256::of(&bytes), release })
-    }
-
-    /// Reads all components of a further repository. What is there already stays, but for what this one is preferred in.
-    fn read_further(
-        &self,
-        further: &Repository,
-        place: usize,
-        arch: &str,
-        cache: &Cache,
-        listen: &dyn Listen,
-        index: &mut Index,
-    ) -> Result<(), SourceError> {
-        let unreadable = |reason| SourceError::ReadIndex { suite: self.name.clone(), file: "InRelease".into(), reason };
-        let mut own = Index::default();
-        for component in &further.components {
-            if !self.read(component, place, arch, cache, listen, &mut own)? {
-                return Err(unreadable(format!("it has no component {component} for {arch}")));
-            }
-        }
-        if let Some(name) = further.prefer.iter().find(|name| own.named(name).next().is_none()) {
-            return Err(unreadable(format!("it has no package {name}, which `prefer` names")));
-        }
-        index.add_further(own, &further.prefer).map_err(|error| unreadable(error.to_string()))
-    }
-
-    fn into_locked(self) -> LockedSuite {
-        LockedSuite { name: self.name, archive: self.archive, date: self.release.date, sha256: self.sha256 }
-    }
-
-    /// Reads one component's packages into the index. A component that the suite does not have is passed over.
-    fn read(
-        &self,
-        component: &str,
-        place: usize,
-        arch: &str,
-        cache: &Cache,
-        listen: &dyn Listen,
-        index: &mut Index,
-    ) -> Result<bool, SourceError> {
-        let plain = format!("{component}/binary-{arch}/Packages");
-        let files = &self.release.files;
-        let packed = [".xz", ".gz", ""].map(|end| format!("{plain}{end}"));
-        let Some((path, (size, sha256))) = packed.into_iter().find_map(|path| files.get_key_value(&path)) else {
-            return Ok(false);
-        };
-        let unreadable = |reason| SourceError::ReadIndex { suite: self.name.clone(), file: path.clone(), reason };
-        let (limit, _) =
-            files.get(&plain).ok_or_else(|| unreadable("the Release does not say how big it is".to_owned()))?;
-        let folder = format!("{}/{component}/binary-{arch}", self.base);
-        let mut wanted = Wanted {
-            name: format!("{} {path}", self.name),
-            url: format!("{folder}/by-hash/SHA256/{sha256}"),
-            size: Size::Exactly(*size),
-            sha256: *sha256,
-        };
-        let by_name = format!("{}/{path}", self.base);
-        if !self.release.by_hash {
-            wanted.url.clone_from(&by_name);
-        }
-        let opened = match cache.open_verified(&wanted, listen) {
-            // A partial copy of a mirror may lack the by-hash folders.
-            Err(SourceError::Fetch(FetchError { absent: true, .. })) if self.release.by_hash => {
-                wanted.url = by_name;
-                cache.open_verified(&wanted, listen)
-            }
-            opened => opened,
-        };
-        let opened = opened.map_err(|error| match error {
-            SourceError::WrongHash { .. } | SourceError::WrongSize { .. } => SourceError::AcceptRelease {
-                suite: self.name.clone(),
-                reason: error.to_string(),
-                advice: "the mirror may be in the middle of an update: try again in some minutes, another one (--mirror), or do without what the suite mends (--without-suite)",
-            },
-            other => other,
-        })?;
-        let add = || -> io::Result<()> {
-            // Not straight into the index: together they take twice the memory, 64 MiB of it the decompressor's window.
-            let mut text = tempfile::tempfile_in(cache.folder())?;
-            io::copy(&mut decompress(path, opened, *limit)?, &mut text)?;
-            text.rewind()?;
-            index.add(io::BufReader::with_capacity(1 << 16, text), place, arch)
-        };
-        add().map_err(|error| unreadable(error.to_string()))?;
-        Ok(true)
-    }
-}
-
-/// How much older than one seen before a mirror's InRelease may be, in seconds: the servers behind one address lag.
-const LAG: u64 = 24 * 3600;
-
-/// An old InRelease is signed as well as a new one, and Debian's own never expires between two point releases. What an
-/// address once had is remembered, so that nobody can bring back packages with known holes.
-fn refuse_replay(name: &str, base: &str, release: &Release, cache: &Cache) -> Result<(), SourceError> {
-    let seen = cache.newest(base);
-    if release.date + LAG < seen {
-        let days = (seen - release.date) / (24 * 3600);
-        return Err(SourceError::AcceptRelease {
-            suite: name.to_owned(),
-            reason: format!("its InRelease is {days} days older than one that this mirror has already given"),
-            advice: "the mirror is broken, or somebody brings back what it had: try another one (--mirror)",
-        });
-    }
-    cache.remember_newest(base, release.date.max(seen))
-}
-
-fn read_indices(suites: &[Suite], arch: &str, cache: &Cache, listen: &dyn Listen) -> Result<Index, SourceError> {
-    let mut index = Index::default();
-    for (place, suite) in suites.iter().enumerate() {
-        if let Some(further) = &suite.further {
-            suite.read_further(further, place, arch, cache, listen, &mut index)?;
-            continue;
-        }
-        let mut found = false;
-        for component in COMPONENTS {
-            found |= suite.read(component, place, arch, cache, listen, &mut index)?;
-        }
-        if !found {
-            let reason = format!("its Release lists no Packages for {arch}");
-            return Err(SourceError::ReadIndex { suite: suite.name.clone(), file: "InRelease".to_owned(), reason });
-        }
-    }
-    Ok(index)
 }
 
 fn lock_packages(found: &Resolution<'_>, suites: &[Suite]) -> Vec<LockedPackage> {

@@ -12,6 +12,7 @@ fn request() -> LockRequest {
         suite: "trixie".to_owned(),
         arch: "amd64".to_owned(),
         packages: words("kernel tool"),
+        backports: Vec::new(),
         without: words("udev"),
         build_arch: "amd64".to_owned(),
         tools: words("tool"),
@@ -66,6 +67,25 @@ fn a_lock_names_every_input_and_is_stable() {
 }
 
 #[test]
+fn backports_give_what_is_asked_of_them_and_what_only_they_have() {
+    let (archive, folder) = (archive(), tempfile::tempdir().unwrap());
+    let fields = "Depends: tool, libc, modules (= 7)\n";
+    archive.add_suite("trixie-backports", &[("kernel", "7", fields), ("modules", "7", ""), ("tool", "9", "")]);
+    let make = |backports: &[&str]| {
+        let request = LockRequest { backports: backports.iter().map(ToString::to_string).collect(), ..request() };
+        let (mirrors, keys) = (archive.mirrors(), archive.key.trusted());
+        make_lock(&request, &mirrors, &keys, &[], &cache(folder.path(), false), NOW, &Silent)
+    };
+    let lock = make(&["kernel"]).unwrap();
+    let chosen: Vec<_> =
+        lock.packages.iter().map(|one| format!("{} {} {}", one.name, one.version, one.suite)).collect();
+    assert_eq!(chosen, ["kernel 7 trixie-backports", "libc 2 trixie", "modules 7 trixie-backports", "tool 1 trixie"]);
+    lock.fetch(Some(&archive.mirrors()), &cache(folder.path(), false), &Silent).unwrap();
+    let error = make(&["libc"]).unwrap_err().to_string();
+    assert!(error.contains("suite trixie-backports") && error.contains("it has no package libc"), "{error}");
+}
+
+#[test]
 fn a_folder_serves_as_a_mirror() {
     let (archive, copy, folder) = (archive(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for (path, content) in archive.files.lock().unwrap().iter() {
@@ -91,9 +111,10 @@ fn a_changed_request_is_noticed() {
     assert!(lock.matches(&same));
     same.tools.clear();
     assert!(lock.matches(&same), "tools do not count where the architectures are equal");
-    let changes: [fn(&mut LockRequest); 5] = [
+    let changes: [fn(&mut LockRequest); 6] = [
         |one| one.packages.push("more".into()),
         |one| one.without.clear(),
+        |one| one.backports.push("kernel".into()),
         |one| one.arch = "arm64".into(),
         |one| one.build_arch = "arm64".into(),
         |one| one.suite = "forky".into(),

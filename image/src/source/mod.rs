@@ -18,6 +18,7 @@ pub mod packages;
 pub mod relation;
 pub mod release;
 pub mod resolve;
+mod suite;
 pub mod trust;
 pub mod version;
 pub mod zstd_frames;

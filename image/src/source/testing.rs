@@ -193,7 +193,9 @@ pub fn make_tar(entries: &[RawEntry<'_>]) -> Vec<u8> {
         header.as_old_mut().linkname[..entry.link.len()].copy_from_slice(entry.link.as_bytes());
         header.set_entry_type(entry.kind);
         header.set_size(entry.content.len() as u64);
-        header.set_mode(if entry.kind.is_dir() { 0o755 } else { 0o644 });
+        // As packages have their programs.
+        let runs = entry.kind.is_dir() || entry.content.starts_with(b"\x7fELF");
+        header.set_mode(if runs { 0o755 } else { 0o644 });
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(NOW);
@@ -234,6 +236,19 @@ pub fn pack_xz(bytes: &[u8]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
+/// A package as it is published.
+pub struct Published {
+    pub name: String,
+    pub version: String,
+    /// Debian's name of its architecture.
+    pub arch: &'static str,
+    /// Further fields, each with a line end.
+    pub fields: String,
+    /// Path below the repository.
+    pub pool: String,
+    pub deb: Vec<u8>,
+}
+
 /// Puts a signed suite with one component into files; its name is the last word of `names`.
 pub fn publish(
     files: &mut BTreeMap<String, Vec<u8>>,
@@ -243,25 +258,44 @@ pub fn publish(
     day: &str,
     packages: &[(&str, &str, &str)],
 ) {
-    let mut index = String::new();
-    for (name, version, fields) in packages {
-        let deb = make_deb(name, ".zst", &[RawEntry::file(&format!("./usr/{name}"), version.as_bytes())]);
-        let pool = format!("pool/{name}_{version}.deb");
-        index.push_str(&format!(
-            "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: {pool}\nSize: {}\nSHA256: {}\n{fields}\n",
-            deb.len(),
-            Sha256::of(&deb)
-        ));
-        files.insert(format!("{root}/{pool}"), deb);
-    }
-    let sum = Sha256::of(index.as_bytes());
-    let release = format!(
-        "{names}\nDate: Sat, {day} 00:00:00 UTC\nAcquire-By-Hash: yes\nSHA256:\n {sum} {} main/binary-amd64/Packages\n",
-        index.len()
-    );
+    let packages = packages.iter().map(|(name, version, fields)| Published {
+        name: name.to_string(),
+        version: version.to_string(),
+        arch: "amd64",
+        fields: fields.to_string(),
+        pool: format!("pool/{name}_{version}.deb"),
+        deb: make_deb(name, ".zst", &[RawEntry::file(&format!("./usr/{name}"), version.as_bytes())]),
+    });
+    publish_all(files, key, root, names, day, &["amd64"], &packages.collect::<Vec<_>>());
+}
+
+/// The same for any packages, with an index for each architecture.
+pub fn publish_all(
+    files: &mut BTreeMap<String, Vec<u8>>,
+    key: &FakeKey,
+    root: &str,
+    names: &str,
+    day: &str,
+    archs: &[&str],
+    packages: &[Published],
+) {
     let dists = format!("{root}/dists/{}", names.rsplit(' ').next().unwrap());
+    let mut release = format!("{names}\nDate: Sat, {day} 00:00:00 UTC\nAcquire-By-Hash: yes\nSHA256:\n");
+    for arch in archs {
+        let mut index = String::new();
+        for Published { name, version, fields, pool, deb, .. } in packages.iter().filter(|one| one.arch == *arch) {
+            index.push_str(&format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: {arch}\nFilename: {pool}\nSize: {}\nSHA256: {}\n{fields}\n",
+                deb.len(),
+                Sha256::of(deb)
+            ));
+            files.insert(format!("{root}/{pool}"), deb.clone());
+        }
+        let sum = Sha256::of(index.as_bytes());
+        release.push_str(&format!(" {sum} {} main/binary-{arch}/Packages\n", index.len()));
+        files.insert(format!("{dists}/main/binary-{arch}/by-hash/SHA256/{sum}"), index.into_bytes());
+    }
     files.insert(format!("{dists}/InRelease"), key.sign(&release).into_bytes());
-    files.insert(format!("{dists}/main/binary-amd64/by-hash/SHA256/{sum}"), index.into_bytes());
 }
 
 /// A made-up archive: both mirrors behind one server, files by path.
@@ -295,6 +329,12 @@ impl FakeArchive {
     pub fn mirrors(&self) -> Mirrors {
         let (debian, security) = (self.server.url("/debian"), self.server.url("/debian-security"));
         Mirrors { debian, security, without: Vec::new() }
+    }
+
+    /// Puts one more suite of Debian's into the archive.
+    pub fn add_suite(&self, suite: &str, packages: &[(&str, &str, &str)]) {
+        let mut files = self.files.lock().unwrap();
+        publish(&mut files, &self.key, "/debian", &format!("Codename: {suite}"), "21 Nov 2026", packages);
     }
 
     /// Changes one file as it is served.

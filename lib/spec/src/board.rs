@@ -113,6 +113,10 @@ pub struct Kernel {
     pub package: String,
     #[serde(default)]
     pub device_trees: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backports: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub downstream: bool,
     #[serde(default)]
     pub tryboot: bool,
 }

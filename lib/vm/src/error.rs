@@ -25,6 +25,9 @@ pub enum VmError {
         /// Why.
         source: DiskError,
     },
+    /// The file is compressed.
+    #[error("{} is compressed, and a machine needs the image itself; type: zstd -d {}", .0.display(), .0.display())]
+    Compressed(PathBuf),
     /// The file is no image of ours, or one that is damaged.
     #[error("{} is not an image that can be booted: {problem}", path.display())]
     NotAnImage {
@@ -54,6 +57,11 @@ pub enum VmError {
     /// QEMU can't show this machine.
     #[error("QEMU can't show this machine: {0}")]
     Unsupported(String),
+    /// Events are waited for, and none come.
+    #[error(
+        "the image's board has no port for events (`console.events`), so --until would wait in vain; leave it out to see the console"
+    )]
+    NoEvents,
     /// A disk is described in a way that isn't understood.
     #[error("`{0}` is no disk; a disk is BUS:SIZE or BUS:FILE with virtio, nvme, ahci, usb or sd, such as nvme:20G")]
     DiskWords(String),

@@ -19,6 +19,9 @@ use std::path::Path;
 /// The largest file that is taken out of a boot partition into memory.
 const FILE_LIMIT: u64 = 512 << 20;
 
+/// What is compressed by zstd begins with this (RFC 8878, 3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// What is in an image.
 #[derive(Clone, Debug)]
 pub struct Contents {
@@ -48,6 +51,10 @@ pub fn partition(path: &Path, role: Role) -> Result<Entry, VmError> {
 fn table(path: &Path) -> Result<Table, VmError> {
     let mut file = File::open(path).map_err(at_file("opening", path))?;
     let length = file.metadata().map_err(at_file("looking at", path))?.len();
+    let mut start = [0; 4];
+    if file.read_exact(&mut start).is_ok() && start == ZSTD {
+        return Err(VmError::Compressed(path.into()));
+    }
     Table::read(&mut file, length / SECTOR).map_err(|source| VmError::Table { path: path.into(), source })
 }
 
@@ -316,6 +323,9 @@ pub(crate) mod tests {
         let path = folder.path().join("x.img");
         std::io::copy(&mut [0u8; 4096].as_slice(), &mut File::create(&path).unwrap()).unwrap();
         assert!(matches!(read(&path), Err(VmError::Table { .. })));
+        let packed = folder.path().join("x.img.zst");
+        File::create(&packed).unwrap().write_all(&[0x28, 0xb5, 0x2f, 0xfd, 4, 0, 1, 0, 0]).unwrap();
+        assert!(read(&packed).unwrap_err().to_string().contains(&format!("zstd -d {}", packed.display())));
         assert!(matches!(read(&folder.path().join("absent")), Err(VmError::File { act: "opening", .. })));
     }
 }

@@ -5,6 +5,7 @@
 //! and an image is never written to unless that was asked for (`persist`).
 
 pub mod accel;
+mod attached;
 mod begin;
 mod door;
 mod error;
@@ -17,6 +18,7 @@ pub mod process;
 mod qmp;
 mod setup;
 
+pub use attached::Attached;
 pub use error::VmError;
 pub use machine::{Firmware, Machine, Network};
 pub use media::{Bus, Disk};

@@ -4,6 +4,7 @@
 //! is made goes with the machine unless it was asked to keep what it writes.
 
 use crate::accel::Accelerator;
+use crate::attached::Attached;
 use crate::door;
 use crate::error::{VmError, at_file};
 use crate::firmware;
@@ -111,6 +112,8 @@ pub struct Machine {
     pub second: Option<Bus>,
     /// Whether its screen is virtio's, in place of the machine's usual one.
     pub virtio_screen: bool,
+    /// What is attached besides.
+    pub attached: Vec<Attached>,
     /// Disks besides.
     pub disks: Vec<Disk>,
     /// Where each write to the boot medium and to the first disk is recorded, if it is.
@@ -139,12 +142,21 @@ impl Machine {
             size: DEFAULT_SIZE,
             second: None,
             virtio_screen: false,
+            attached: Vec::new(),
             disks: Vec::new(),
             record: None,
             network: Network::None,
             kernel_arguments: String::new(),
             accelerator: None,
         }
+    }
+
+    /// Whether the image's machine tells its events to whoever runs it.
+    ///
+    /// # Errors
+    /// When the image isn't one.
+    pub fn tells_events(&self) -> Result<bool, VmError> {
+        Ok(image::read(&self.image)?.manifest.board.console.events.is_some())
     }
 
     /// What this host lacks to start the image's machine by any of these ways, if it lacks something.
@@ -243,6 +255,7 @@ impl Machine {
             memory: self.memory,
             cpus: self.cpus,
             virtio_screen: self.virtio_screen,
+            attached: self.attached.clone(),
             start,
             drives,
             network: self.network.clone(),

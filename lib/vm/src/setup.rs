@@ -1,6 +1,7 @@
 //! A machine whose files are made, and the QEMU command line that makes it a machine: pure, and compared as text.
 
 use crate::accel::Accelerator;
+use crate::attached::Attached;
 use crate::firmware::Flash;
 use crate::machine::Network;
 use crate::media::Bus;
@@ -37,12 +38,12 @@ impl Drive {
         )
     }
 
-    /// What `-device` gets. The first medium, which is the boot medium where there is one, comes before everything but a kernel
-    /// that QEMU starts itself.
+    /// What `-device` gets. Firmware tries the media in their order, the boot medium first where there is one, as that of real
+    /// machines does; QEMU's leaves out what has no place in that order. A kernel that QEMU starts itself comes before all.
     fn device(&self, port: usize, shared: bool, fixed: bool) -> Vec<String> {
         let Self { id, bus, .. } = self;
         let usb = if fixed { "usb-bus.0" } else { "xhci.0" };
-        let index = if port == 0 { ",bootindex=1" } else { "" };
+        let index = if fixed && port > 0 { String::new() } else { format!(",bootindex={}", port + 1) };
         let share = if shared { ",share-rw=on" } else { "" };
         let common = format!("drive={id},id={id}-device{share}");
         match bus {
@@ -120,6 +121,7 @@ pub struct Setup {
     pub cpus: u32,
     /// Whether its screen is virtio's.
     pub virtio_screen: bool,
+    pub attached: Vec<Attached>,
     pub start: Start,
     pub drives: Vec<Drive>,
     pub recording: Option<Recording>,
@@ -151,6 +153,9 @@ impl Setup {
         }
         add("-display", "none".into());
         self.built_in().into_iter().for_each(|device| add("-device", device.into()));
+        for (name, value) in self.attached.iter().flat_map(|attached| attached.arguments()) {
+            add(name, (*value).into());
+        }
         self.add_start(&mut add);
         let recorded = self.recording.as_ref().map_or(0, |recording| recording.parts.len());
         for node in self.recording.iter().flat_map(|recording| recording.nodes(&self.drives)) {
@@ -281,6 +286,7 @@ mod tests {
             memory: 512,
             cpus: 2,
             virtio_screen: false,
+            attached: Vec::new(),
             start,
             drives: vec![drive("boot", Bus::Ahci), drive("disk0", Bus::Nvme), drive("disk1", Bus::Sd)],
             recording: None,
@@ -308,7 +314,7 @@ mod tests {
 -drive if=none,id=boot,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/boot,,x
 -device ide-hd,drive=boot,id=boot-device,bus=ide.0,serial=boot,bootindex=1
 -drive if=none,id=disk0,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,snapshot=on,file=/m/disk0,,x
--device nvme,drive=disk0,id=disk0-device,serial=disk0
+-device nvme,drive=disk0,id=disk0-device,serial=disk0,bootindex=2
 -drive if=none,id=disk1,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,file=/m/disk1,,x
 -device sdhci-pci,id=disk1-host\n-device sd-card,drive=disk1,id=disk1-device
 -nic none
@@ -331,6 +337,10 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
+        setup.attached = vec![Attached::Touch, Attached::UsbSerial];
+        let attached = super::tests::text(&setup, Lines::Terminal);
+        let expected = "\n-device usb-tablet,id=touch,bus=xhci.0\n-chardev null,id=adapter\n-device usb-serial,";
+        assert!(attached.contains(expected), "{attached}");
         assert!(!text.contains("VGA") && !super::tests::text(&setup, Lines::Terminal).contains("-serial null"));
     }
 
@@ -370,7 +380,7 @@ mod tests {
 -blockdev driver=raw,node-name=boot,file=whole,offset=0,size=1024
 -blockdev driver=raw,node-name=disk0,file=whole,offset=1024,size=512
 -device ide-hd,drive=boot,id=boot-device,share-rw=on,bus=ide.0,serial=boot,bootindex=1
--device nvme,drive=disk0,id=disk0-device,share-rw=on,serial=disk0
+-device nvme,drive=disk0,id=disk0-device,share-rw=on,serial=disk0,bootindex=2
 -drive if=none,id=disk1";
         assert!(text.contains(expected), "{text}");
     }

@@ -8,7 +8,7 @@ use crate::steps::{Damage, DamageDatabase};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_disk::table::Entry;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -93,8 +93,25 @@ pub fn database(path: &Path, kind: DamageDatabase) -> Result<()> {
         DamageDatabase::Half => Ok(file.set_len(length / 2)?),
         DamageDatabase::Empty => Ok(file.set_len(0)?),
         DamageDatabase::IndexRoot => fill(&mut file, (index - 1) * size, size, Some(0)),
+        DamageDatabase::StaleLog => leave_stale_log(path),
         DamageDatabase::Keys | DamageDatabase::Missing | DamageDatabase::NoLog => Ok(()),
     }
+}
+
+/// Makes a database's file anew, with the same content in other pages, and leaves a -wal beside it that belongs to what it was.
+fn leave_stale_log(path: &Path) -> Result<()> {
+    let before = path.with_extension("before");
+    std::fs::copy(path, &before)?;
+    let connection = Connection::open(&before)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.execute_batch("PRAGMA wal_autocheckpoint = 0; UPDATE kine SET lease = lease + 0, old_value = value")?;
+    drop(connection);
+    let log = before.with_extension("before-wal");
+    ensure!(std::fs::metadata(&log)?.len() > 0, "there is nothing in the -wal");
+    let connection = Connection::open(path)?;
+    connection.execute_batch("PRAGMA auto_vacuum = FULL; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
+    drop(connection);
+    Ok(std::fs::copy(log, path.with_extension("db-wal")).map(drop)?)
 }
 
 fn superblocks(file: &mut File, first_only: bool) -> Result<()> {

@@ -184,6 +184,10 @@ impl Volume {
         if kind != DamageDatabase::Missing {
             commands.push(format!("write {} {DATABASE}", path.display()));
         }
+        let stale = folder.path().join("state.db-wal");
+        if kind == DamageDatabase::StaleLog {
+            commands.push(format!("write {} {log}", stale.display()));
+        }
         // After a pulled plug its journal would undo all this: the machine went down in order, and only seems not to have.
         commands.push("write /dev/null /bakelite/dirty".into());
         self.write(&commands.iter().map(String::as_str).collect::<Vec<_>>())

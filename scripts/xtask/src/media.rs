@@ -113,6 +113,12 @@ impl Media {
                 path
             }
         };
+        let file = File::options().write(true).open(&path)?;
+        let (length, fitting) = (file.metadata()?.len(), disk.bus.fitting(file.metadata()?.len()));
+        if fitting > length {
+            // A card of that size which was flashed with it.
+            file.set_len(fitting)?;
+        }
         Ok(Disk { name: Some(name), bus: disk.bus, source: Source::File(path) })
     }
 

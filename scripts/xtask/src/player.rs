@@ -136,7 +136,12 @@ impl<'a> Player<'a> {
                 self.line = Some(Line::begin(self.folder.path(), self.image, &self.media.boot, name)?);
                 Ok(())
             }
+            Step::HearLine(rows) => {
+                self.line = Some(Line::hear(self.folder.path(), self.image, rows)?);
+                Ok(())
+            }
             Step::LineSays(wanted) => self.line.as_mut().context("there is no line")?.says(wanted),
+            Step::LineMerges(stick) => self.line.as_ref().context("there is no line")?.merges(&self.media.disk(stick)),
             Step::Overlay(overlay) => self.media.overlay(&overlay.text),
             Step::MakeDisk(wanted) => self.media.make_disk(wanted),
             Step::MakeStick(wanted) => self.media.make_stick(wanted),
@@ -190,6 +195,7 @@ impl<'a> Player<'a> {
             second: hardware.second,
             disks: self.disks(hardware)?,
             virtio_screen: hardware.virtio_screen.unwrap_or(false),
+            attached: hardware.attached.clone().unwrap_or_default(),
             record: hardware.record.unwrap_or(false).then(|| self.record()),
             network,
             kernel_arguments: hardware.arguments.clone().unwrap_or_default(),

@@ -4,6 +4,7 @@
 //! a FAT.
 
 use crate::door;
+use crate::line::LINE;
 use crate::look::Volume;
 use crate::steps::{Granted, MakeRecovery, MakeSet, MakeStick, StickHolds, StickSays};
 use crate::stick::{self, keys, tool, write};
@@ -27,6 +28,10 @@ pub fn make(image: &Path, path: &Path, folder: &Path, wanted: &MakeRecovery) -> 
     if let Some(table) = &wanted.rows {
         write(Path::new(&rows), table.as_bytes())?;
         words.extend(["--rows", &rows]);
+    }
+    let line = text(&folder.join(LINE));
+    if wanted.line {
+        words.extend(["--line", &line]);
     }
     door::bakelite(&words, folder)?;
     let target = format!("{output}@@{ALIGNMENT}");

@@ -38,6 +38,8 @@ const FILES_VARIABLE: &str = "BAKELITE_K3S";
 
 /// Writes the appliances that the chosen scenarios need into a folder, with a key for ssh if one can be made.
 pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
+    // What makes the keys runs in the folder itself.
+    let folder = &std::path::absolute(folder)?;
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let (public, puller) = (public_key(folder, KEY)?, public_key(folder, PULL_KEY)?);
     let chosen = list::chosen(choice)?;

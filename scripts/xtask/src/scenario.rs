@@ -5,7 +5,7 @@
 use crate::steps::{Damage, Step};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_spec::quantity::Size;
-use bakelite_vm::{Bus, Disk, Firmware, Network};
+use bakelite_vm::{Attached, Bus, Disk, Firmware, Network};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value};
 
@@ -154,6 +154,9 @@ pub struct Hardware {
     pub size: Option<Size>,
     /// Whether the screen is virtio's.
     pub virtio_screen: Option<bool>,
+    /// What is attached besides, by the words of `board.with`.
+    #[serde(default, deserialize_with = "attached")]
+    pub attached: Option<Vec<Attached>>,
 }
 
 /// The bus of a boot medium, or none.
@@ -181,6 +184,7 @@ impl Hardware {
         new.second = over.second.or(new.second);
         new.size = over.size.or(new.size);
         new.virtio_screen = over.virtio_screen.or(new.virtio_screen);
+        new.attached = over.attached.or(new.attached);
         new
     }
 }
@@ -244,6 +248,8 @@ impl Scenario {
                 | Step::StickHolds(_)
                 | Step::Flash(_)
                 | Step::BeginLine(_)
+                | Step::HearLine(_)
+                | Step::LineMerges(_)
                 | Step::Overlay(_)
                 | Step::MakeDisk(_)
                 | Step::MakeStick(_)
@@ -309,6 +315,14 @@ fn boot_bus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BootBus
 
 fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Network>, D::Error> {
     word(deserializer, |word| Network::parse(word).ok())
+}
+
+fn attached<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Attached>>, D::Error> {
+    let words = Vec::<String>::deserialize(deserializer)?;
+    let one = |word: &String| {
+        Attached::parse(word).ok_or_else(|| D::Error::custom(format!("`{word}` is nothing that can be attached")))
+    };
+    words.iter().map(one).collect::<Result<_, _>>().map(Some)
 }
 
 fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Disk>>, D::Error> {

@@ -62,8 +62,12 @@ pub enum Step {
     Flash(Flash),
     /// While the machine is off: a factory line flashes the boot medium as the machine of this name, and listens from then on.
     BeginLine(String),
+    /// While the machine is off: a factory line without ports, with this table, listens from then on.
+    HearLine(String),
     /// Waits until the line has heard of the machine.
     LineSays(LineSays),
+    /// While the machine is off: the line, which has heard of its one machine, takes over what an installer stick has recorded.
+    LineMerges(String),
     /// Writes a person's `bakelite.yaml` onto the boot partition while the machine is off.
     Overlay(Overlay),
     /// Makes a disk while the machine is off.

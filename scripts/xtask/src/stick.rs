@@ -236,7 +236,16 @@ mod tests {
 
     #[test]
     fn the_appliances_obey_the_scenarios_owner() {
-        for name in ["restored", "official", "updated", "update-good", "update-dies", "update-hangs", "update-panics"] {
+        for name in [
+            "restored",
+            "restored-aarch64",
+            "official",
+            "updated",
+            "update-good",
+            "update-dies",
+            "update-hangs",
+            "update-panics",
+        ] {
             let path = door::root().join(format!("scripts/scenarios/appliances/{name}.yaml"));
             let text = std::fs::read_to_string(path).unwrap();
             let key = keys(false).owner_key();

@@ -48,9 +48,10 @@ fn firmware(board: &Board) -> Vec<String> {
 /// config.txt, or what is read instead for a try.
 fn config_txt(board: &Board, appliance: &Appliance, commit: &str) -> String {
     let sixty_four = u8::from(board.arch != Arch::Armv7);
+    let upstream = u8::from(!board.kernel.downstream);
     let mut text = format!(
         "# Bakelite's. A line of your own belongs into `board.config-txt` of the appliance.\n\
-         [all]\narm_64bit={sixty_four}\nenable_uart=1\nupstream_kernel=1\nkernel={KERNEL}\n\
+         [all]\narm_64bit={sixty_four}\nenable_uart=1\nupstream_kernel={upstream}\nkernel={KERNEL}\n\
          initramfs {INITRAMFS} followkernel\ninclude {commit}\n"
     );
     for line in board.boot.config.iter().chain(&appliance.board.config_txt) {
@@ -70,16 +71,18 @@ pub(super) fn loader(config: &Config, packages: &Tree, release: &str, slot: &str
             || MissingFile { path: path.clone(), needed_for: "the Raspberry Pi's firmware starts with".into() };
         tree.file(&name, 0o644, packages.blob(&path).ok_or_else(missing)?.clone());
     }
+    let of_makers = board.kernel.downstream;
     for model in models(board) {
+        let wanted = model.device_tree(of_makers);
         let missing = || MissingFile {
-            path: model.upstream.into(),
+            path: wanted.into(),
             needed_for: format!(
                 "is the device tree of the {}; the kernel of `kernel.package` ({}, {release}) doesn't know this model",
                 model.title, board.kernel.package
             ),
         };
-        let found = device_tree(board, packages, release, model.upstream).ok_or_else(missing)?;
-        for name in model.device_trees() {
+        let found = device_tree(board, packages, release, wanted).ok_or_else(missing)?;
+        for name in model.device_trees(of_makers) {
             if let Some(blob) = packages.blob(&found) {
                 tree.file(&format!("{}{name}", pi::folder(slot)), 0o644, blob.clone());
             }
@@ -165,7 +168,7 @@ pub fn contradictions(appliance: &Appliance, board: &Board) -> Vec<Finding> {
 fn sketch(board: &Board, appliance: &Appliance) -> Tree {
     let mut tree = Tree::default();
     let folder = pi::folder(super::SLOT);
-    let trees = models(board).map(|model| model.upstream.to_string());
+    let trees = models(board).map(|model| model.device_tree(board.kernel.downstream).to_string());
     let of_slot = trees.chain([KERNEL.into(), INITRAMFS.into(), pi::arguments(1)]);
     for name in of_slot.map(|name| format!("{folder}{name}")).chain(firmware(board)) {
         tree.file(&name, 0o644, "");
@@ -195,23 +198,6 @@ mod tests {
         }
         places.iter().for_each(|place| tree.file(place, 0o644, "tree"));
         tree
-    }
-
-    #[test]
-    fn another_archives_kernel_is_a_matter_of_properties() {
-        let mut config = config("board: rpi4\n");
-        config.board.boot.models = vec!["4b".into()];
-        config.board.kernel.package = "linux-image-rpi".into();
-        config.board.kernel.device_trees = vec!["usr/lib/rpi-trees/{release}".into()];
-        config.board.cmdline.extend(["cgroup_enable=memory".into(), "cgroup_memory=1".into()]);
-        let packages = packages(&["usr/lib/rpi-trees/6.6-other/bcm2711-rpi-4-b.dtb"]);
-        let loader = boot::loader(&config, &packages, RELEASE).unwrap();
-        let tree = boot::partition(&loader, &config, "0", "0", "kernel".into(), "initramfs".into());
-        let started = start(find("4b").unwrap(), &tree, false);
-        assert!(started.problems.is_empty(), "{:?}", started.problems);
-        let line = tree.text(&started.loads.cmdline.unwrap()).unwrap();
-        assert!(line.contains(" cgroup_enable=memory cgroup_memory=1"), "{line}");
-        assert!(crate::decide::packages::wanted(&config.board, &config.appliance).contains(&"linux-image-rpi".into()));
     }
 
     #[test]

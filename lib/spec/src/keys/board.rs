@@ -45,6 +45,18 @@ pub const BOARD: &[Key] = &[
         "Where the kernel's packages have device trees, `{release}` being the kernel's; by default both places that Debian has used.",
     ),
     key(
+        "kernel.backports",
+        Kind::Flag,
+        "false",
+        "Whether the kernel is that of Debian's backports to the suite: newer, for boards that the suite's own can't drive, and without Debian's promise of security updates.",
+    ),
+    key(
+        "kernel.downstream",
+        Kind::Flag,
+        "false",
+        "Whether it is a Raspberry Pi kernel of the makers' own: its device trees have their names for the models, not kernel.org's, and firmware adapts them.",
+    ),
+    key(
         "kernel.tryboot",
         Kind::Flag,
         "false",

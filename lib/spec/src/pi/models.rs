@@ -103,10 +103,16 @@ impl Model {
         }
     }
 
+    /// What the kernel's package calls its device tree: one of the makers' own kernels, or any other.
+    pub fn device_tree(&self, of_makers: bool) -> &'static str {
+        if of_makers { self.downstream } else { self.upstream }
+    }
+
     /// The names under which the kernel's device tree is to be there. Of the later chips firmware has no second kind of
     /// tree, so whichever name it asks for gets the same; for the earlier ones it would apply an overlay to the makers' kind.
-    pub fn device_trees(&self) -> Vec<&'static str> {
+    pub fn device_trees(&self, of_makers: bool) -> Vec<&'static str> {
         match self.chip {
+            _ if of_makers => vec![self.downstream],
             Chip::Bcm2836 | Chip::Bcm2837 => vec![self.upstream],
             Chip::Bcm2711 | Chip::Bcm2712 if self.upstream == self.downstream => vec![self.upstream],
             Chip::Bcm2711 | Chip::Bcm2712 => vec![self.upstream, self.downstream],

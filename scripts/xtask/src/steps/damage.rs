@@ -73,6 +73,8 @@ pub enum DamageDatabase {
     Missing,
     /// Its -wal alone is gone.
     NoLog,
+    /// Beside it lies a -wal of before it was made anew, whose pages are other ones by now.
+    StaleLog,
     /// The root page of an index becomes zeros.
     IndexRoot,
     /// The row with the cluster's keys doesn't open any more.

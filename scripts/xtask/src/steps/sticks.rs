@@ -52,6 +52,9 @@ pub struct MakeRecovery {
     /// Its table of machines, as CSV.
     #[serde(default)]
     pub rows: Option<String>,
+    /// Whether it is of the line that listens.
+    #[serde(default)]
+    pub line: bool,
 }
 
 /// What an installer stick has recorded.
