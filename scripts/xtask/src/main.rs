@@ -22,6 +22,7 @@ mod scenario;
 mod server;
 mod steps;
 mod stick;
+mod times;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

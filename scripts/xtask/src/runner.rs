@@ -6,13 +6,15 @@ use crate::door;
 use crate::list::{self, Choice};
 use crate::player::Player;
 use crate::scenario::Scenario;
+use crate::times;
 use anyhow::{Context, Result};
+use bakelite_spec::board::Arch;
 use bakelite_vm::Machine;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 /// Lines of a failed scenario's log that are shown.
@@ -83,15 +85,19 @@ fn public_key(folder: &Path, name: &str) -> Result<String> {
 pub fn run(choice: &Choice, places: &Places, seed: u64, jobs: usize) -> Result<bool> {
     let chosen = list::chosen(choice)?;
     let (mut skipped, mut work) = (0, VecDeque::new());
+    let mut of_arm: BTreeMap<&str, bool> = BTreeMap::new();
     for (scenario, runs) in &chosen {
         if let Some(why) = cannot_run(scenario, places) {
             println!("SKIP {}: {why}", scenario.name);
             skipped += 1;
         } else {
+            let on_arm = || Machine::new(image_of(scenario, places)).arch().is_ok_and(|arch| arch != Arch::X86_64);
+            of_arm.entry(&scenario.appliance).or_insert_with(on_arm);
             work.extend((1..=*runs).map(|number| (scenario, number, *runs)));
         }
     }
     let (work, passed, failed) = (Mutex::new(work), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (beginning, spans) = (Instant::now(), Mutex::new(Vec::new()));
     let next = || work.lock().ok().and_then(|mut work| work.pop_front());
     // A machine dies with the thread that started it; each of these outlives the machines of its scenarios.
     std::thread::scope(|threads| {
@@ -101,7 +107,13 @@ pub fn run(choice: &Choice, places: &Places, seed: u64, jobs: usize) -> Result<b
                     let name =
                         if runs > 1 { format!("{} {number}/{runs}", scenario.name) } else { scenario.name.clone() };
                     let begun = Instant::now();
-                    match play(scenario, &name, places, seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number))) {
+                    let played =
+                        play(scenario, &name, places, seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number)));
+                    if of_arm[scenario.appliance.as_str()] {
+                        let span = (begun - beginning, beginning.elapsed());
+                        spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+                    }
+                    match played {
                         Ok(()) => {
                             println!("PASS {name} ({:.1} s)", begun.elapsed().as_secs_f64());
                             passed.fetch_add(1, Ordering::Relaxed);
@@ -116,6 +128,9 @@ pub fn run(choice: &Choice, places: &Places, seed: u64, jobs: usize) -> Result<b
         }
     });
     let (passed, failed) = (passed.into_inner(), failed.into_inner());
+    if let Some(words) = times::of_arm(&spans.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+        println!("{words}");
+    }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(failed == 0)
 }
