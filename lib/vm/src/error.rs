@@ -46,6 +46,18 @@ pub enum VmError {
         /// The packages that bring QEMU and its firmware.
         packages: &'static str,
     },
+    /// QEMU is too old for the board's machine.
+    #[error(
+        "{program} is too old here and has no machine {machine}; Debian 12 has a newer one in its backports: sudo apt install --no-install-recommends --target-release bookworm-backports {packages}"
+    )]
+    NoMachine {
+        /// The program.
+        program: &'static str,
+        /// The machine that it doesn't know.
+        machine: String,
+        /// The packages that bring QEMU and its firmware.
+        packages: &'static str,
+    },
     /// UEFI firmware isn't installed.
     #[error("there is no UEFI firmware for QEMU at {path}; Debian has it: sudo apt install {package}")]
     NoFirmware {

@@ -5,6 +5,7 @@
 //! baked for and not as what some file beside it says. The image is opened for reading only.
 
 use crate::error::{VmError, at_file};
+use crate::tree;
 use bakelite_disk::cpio;
 use bakelite_disk::table::{Entry, Table};
 use bakelite_spec::layout::{Role, SECTOR, Scheme};
@@ -33,7 +34,7 @@ pub struct Contents {
     pub initramfs: Vec<u8>,
     /// The kernel's options.
     pub options: String,
-    /// The device tree, where firmware takes one from the medium.
+    /// The device tree, where firmware takes one from the medium, with what QEMU's machine has otherwise.
     pub device_tree: Option<Vec<u8>>,
     /// Whether it is a recovery stick, and no medium that a machine lives on.
     pub is_stick: bool,
@@ -158,12 +159,15 @@ fn read_pi(
         initramfs.extend(get(path)?);
     }
     let options = optional(&loads.cmdline)?.unwrap_or_default();
+    let changes = &manifest.board.qemu.device_tree;
+    let device_tree = optional(&loads.device_tree)?;
+    let device_tree = device_tree.map(|tree| tree::changed(&tree, changes).map_err(problem)).transpose()?;
     Ok(Contents {
         manifest,
         kernel: get(&loads.kernel)?,
         initramfs,
         options: String::from_utf8_lossy(&options).trim().into(),
-        device_tree: optional(&loads.device_tree)?,
+        device_tree,
         is_stick: false,
     })
 }

@@ -17,6 +17,7 @@ pub mod media;
 pub mod process;
 mod qmp;
 mod setup;
+mod tree;
 
 pub use attached::Attached;
 pub use error::VmError;

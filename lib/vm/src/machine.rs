@@ -11,7 +11,7 @@ use crate::firmware;
 use crate::image::{self, Contents};
 use crate::media::{self, Bus, Disk, Source};
 use crate::setup::{Drive, Recording, Setup, Start};
-use bakelite_spec::board::Arch;
+use bakelite_spec::board::{Arch, Board, Qemu};
 use bakelite_spec::cmdline::Cmdline;
 use std::path::{Path, PathBuf};
 
@@ -159,14 +159,22 @@ impl Machine {
         Ok(image::read(&self.image)?.manifest.board.console.events.is_some())
     }
 
+    /// The architecture that the image is for.
+    ///
+    /// # Errors
+    /// When the image isn't one.
+    pub fn arch(&self) -> Result<Arch, VmError> {
+        Ok(image::read(&self.image)?.manifest.board.arch)
+    }
+
     /// What this host lacks to start the image's machine by any of these ways, if it lacks something.
     pub fn missing(&self, firmwares: &[Firmware]) -> Option<VmError> {
         let look = || {
-            let arch = image::read(&self.image)?.manifest.board.arch;
-            find_emulator(arch)?;
+            let board = image::read(&self.image)?.manifest.board;
+            find_emulator(&board)?;
             for firmware in firmwares {
                 if let Firmware::Uefi { secure_boot } = firmware {
-                    firmware::find(arch, *secure_boot)?;
+                    firmware::find(board.arch, *secure_boot)?;
                 }
             }
             Ok(())
@@ -211,7 +219,7 @@ impl Machine {
 
     fn set_up_with(&self, contents: Contents) -> Result<Setup, VmError> {
         let board = &contents.manifest.board;
-        let program = find_emulator(board.arch)?;
+        let program = find_emulator(board)?;
         if self.bus == Bus::Sd && self.firmware != Firmware::Direct {
             return Err(VmError::Unsupported(
                 "UEFI firmware doesn't boot from an SD card here; start it directly".into(),
@@ -337,14 +345,28 @@ impl Record {
     }
 }
 
-/// The emulator of an architecture; where it is missing, the error names the packages that bring it with its firmware.
-fn find_emulator(arch: Arch) -> Result<PathBuf, VmError> {
-    let (program, packages) = match arch {
+/// The emulator for a board; where it is missing, the error names the packages that bring it with its firmware. Not every QEMU has
+/// every Raspberry Pi.
+fn find_emulator(board: &Board) -> Result<PathBuf, VmError> {
+    let (program, packages) = match board.arch {
         Arch::X86_64 => ("qemu-system-x86_64", "qemu-system-x86 ovmf"),
         Arch::Aarch64 => ("qemu-system-aarch64", "qemu-system-arm qemu-efi-aarch64"),
         Arch::Armv7 => ("qemu-system-arm", "qemu-system-arm"),
     };
-    door::find(program).ok_or(VmError::NoQemu { program, packages })
+    let path = door::find(program).ok_or(VmError::NoQemu { program, packages })?;
+    if let Qemu { machine: Some(machine), model: Some(_), .. } = &board.qemu {
+        let output = door::command(&path).args(["-machine", "help"]).output();
+        let output = output.map_err(|source| VmError::Start { program: program.into(), source })?;
+        if !lists(&String::from_utf8_lossy(&output.stdout), machine) {
+            return Err(VmError::NoMachine { program, machine: machine.clone(), packages });
+        }
+    }
+    Ok(path)
+}
+
+/// Whether QEMU's list of machines has one.
+fn lists(help: &str, machine: &str) -> bool {
+    help.lines().any(|line| line.split_whitespace().next() == Some(machine))
 }
 
 fn beside(image: &Path, ending: &str) -> PathBuf {
@@ -356,6 +378,14 @@ fn beside(image: &Path, ending: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_qemu_that_is_too_old_for_a_machine_is_known_by_its_list() {
+        let help = "Supported machines are:\nraspi0               Raspberry Pi Zero (revision 1.2)\n\
+            raspi3b              Raspberry Pi 3B (revision 1.2)\nvirt                 QEMU 7.2 ARM Virtual Machine\n";
+        assert!(lists(help, "raspi3b") && lists(help, "virt"));
+        assert!(!lists(help, "raspi4b") && !lists(help, "raspi3") && !lists(help, "Raspberry"));
+    }
 
     #[test]
     fn networks_as_people_write_them() {

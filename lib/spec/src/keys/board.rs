@@ -119,5 +119,23 @@ pub const BOARD: &[Key] = &[
         Kind::Choice(NAMES),
         "The model of the Raspberry Pi that QEMU shows: it has only what is built in, and starts what that model's firmware would.",
     ),
+    key(
+        "qemu.device-tree",
+        Kind::Records,
+        "[]",
+        "What QEMU's machine has otherwise than the board, as changes to the kernel's device tree on its way to QEMU; the image has the tree as it is.",
+    ),
+    required(
+        "qemu.device-tree[].nodes",
+        Kind::List(&Kind::Text(Form::Any)),
+        "The nodes by their paths, such as `/soc/serial@7e215040`. One that isn't there stops the start.",
+    ),
+    key(
+        "qemu.device-tree[].set",
+        Kind::Map(&Kind::Text(Form::Argument)),
+        "{}",
+        "Properties with their texts; an empty text is a property without a value.",
+    ),
+    key("qemu.device-tree[].remove", Kind::List(&Kind::Text(Form::Any)), "[]", "Properties that go."),
     key("defaults", Kind::Free, "{}", "Keys of an appliance whose defaults this board changes."),
 ];
