@@ -13,7 +13,7 @@ pub fn of_arm(spans: &[Span]) -> Option<String> {
     let scenarios = if count == 1 { "scenario" } else { "scenarios" };
     (count > 0).then(|| {
         format!(
-            "ARM: {count} {scenarios}, {} if each had run after the other; {} by the clock, with others beside them (bound: 10 min)",
+            "ARM: {count} {scenarios}, {} added up, and {} by the clock, with others beside them",
             words(sum(spans)),
             words(clock(spans))
         )
@@ -62,10 +62,10 @@ mod tests {
     fn the_words_have_both_and_nothing_is_said_of_nothing() {
         let said = of_arm(&spans(&[(0, 200), (100, 300)])).unwrap();
         assert!(
-            said.starts_with("ARM: 2 scenarios, 6 min 40 s if") && said.contains("; 5 min 0 s by the clock"),
+            said.starts_with("ARM: 2 scenarios, 6 min 40 s added up") && said.contains("and 5 min 0 s by the clock"),
             "{said}"
         );
-        assert!(of_arm(&spans(&[(0, 1)])).unwrap().starts_with("ARM: 1 scenario, 0 min 1 s if"));
+        assert!(of_arm(&spans(&[(0, 1)])).unwrap().starts_with("ARM: 1 scenario, 0 min 1 s added up"));
         assert_eq!(of_arm(&[]), None);
     }
 }
