@@ -4,6 +4,7 @@
 //! started (law 3). What is written is read back from the medium, and the footer comes last. Little is held in memory, and
 //! what was written doesn't push k3s's pages out of it.
 
+use super::delta;
 use crate::error::FirstbootError;
 use crate::{boot_partition, disks, loader};
 use bakelite_disk::footer::Footer;
@@ -21,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that are held in memory.
 const CHUNK: usize = 1 << 20;
-/// Bytes after which what was written is on the medium, and out of memory.
-const SYNC_EACH: u64 = 32 << 20;
+/// Bytes after which what was written is on the medium, and what was written or read is out of memory.
+pub const SYNC_EACH: u64 = 32 << 20;
 
 /// The slot's partition, and its length in bytes.
 ///
@@ -38,7 +39,7 @@ pub fn partition(root: &Path, slot: &str) -> Result<(PathBuf, u64), FirstbootErr
     Ok((disk.partition_device(number), entry.length()))
 }
 
-fn on(disk: &str, source: bakelite_disk::DiskError) -> FirstbootError {
+pub(super) fn on(disk: &str, source: bakelite_disk::DiskError) -> FirstbootError {
     FirstbootError::Disk { disk: disk.into(), source }
 }
 
@@ -87,24 +88,42 @@ fn write_at(medium: &mut File, device: &Path, at: u64, bytes: &[u8]) -> Result<(
     Ok(write(medium).map_err(|source| SysError::Write { path: device.into(), source })?)
 }
 
-/// Puts a file onto the boot partition, in the slot's folder; nothing there names it.
+/// Puts a file onto the boot partition, in the folder of the slot that doesn't run; nothing there names it. A delta is against the
+/// file of that name of the slot that runs, which comes first.
 ///
 /// # Errors
-/// When it can't be written, or what is read back is something else.
-pub fn put_boot_file(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+/// When it can't be written, isn't what was signed, or what is read back is something else.
+pub fn put_boot_file(
+    root: &Path,
+    [running, slot]: [&str; 2],
+    part: &Part,
+    input: &mut dyn Read,
+) -> Result<(), FirstbootError> {
     fat::change(&boot_device(root)?, |boot| {
+        let mut input = delta::boot_file(&folder(boot.root, running), part, input)?;
         let folder = folder(boot.root, slot);
         let path = folder.join(&part.name);
         durable::make_folder(&folder)?;
         let mut file = durable::create_private(&path)?;
-        let written = pour(&mut *input, &mut file).and_then(|written| file.sync_all().map(|()| written));
-        let (_, sum) = written.map_err(|source| SysError::Write { path: path.clone(), source })?;
+        let written = pour(&mut input, &mut file).and_then(|written| file.sync_all().map(|()| written));
+        let (length, sum) = written.map_err(|source| SysError::Write { path: path.clone(), source })?;
+        delta::is_signed(part, length, &sum)?;
         boot.sync()?;
         durable::forget_cached(&path)?;
         is_back(&path, &sum, part.size)
     })?;
     log::info!("wrote {} of slot {slot} ({} bytes), and read it back", part.name, part.size);
     Ok(())
+}
+
+/// Follows the delta of a file on the boot partition, and writes nothing.
+///
+/// # Errors
+/// When it can't be followed, or doesn't give what was signed.
+pub fn try_boot_file(root: &Path, running: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+    fat::look(&boot_device(root)?, |boot| {
+        delta::is_it(part, &mut *delta::boot_file(&folder(boot, running), part, input)?)
+    })
 }
 
 /// Puts the system into the slot; its footer is the last that is written.
@@ -137,9 +156,7 @@ pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) ->
     }
     let sha256: [u8; 32] = hash.finalize().into();
     let sum = hexadecimal(sha256);
-    if written != part.size || sum != part.sha256 {
-        return Err(bakelite_trust::bundle::BundleError::Differs(part.name.clone()).into());
-    }
+    delta::is_signed(part, written, &sum)?;
     is_back(&device, &sum, part.size)?;
     let footer = Footer { length: part.size, sha256 };
     write_at(&mut medium, &device, length - RECORD, &footer.encode())?;
