@@ -4,12 +4,13 @@
 //! comes out counts for nothing before its sum was found to be the signed one: so a byte that went bad in what runs is found, and
 //! what runs goes on. Little is in memory, and nothing is stored but what comes out. Writes nothing itself.
 
-use super::slot::{SYNC_EACH, on, partition};
+use super::slot::{on, partition};
 use crate::error::FirstbootError;
 use bakelite_disk::delta::Followed;
 use bakelite_disk::footer::Footer;
-use bakelite_spec::bundle::{Bundle, Part};
+use bakelite_spec::bundle::{Bundle, Part, WINDOW};
 use bakelite_spec::hexadecimal::hexadecimal;
+use bakelite_sys::onto::SYNC_EACH;
 use bakelite_sys::sum::pour;
 use bakelite_sys::{SysError, block, durable, words};
 use bakelite_trust::bundle::BundleError;
@@ -75,8 +76,12 @@ fn follow<'a>(
     base: impl Read + Seek + 'a,
     length: u64,
 ) -> Result<Box<dyn Read + 'a>, FirstbootError> {
-    let followed = Followed::new(input, base, length, part.size)
-        .map_err(|source| SysError::Read { path: part.name.as_str().into(), source })?;
+    let begin = || {
+        let mut delta = zstd::Decoder::new(input)?;
+        delta.window_log_max(WINDOW)?;
+        Followed::new(delta, base, length, part.size)
+    };
+    let followed = begin().map_err(|source| SysError::Read { path: part.name.as_str().into(), source })?;
     Ok(Box::new(followed))
 }
 
@@ -152,6 +157,7 @@ mod tests {
         let copy = |at, length| Instruction::Copy { at, length }.encode();
         let insert = Instruction::Insert { length: 3 }.encode();
         let bytes = [&MAGIC[..], &copy(0, 4), &insert, b"new", &copy(7, 22)].concat();
+        let bytes = zstd::encode_all(&bytes[..], 1).unwrap();
         let sum = |bytes: &[u8]| hexadecimal(Sha256::digest(bytes));
         let delta = Some(Delta { size: bytes.len() as u64, sha256: sum(&bytes) });
         (Part { name: KERNEL.into(), size: RESULT.len() as u64, sha256: sum(RESULT), delta, ..Part::default() }, bytes)
@@ -175,7 +181,7 @@ mod tests {
         bad[20] ^= 1;
         durable::replace(&running, &bad, 0o644).unwrap();
         let said = words(&given(folder.path(), &part, &bytes).unwrap_err());
-        assert!(said.contains("bring the whole bundle"), "{said}");
+        assert!(said.contains("Bring the whole bundle"), "{said}");
         // What is shorter than what it was made against is no base.
         durable::replace(&running, &BASE[..20], 0o644).unwrap();
         let said = words(&given(folder.path(), &part, &bytes).unwrap_err());

@@ -13,17 +13,11 @@ use bakelite_spec::bundle::Part;
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::loader_entry::EntryName;
-use bakelite_sys::sum::{fill, pour};
-use bakelite_sys::{SysError, block, durable, fat};
-use sha2::{Digest, Sha256};
+use bakelite_sys::sum::pour;
+use bakelite_sys::{SysError, block, durable, fat, onto};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-
-/// Bytes that are held in memory.
-const CHUNK: usize = 1 << 20;
-/// Bytes after which what was written is on the medium, and what was written or read is out of memory.
-pub const SYNC_EACH: u64 = 32 << 20;
 
 /// The slot's partition, and its length in bytes.
 ///
@@ -132,32 +126,11 @@ pub fn try_boot_file(root: &Path, running: &str, part: &Part, input: &mut dyn Re
 /// When it can't be written, isn't what was signed, or what is read back is something else.
 pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
     let (device, length) = partition(root, slot)?;
-    let (mut medium, _) = block::open(&device, true)?;
-    let writing = |source| SysError::Write { path: device.clone(), source };
-    medium.seek(SeekFrom::Start(0)).map_err(writing)?;
-    let mut buffer = vec![0; CHUNK];
-    let (mut hash, mut written, mut dirty) = (Sha256::new(), 0u64, 0u64);
-    loop {
-        let filled = fill(&mut *input, &mut buffer)
-            .map_err(|source| SysError::Read { path: part.name.as_str().into(), source })?;
-        hash.update(&buffer[..filled]);
-        medium.write_all(&buffer[..filled]).map_err(writing)?;
-        written += filled as u64;
-        dirty += filled as u64;
-        let is_last = filled < buffer.len();
-        if dirty >= SYNC_EACH || is_last {
-            medium.sync_data().map_err(writing)?;
-            durable::forget_cached(&device)?;
-            dirty = 0;
-        }
-        if is_last {
-            break;
-        }
-    }
-    let sha256: [u8; 32] = hash.finalize().into();
+    let (written, sha256) = onto::put(&device, &part.name, input)?;
     let sum = hexadecimal(sha256);
     delta::is_signed(part, written, &sum)?;
     is_back(&device, &sum, part.size)?;
+    let (mut medium, _) = block::open(&device, true)?;
     let footer = Footer { length: part.size, sha256 };
     write_at(&mut medium, &device, length - RECORD, &footer.encode())?;
     durable::forget_cached(&device)?;
@@ -174,9 +147,6 @@ pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) ->
 /// # Errors
 /// When they can't be read, or are others.
 pub fn is_back(path: &Path, sum: &str, length: u64) -> Result<(), FirstbootError> {
-    let read = |source| SysError::Read { path: path.into(), source };
-    let file = File::open(path).map_err(read)?;
-    let (_, back) = pour(file.take(length), std::io::sink()).map_err(read)?;
-    durable::forget_cached(path)?;
+    let back = onto::back(path, length)?;
     if back == sum { Ok(()) } else { Err(FirstbootError::CopyDiffers(path.display().to_string())) }
 }

@@ -1,15 +1,15 @@
 //! A bundle's deltas: what an older image has of a newer one's parts is copied on the machine, and only the rest is brought.
 //!
 //! Both are cut where their content says so (FastCDC), so that what has only moved is found again: in a squashfs a file's compressed
-//! blocks are the same wherever they lie. What is brought isn't compressed once more, as it is already. Each delta is followed
-//! here as the machine follows it, before anything is signed; the same two inputs give the same bytes.
+//! blocks are the same wherever they lie. What is brought is packed, which helps where it isn't yet, as in an initramfs. Each delta
+//! is followed here as the machine follows it, before anything is signed; the same two inputs give the same bytes.
 
 use super::{MakeError, Taken};
 use crate::opened::Opened;
 use crate::source::digest::{Hashing, Sha256};
 use crate::write::fat::Window;
 use bakelite_disk::delta::{Followed, Instruction, MAGIC};
-use bakelite_spec::bundle::{APPS, Base, Bundle, DELTA, Delta, Part, ROOT};
+use bakelite_spec::bundle::{APPS, Base, Bundle, DELTA, Delta, Part, ROOT, WINDOW};
 use bakelite_spec::quantity::Size;
 use bakelite_trust::bundle::{BundleError, places};
 use bakelite_trust::keys::OwnerKeys;
@@ -21,6 +21,8 @@ use std::path::Path;
 
 /// The average length of a piece in bytes; docs/update.md has what others give.
 const AVERAGE: usize = 4 << 10;
+/// zstd's level.
+const LEVEL: i32 = 19;
 /// A longer copy is two, as an instruction's length is a u32.
 const MOST: u64 = 1 << 30;
 
@@ -190,7 +192,8 @@ fn add(runs: &mut Vec<Run>, at: u64, length: u64, from: Option<&u64>) {
 
 /// Writes a delta into a nameless file.
 fn write(runs: &[Run], new: &mut dyn Content) -> io::Result<File> {
-    let mut output = BufWriter::with_capacity(1 << 20, tempfile::tempfile()?);
+    let mut output = zstd::Encoder::new(BufWriter::with_capacity(1 << 20, tempfile::tempfile()?), LEVEL)?;
+    output.window_log(WINDOW)?;
     output.write_all(MAGIC)?;
     for run in runs {
         let mut left = run.length;
@@ -210,7 +213,7 @@ fn write(runs: &[Run], new: &mut dyn Content) -> io::Result<File> {
             left -= most;
         }
     }
-    Ok(output.into_inner()?)
+    Ok(output.finish()?.into_inner()?)
 }
 
 /// What a delta is, once it was followed and has given the part.
@@ -221,13 +224,20 @@ fn proved(mut file: &File, old: impl Content, was: &Part, part: &Part) -> io::Re
         Ok::<_, io::Error>(hashing.finish())
     };
     file.rewind()?;
-    let (given, _) = sum(&mut Followed::new(file, old, was.size, part.size)?)?;
+    let (given, _) = sum(&mut Followed::new(unpacked(file)?, old, was.size, part.size)?)?;
     if given.to_string() != part.sha256 {
         return Err(io::Error::other("it doesn't give what it was made for"));
     }
     file.rewind()?;
     let (sha256, size) = sum(&mut file)?;
     Ok(Delta { size, sha256: sha256.to_string() })
+}
+
+/// What is in a packed delta, for whoever holds no more of it than a machine does.
+fn unpacked(file: &File) -> io::Result<impl Read + '_> {
+    let mut unpacked = zstd::Decoder::new(file)?;
+    unpacked.window_log_max(WINDOW)?;
+    Ok(unpacked)
 }
 
 #[cfg(test)]

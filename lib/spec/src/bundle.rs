@@ -20,6 +20,8 @@ pub const INITRAMFS: &str = "initrd";
 pub const DEVICE_TREE: &str = ".dtb";
 /// The squashfs of the slot.
 pub const ROOT: &str = "system.squashfs";
+/// The base-2 logarithm of what a packed delta (zstd) may need in memory, in bytes.
+pub const WINDOW: u32 = 21;
 /// The ending of a bundle's name.
 pub const ENDING: &str = ".bundle";
 
@@ -112,7 +114,7 @@ pub struct Part {
     pub quoting: Option<Quoting>,
 }
 
-/// A delta, as the archive has it.
+/// A delta, as the archive has it: instructions (`bakelite_disk::delta`) in one frame of zstd, whose window is [`WINDOW`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Delta {

@@ -50,7 +50,7 @@ fn made(was: &[(&str, Vec<u8>)], comes: &[(&str, Vec<u8>)]) -> (Result<Deltas, M
 
 fn result(deltas: &Deltas, part: &Part, old: &[u8]) -> Vec<u8> {
     let mut given = Vec::new();
-    let delta = deltas.open(&part.name).unwrap().unwrap();
+    let delta = unpacked(deltas.open(&part.name).unwrap().unwrap()).unwrap();
     Followed::new(delta, Cursor::new(old), old.len() as u64, part.size).unwrap().read_to_end(&mut given).unwrap();
     given
 }
@@ -68,7 +68,7 @@ fn what_has_only_moved_is_found_again_and_the_rest_is_brought() {
         assert_eq!(result(&deltas, part, old), comes.iter().find(|(name, _)| *name == part.name).unwrap().1);
     }
     let sizes: Vec<u64> = new.parts.iter().map(|part| deltas.apply(part).member().0).collect();
-    assert_eq!(sizes[0], MAGIC.len() as u64 + 13, "a kernel that is the same is one copy");
+    assert!(sizes[0] < 50, "a kernel that is the same is one copy: {sizes:?}");
     assert!((12_000..12_000 + 6 * 4 * AVERAGE as u64).contains(&sizes[1]), "{sizes:?}");
     assert_eq!(deltas.save_half(&new), Ok(()));
     // The same two give the same.
@@ -132,9 +132,9 @@ fn what_is_no_base_is_refused_with_its_reason() {
 fn runs_longer_than_an_instruction_are_several() {
     let runs = [Run { from: Some(7), at: 0, length: MOST + 5 }];
     let mut bytes = Vec::new();
-    write(&runs, &mut Cursor::new(&[][..]))
-        .and_then(|mut file| file.rewind().and_then(|()| file.read_to_end(&mut bytes)))
-        .unwrap();
+    let mut file = write(&runs, &mut Cursor::new(&[][..])).unwrap();
+    file.rewind().unwrap();
+    unpacked(&file).unwrap().read_to_end(&mut bytes).unwrap();
     let copy = |at, length| Instruction::Copy { at, length }.encode();
     assert_eq!(bytes, [&MAGIC[..], &copy(7, 1 << 30), &copy(7 + MOST, 5)].concat());
 }
