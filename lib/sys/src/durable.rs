@@ -85,12 +85,14 @@ pub fn write_owned(
     if durable { publish(&temporary, path) } else { rename(&temporary, path) }
 }
 
-/// Moves a finished and synced file to its name, and makes the name durable.
+/// Moves a finished and synced file to its name, and makes the name durable. The file comes first: on FAT a rename makes a
+/// name without bytes, which it gets when the inode is written (Linux fs/fat/namei_vfat.c, `vfat_rename`).
 ///
 /// # Errors
-/// When the rename or the fsync of the folder fails.
+/// When the rename or an fsync fails.
 pub fn publish(from: &Path, to: &Path) -> Result<(), SysError> {
     rename(from, to)?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(|source| SysError::Change { path: to.into(), source })?;
     sync_folder(to.parent().unwrap_or(Path::new("/")))
 }
 

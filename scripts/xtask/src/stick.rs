@@ -158,25 +158,31 @@ pub fn fill(path: &Path, size: u64, folder: &Path) -> Result<()> {
     door::run(&tool("mcopy")?, &["-s", "-i", &target, &folder, "::"], Path::new("/")).map(drop)
 }
 
-/// All that has the name of a set on a FAT that the keeper writes to, by its path there.
+/// All that has the name of a set on a FAT that the keeper writes to, by its path there. One by one, as mcopy ends at the first
+/// file that it can't read, and half a set may be one.
 pub fn sets_on(disk: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let (work, image) = (tempfile::tempdir()?, disk.display().to_string());
-    let (mut found, root) = (BTreeMap::new(), format!("::{}", stick::FOLDER));
-    // Without a folder there is no set, and mcopy says so by its exit status.
-    let (_, _) = door::end_of(&tool("mcopy")?, &["-s", "-n", "-i", &image, &root, &work.path().display().to_string()])?;
-    let sets = work.path().join(stick::FOLDER).join(stick::SETS);
-    for node in names(&sets) {
-        for name in names(&sets.join(&node)).into_iter().filter(|name| bakelite_spec::set::number(name).is_some()) {
-            let bytes = std::fs::read(sets.join(&node).join(&name))?;
-            found.insert(format!("{node}/{name}"), bytes);
+    let work = work.path().join("set");
+    let mut found = BTreeMap::new();
+    let root = format!("::/{}/{}/", stick::FOLDER, stick::SETS);
+    for node in listed(&image, &root)? {
+        for path in listed(&image, &node)? {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            if bakelite_spec::set::number(name).is_none() {
+                continue;
+            }
+            door::run(&tool("mcopy")?, &["-n", "-i", &image, &path, &work.display().to_string()], Path::new("/"))?;
+            found.insert(path.trim_start_matches(&root).to_string(), std::fs::read(&work)?);
+            std::fs::remove_file(&work)?;
         }
     }
     Ok(found)
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+/// What is in a folder on a FAT, as whole paths, those of folders with a slash at the end; nothing where there is no folder.
+fn listed(image: &str, folder: &str) -> Result<Vec<String>> {
+    let (_, said) = door::end_of(&tool("mdir")?, &["-b", "-a", "-i", image, folder])?;
+    Ok(said.lines().filter(|line| line.starts_with(folder)).map(String::from).collect())
 }
 
 /// That on a FAT the sets of before are as they were and those that have come since open, as it is, and after its repair all

@@ -75,6 +75,9 @@ pub enum SetError {
     Encrypt(#[from] age::EncryptError),
 }
 
+/// Bytes that go through a pipe at once: as many as it holds (pipe(7)).
+const PIPE: usize = 1 << 16;
+
 pub(crate) fn on(act: &'static str, path: &Path) -> impl Fn(std::io::Error) -> SetError {
     move |source| SetError::File { act, path: path.into(), source }
 }

@@ -3,7 +3,7 @@
 //! A member goes nowhere but below the folder that is given, under a name that the manifest has, in its order; links,
 //! folders and devices are refused. What is read is bounded by what the manifest says, and that by the room there is.
 
-use super::{SetError, on};
+use super::{PIPE, SetError, on};
 use crate::check::{self, Contents, Depth};
 use bakelite_spec::set::{
     DATABASE, FORMAT, MANIFEST, MANIFEST_LIMIT, Manifest, Member, TOKEN, instant, is_member_path,
@@ -12,7 +12,7 @@ use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 /// zstd's window, as a power of two: what our level needs, and no more memory for anybody's file.
@@ -47,27 +47,28 @@ impl Opened {
     }
 }
 
-/// The unpacked stream of a set.
-fn stream<'a>(path: &Path, keys: &'a [&'a dyn age::Identity]) -> Result<Box<dyn Read + 'a>, SetError> {
+/// A set's stream, decrypted.
+fn decrypted<'a>(path: &Path, keys: &'a [&'a dyn age::Identity]) -> Result<Box<dyn BufRead + 'a>, SetError> {
     let file = File::open(path).map_err(on("reading", path))?;
     let mut input = BufReader::with_capacity(1 << 18, file);
     let is_encrypted = input.fill_buf().map_err(on("reading", path))?.starts_with(AGE);
-    let packed: Box<dyn BufRead + 'a> = if is_encrypted {
-        let not_a_set = |error: age::DecryptError| SetError::NotASet(error.to_string());
-        let opened = age::Decryptor::new_buffered(input).map_err(not_a_set)?.decrypt(keys.iter().copied());
-        Box::new(BufReader::with_capacity(
-            CHUNK,
-            opened.map_err(|error| match error {
-                age::DecryptError::NoMatchingKeys => SetError::NoKey,
-                other => not_a_set(other),
-            })?,
-        ))
-    } else {
-        Box::new(input)
-    };
+    if !is_encrypted {
+        return Ok(Box::new(input));
+    }
+    let not_a_set = |error: age::DecryptError| SetError::NotASet(error.to_string());
+    let opened = age::Decryptor::new_buffered(input).map_err(not_a_set)?.decrypt(keys.iter().copied());
+    let opened = opened.map_err(|error| match error {
+        age::DecryptError::NoMatchingKeys => SetError::NoKey,
+        other => not_a_set(other),
+    })?;
+    Ok(Box::new(BufReader::with_capacity(CHUNK, opened)))
+}
+
+/// A set's archive, of its decrypted stream.
+fn archive<'a, R: BufRead + 'a>(packed: R, path: &Path) -> Result<tar::Archive<impl Read + 'a>, SetError> {
     let mut unpacked = zstd::Decoder::with_buffer(packed).map_err(on("unpacking", path))?;
     unpacked.window_log_max(WINDOW).map_err(on("unpacking", path))?;
-    Ok(Box::new(unpacked))
+    Ok(tar::Archive::new(unpacked))
 }
 
 /// Reads a set's manifest and nothing else of it: what it says, unproved.
@@ -75,7 +76,7 @@ fn stream<'a>(path: &Path, keys: &'a [&'a dyn age::Identity]) -> Result<Box<dyn 
 /// # Errors
 /// When no key opens it, or it doesn't begin with a manifest that this version reads.
 pub fn manifest(path: &Path, keys: &[&dyn age::Identity]) -> Result<Manifest, SetError> {
-    let mut archive = tar::Archive::new(stream(path, keys)?);
+    let mut archive = archive(decrypted(path, keys)?, path)?;
     let mut entries = archive.entries().map_err(on("unpacking", path))?;
     read_manifest(entries.next(), path)
 }
@@ -122,7 +123,7 @@ pub fn members(
     keys: &[&dyn age::Identity],
     wanted: &[&str],
 ) -> Result<(Manifest, BTreeMap<String, Vec<u8>>), SetError> {
-    let mut archive = tar::Archive::new(stream(path, keys)?);
+    let mut archive = archive(decrypted(path, keys)?, path)?;
     let mut entries = archive.entries().map_err(on("unpacking", path))?;
     let manifest = read_manifest(entries.next(), path)?;
     let mut found = BTreeMap::new();
@@ -175,7 +176,8 @@ pub fn unpack(path: &Path, keys: &[&dyn age::Identity], into: &Path) -> Result<O
         let free = mount::free(into);
         if needed > free { Err(SetError::NoRoom { path: into.into(), free, needed }) } else { Ok(()) }
     };
-    let manifest = each_member(path, keys, room, |entry, member| store(entry, member, into))?;
+    let archive = archive(decrypted(path, keys)?, path)?;
+    let manifest = each_member(archive, path, room, |entry, member| store(entry, member, into))?;
     durable::sync_file_system(into)?;
     prove(manifest, into)
 }
@@ -190,26 +192,41 @@ pub fn reread(path: &Path, keys: &[&dyn age::Identity], expected: &Manifest) -> 
         let differs = || SetError::Member { path: MANIFEST.into(), what: "another manifest is in its place" };
         if manifest == expected { Ok(()) } else { Err(differs()) }
     };
-    let sum = |entry: tar::Entry<'_, _>, member: &Member| {
-        pour(entry.take(member.size), std::io::sink()).map(|(_, sha256)| sha256).map_err(on("unpacking", path))
-    };
-    each_member(path, keys, same, sum).map(drop)
+    let mut decrypted = decrypted(path, keys)?;
+    let (from, mut into) = io::pipe().map_err(on("reading", path))?;
+    // Decrypting keeps one processor busy, unpacking and comparing another.
+    std::thread::scope(|scope| {
+        let comparing = scope.spawn(move || {
+            let sum = |entry: &mut dyn Read, member: &Member| {
+                let poured = pour(entry.take(member.size), io::sink());
+                poured.map(|(_, sha256)| sha256).map_err(on("unpacking", path))
+            };
+            each_member(archive(BufReader::with_capacity(PIPE, from), path)?, path, same, sum)
+        });
+        let poured = io::copy(&mut decrypted, &mut into);
+        drop(into);
+        let compared = comparing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match poured {
+            // Whoever compares takes no more once it knows.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(on("reading", path)(error)),
+            _ => compared.map(drop),
+        }
+    })
 }
 
 /// Goes through a set: its manifest has to be accepted, and what comes of each member has to have its hash.
-fn each_member<'a>(
+fn each_member(
+    mut archive: tar::Archive<impl Read>,
     path: &Path,
-    keys: &'a [&'a dyn age::Identity],
     accept: impl FnOnce(&Manifest) -> Result<(), SetError>,
-    mut take: impl FnMut(tar::Entry<'_, Box<dyn Read + 'a>>, &Member) -> Result<String, SetError>,
+    mut take: impl FnMut(&mut dyn Read, &Member) -> Result<String, SetError>,
 ) -> Result<Manifest, SetError> {
-    let mut archive = tar::Archive::new(stream(path, keys)?);
     let mut entries = archive.entries().map_err(on("unpacking", path))?;
     let manifest = read_manifest(entries.next(), path)?;
     accept(&manifest)?;
     for member in &manifest.members {
-        let entry = next_entry(&mut entries, member, path)?;
-        if take(entry, member)? != member.sha256 {
+        let mut entry = next_entry(&mut entries, member, path)?;
+        if take(&mut entry, member)? != member.sha256 {
             return Err(SetError::Member { path: member.path.clone(), what: "its hash" });
         }
     }

@@ -3,14 +3,14 @@
 //! The hashes in its manifest are taken of files that were checked before, and the set is compared with them as it comes
 //! from the medium: that it can be restored needs no second copy and no second check.
 
-use super::{SetError, on};
+use super::{PIPE, SetError, on};
 use crate::check::{self, Contents, Depth};
 use crate::{snapshot, token};
 use bakelite_spec::set::{self, DATABASE, Manifest, Member, TOKEN};
 use bakelite_sys::sum::pour;
 use bakelite_sys::{durable, mount};
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// zstd's level. The third takes 3.5 times as long and saves 6 % of a database that k3s wrote.
@@ -155,20 +155,28 @@ fn archive(
 ) -> Result<(), SetError> {
     let writing = || on("writing", half);
     let file = durable::create_private(half)?;
-    let output = BufWriter::with_capacity(1 << 18, &file);
+    let mut output = BufWriter::with_capacity(1 << 18, &file);
     if request.recipients.is_empty() {
-        pack(output, manifest, members)?.into_inner().map_err(|error| writing()(error.into_error()))?;
+        pack(&mut output, manifest, members)?;
     } else {
         let recipients = request.recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encrypted = age::Encryptor::with_recipients(recipients)?.wrap_output(output).map_err(writing())?;
-        let output = pack(encrypted, manifest, members)?.finish().map_err(writing())?;
-        output.into_inner().map_err(|error| writing()(error.into_error()))?;
+        let mut encrypted = age::Encryptor::with_recipients(recipients)?.wrap_output(&mut output).map_err(writing())?;
+        // Packing keeps one processor busy, encrypting and writing another.
+        let (packed, into) = io::pipe().map_err(writing())?;
+        std::thread::scope(|scope| {
+            let packing = scope.spawn(|| pack(into, manifest, members));
+            let sealed = io::copy(&mut BufReader::with_capacity(PIPE, packed), &mut encrypted);
+            let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            sealed.map_err(writing())?;
+            packed
+        })?;
+        encrypted.finish().map_err(writing())?;
     }
-    file.sync_all().map_err(writing())
+    output.flush().and_then(|()| file.sync_all()).map_err(writing())
 }
 
 /// The tar, packed.
-fn pack<W: Write>(output: W, manifest: &Manifest, members: &[(String, PathBuf)]) -> Result<W, SetError> {
+fn pack(output: impl Write, manifest: &Manifest, members: &[(String, PathBuf)]) -> Result<(), SetError> {
     let packing = || on("packing into", Path::new("the set"));
     let mut packed = zstd::Encoder::new(output, LEVEL).map_err(packing())?;
     packed.include_checksum(true).map_err(packing())?;
@@ -180,7 +188,7 @@ fn pack<W: Write>(output: W, manifest: &Manifest, members: &[(String, PathBuf)])
         append(&mut tar, &member.path, member.size, file.take(member.size), manifest.made)
             .map_err(on("packing", from))?;
     }
-    tar.into_inner().and_then(zstd::Encoder::finish).map_err(packing())
+    tar.into_inner().and_then(zstd::Encoder::finish).map(drop).map_err(packing())
 }
 
 fn append(tar: &mut tar::Builder<impl Write>, path: &str, size: u64, content: impl Read, made: i64) -> io::Result<()> {

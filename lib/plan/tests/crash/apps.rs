@@ -1,7 +1,9 @@
 //! A bundle of apps whatever moment the plug is pulled: k3s finds the old ones as a whole, or the new ones, and the store
 //! holds what counts and nothing else.
 
-use super::*;
+use crate::bench::{Bench, Mutation};
+use crate::cuts::NESTED;
+use crate::starts::used_card_blank_disk;
 use bakelite_plan::{apps, payload};
 use bakelite_spec::apps::{ARCHIVES, Apps, Ended, LAST, MANIFESTS, NOTHING, Record, STARTS, STORE, Trial};
 use bakelite_spec::bundle::{Bundle, Part};
@@ -106,7 +108,7 @@ struct Outcome {
 }
 
 /// One boot, or with `now` what follows in this one, up to its end.
-fn go_on(machine: &mut Bench, new: New, boots: bool) -> Result<bool, bench::Cut> {
+fn go_on(machine: &mut Bench, new: New, boots: bool) -> Result<bool, crate::bench::Cut> {
     machine.ran = !boots;
     machine.settle_apps()?;
     machine.ran = true;
@@ -194,7 +196,7 @@ fn apps_are_the_old_or_the_new_ones_whatever_moment_the_plug_is_pulled() {
         assert!(is_as_wanted(&start, new, usize::MAX, &whole), "{new:?}: {whole:#?}");
         let mut runs = 0;
         for (cut, seed) in
-            (0..=whole.effects).flat_map(|cut| (1..=updates::adversaries(40)).map(move |seed| (cut, seed)))
+            (0..=whole.effects).flat_map(|cut| (1..=crate::updates::adversaries(40)).map(move |seed| (cut, seed)))
         {
             let outcome = run(&start, new, &[cut], seed);
             assert!(is_as_wanted(&start, new, cut, &outcome), "{new:?}: cut at {cut}, adversary {seed}: {outcome:#?}");

@@ -4,29 +4,25 @@
 
 mod acts;
 mod laying;
+mod looking;
 mod media;
 mod resetting;
 mod restoring;
+mod storage;
 mod updating;
 
 use bakelite_plan::Settings;
-use bakelite_plan::cluster::{ON_DISK, ON_STATE};
-use bakelite_plan::disk::{Content, Data, Disk, Seal};
-use bakelite_plan::facts::{Amount, Database, Facts};
-use bakelite_plan::home::{self, AT_ONCE, COPIED, COPIED_ON_CARD, DISK_HOME, HOME, INTENT, TO_CARD};
-use bakelite_plan::identity::{DEVICE_KEY, Identity, PASSWORD, RECORD, TOKEN};
-use bakelite_plan::restore::blank::BASELINE;
-use bakelite_plan::restore::trial::{ROLLED_BACK, TRIAL};
-use bakelite_plan::restore::{FoundSet, STAGED, WORD, Word};
+use bakelite_plan::disk::Content;
+use bakelite_plan::home::{self, AT_ONCE, INTENT, TO_CARD};
+use bakelite_plan::identity::{DEVICE_KEY, PASSWORD, RECORD, TOKEN};
+use bakelite_plan::restore::{FoundSet, Word};
 use bakelite_plan::seal::SEAL;
 use bakelite_plan::settings::HOST_KEY;
 use bakelite_plan::step::{BORN, Decision, EARLY, SETTLE, Step, UPKEEP};
-use bakelite_plan::{old_copy, reset};
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::places;
 use bakelite_spec::records::Place;
 use bakelite_spec::status::{LastStart, paths};
-use bakelite_spec::update;
 pub use media::{Files, Medium};
 use std::collections::BTreeMap;
 pub use updating::BY_NEW;
@@ -210,189 +206,6 @@ impl Bench {
         self.uptime = 0;
         self.effects = 0;
         self.fuse = None;
-    }
-
-    fn files(&mut self, path: &str) -> &mut Files {
-        if path.starts_with("/disk/") {
-            let at = self.attached.unwrap();
-            self.media[at].writes += 1;
-            self.media[at].files.as_mut().unwrap()
-        } else {
-            &mut self.card
-        }
-    }
-
-    pub fn text(&self, path: &str) -> Option<String> {
-        let files = if path.starts_with("/disk/") { self.media[self.attached?].files.as_ref()? } else { &self.card };
-        files.live.get(path).or_else(|| self.run.get(path)).cloned()
-    }
-
-    fn write(&mut self, path: &str, text: &str, sync: bool) -> Result<(), Cut> {
-        self.tick()?;
-        let torn = if self.whim() { String::new() } else { text.to_string() };
-        let files = self.files(path);
-        files.live.insert(path.into(), text.into());
-        files.pending.push((path.into(), Some(torn)));
-        if !sync || self.mutation == Some(Mutation::NoSync) {
-            return Ok(());
-        }
-        self.tick()?;
-        let files = self.files(path);
-        files.pending.retain(|(pending, _)| pending != path);
-        files.pending.push((path.into(), Some(text.into())));
-        Ok(())
-    }
-
-    /// A file beside its place, synced, renamed, the folder synced.
-    fn publish(&mut self, path: &str, text: &str) -> Result<(), Cut> {
-        let beside = format!("{path}.new");
-        self.write(&beside, text, true)?;
-        self.tick()?;
-        let files = self.files(path);
-        files.live.remove(&beside);
-        files.live.insert(path.into(), text.into());
-        // A rename carries what reached the medium by then.
-        let reached = files.pending.iter().rev().find(|(pending, _)| *pending == beside);
-        let reached = reached.and_then(|(_, text)| text.clone()).unwrap_or_default();
-        files.pending.retain(|(pending, _)| *pending != beside);
-        files.pending.push((path.into(), Some(reached)));
-        if self.mutation == Some(Mutation::NoSync) {
-            return Ok(());
-        }
-        self.tick()?;
-        let files = self.files(path);
-        for (path, text) in std::mem::take(&mut files.pending) {
-            match text {
-                Some(text) => drop(files.durable.insert(path, text)),
-                None => drop(files.durable.remove(&path)),
-            }
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, path: &str) -> Result<(), Cut> {
-        self.tick()?;
-        let files = self.files(path);
-        files.live.remove(path);
-        files.pending.push((path.into(), None));
-        self.tick()?;
-        self.files(path).sync();
-        Ok(())
-    }
-
-    fn to_seal(&self) -> String {
-        if !self.card.live.contains_key(RECORD) {
-            return String::new();
-        }
-        let text = |path: &&str| self.card.live.get(*path).cloned().unwrap_or_default();
-        SECRETS.iter().map(text).collect::<Vec<_>>().join("|")
-    }
-
-    /// `GENERATION|` and [`SECRETS`].
-    fn read_seal(text: &str) -> Option<Seal> {
-        let (generation, digest) = text.split_once('|')?;
-        let identity: Identity = serde_json::from_str(digest.rsplit('|').next()?).ok()?;
-        Some(Seal { node: identity.node, generation: generation.parse().ok()?, digest: digest.into() })
-    }
-
-    fn content(files: &Files) -> Content {
-        let record = |path: &str| files.live.get(path);
-        Content {
-            seal: record(SEAL).and_then(|text| Self::read_seal(text)),
-            home: record(DISK_HOME).and_then(|text| serde_json::from_str(text).ok()),
-            cluster: record(ON_DISK).and_then(|text| serde_json::from_str(text).ok()),
-            unused: !files.live.keys().any(|path| !path.starts_with("/disk/bakelite/")),
-        }
-    }
-
-    fn is_shown_from_disk(&self) -> bool {
-        self.shown.get(places::RANCHER.at).is_some_and(|folder| folder.starts_with("/disk/"))
-    }
-
-    fn lives_on_disk(&self) -> bool {
-        home::of(&self.facts()).is_some_and(|home| matches!(home.place, Place::Disk(_)))
-    }
-
-    /// Where k3s reads its database.
-    fn database(&self) -> &'static str {
-        if self.is_shown_from_disk() { DISK_DATABASE } else { CARD_DATABASE }
-    }
-
-    pub fn facts(&self) -> Facts {
-        let disks = (0..self.media.len()).filter(|at| self.media[*at].here).map(|at| {
-            let medium = &self.media[at];
-            let attached = self.attached == Some(at);
-            let data = medium.table.0.clone().map(|guid| Data {
-                born: medium.born.0.as_ref() == Some(&guid),
-                attached,
-                content: if attached {
-                    medium.files.as_ref().map(Self::content)
-                } else {
-                    self.looked.get(&guid).cloned()
-                },
-                damaged: None,
-                guid,
-            });
-            let proof = medium.disk.proof.clone().filter(|_| self.proved.contains(&medium.disk.key()));
-            Disk { data, proof, ..medium.disk.clone() }
-        });
-        let of_moves = [RECORD, HOME, INTENT, ON_STATE, DISK_HOME, COPIED, COPIED_ON_CARD, ON_DISK, old_copy::RECORD];
-        let of_restores = [TRIAL, ROLLED_BACK, WORD, BASELINE, reset::WISH, reset::FRESH];
-        let paths = of_moves.into_iter().chain(of_restores).chain([update::PATH, update::LAST]).chain(laying::FILES);
-        let mut files: BTreeMap<_, _> = paths.filter_map(|path| Some((path.to_string(), self.text(path)?))).collect();
-        files.extend(self.run.clone());
-        files.extend(self.text(&self.medium(STAGED)).map(|text| (STAGED.to_string(), text)));
-        let present = SECRETS[..4].iter().filter(|path| self.card.live.contains_key(**path));
-        let mut facts = Facts {
-            serial: "abc123".into(),
-            state_is_durable: true,
-            present: present.map(ToString::to_string).collect(),
-            to_seal: self.to_seal(),
-            disks: disks.collect(),
-            uptime: self.uptime,
-            shown: self.shown.clone(),
-            free_on_disk: 100 << 30,
-            free_on_card: 100 << 30,
-            payload_ran: self.ran && !self.run.contains_key(AT_ONCE),
-            boot: format!("boot{}", self.boots),
-            words: self.sets.as_ref().map_or_else(Vec::new, |_| self.words.clone()),
-            sets: self.sets.clone(),
-            beyond_baseline: self.beyond_baseline.clone(),
-            lost: self.lost_names.clone(),
-            loader: self.loader(),
-            cmdline: self.slot.as_ref().map_or_else(String::new, |slot| format!("bakelite.slot={slot}")),
-            image_links: self.image_links(),
-            stored: self.stored(),
-            placed: self.placed(),
-            files,
-            ..Facts::default()
-        };
-        facts.present.extend(self.placed_files());
-        let amount = |files: u64| (files > 0).then_some(Amount { bytes: 1 << 20, files });
-        facts.on_card = amount(self.tree("/state/").len() as u64);
-        facts.on_disk = amount(self.tree("/disk/").len() as u64);
-        let on_disk =
-            home::of(&facts).is_some_and(|home| matches!(home.place, Place::Disk(_)) && home.moving.is_none());
-        if !on_disk || self.is_shown_from_disk() {
-            let revision = |text: String| Database {
-                revision: text.parse().unwrap_or(0),
-                row: "row".into(),
-                ..Database::default()
-            };
-            facts.database = self.text(self.database()).map(revision);
-        }
-        facts
-    }
-
-    /// The files that move, of the card (`/state/`) or the attached disk (`/disk/`).
-    fn tree(&self, medium: &str) -> BTreeMap<String, String> {
-        let files = match self.attached {
-            _ if medium == "/state/" => Some(&self.card),
-            attached => attached.and_then(|at| self.media[at].files.as_ref()),
-        };
-        let all = files.into_iter().flat_map(|files| &files.live);
-        let moves = all.filter(|(path, _)| path.starts_with(medium) && !path.starts_with("/disk/bakelite/"));
-        moves.map(|(path, text)| (path.clone(), text.clone())).collect()
     }
 
     fn at(&self, fits: impl Fn(&Medium) -> bool) -> usize {

@@ -1,10 +1,14 @@
 //! A machine is made blank by a person's word: whatever moment the plug is pulled, it ends blank, and never half.
 
-use super::*;
+use crate::bench::{Bench, CARD_DATABASE, DISK_DATABASE, Files, Medium, Mutation};
+use crate::cuts::{cuts, killed};
+use crate::starts::{IDENTITY, identity, set, unfenced};
 use bakelite_plan::cluster::{ON_DISK, ON_STATE};
 use bakelite_plan::home::{DISK_HOME, HOME};
 use bakelite_plan::reset::{Level, WISH, Wish};
+use bakelite_plan::seal::SEAL;
 use bakelite_spec::records::DiskName;
+use serde_json::json;
 
 const BORN: &str =
     r#"{"format":1,"epoch":2,"node":"shop-1","datastore":"sqlite","row":"row","revision":400,"k3s":"v1.36.2+k3s1"}"#;

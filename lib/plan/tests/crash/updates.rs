@@ -1,14 +1,16 @@
 //! An update whatever moment the plug is pulled: it ends in the new system, or in the old one with a database that no newer
 //! k3s has written to.
 
-use super::*;
+use crate::bench::{BY_NEW, Bench, CARD_DATABASE, Mutation};
+use crate::cuts::{ADVERSARIES, NESTED};
+use crate::starts::{set, unfenced, used_card_blank_disk};
 use bakelite_plan::Settings;
 use bakelite_plan::cluster::ON_STATE;
 use bakelite_plan::step::Decision;
 use bakelite_plan::update;
 use bakelite_spec::fault::Code;
 use bakelite_spec::update::{Armed, Ended, FORMAT, LAST, PATH, Side, TRIES, Update};
-use bench::BY_NEW;
+use serde_json::json;
 use std::collections::VecDeque;
 
 /// How the new system is.
@@ -77,7 +79,7 @@ struct Outcome {
 }
 
 /// One power-on, until it is well or goes down. Whether it stays up.
-fn power_on(machine: &mut Bench, new: New) -> Result<bool, bench::Cut> {
+fn power_on(machine: &mut Bench, new: New) -> Result<bool, crate::bench::Cut> {
     let slot = machine.start_loader();
     machine.settings = of(&if slot == "a" { side("a", "v1.36.2+k3s1") } else { side("b", "v1.37.0+k3s1") });
     if slot == "b" && new == New::NeverStarts {
@@ -122,7 +124,7 @@ fn run(start: &Bench, new: New, cuts: &[usize], seed: u64) -> Outcome {
                 // The rest of the way to the plug is in the next boot.
                 cuts.iter_mut().take(1).for_each(|cut| *cut -= machine.effects);
             }
-            Err(bench::Cut) => {
+            Err(crate::bench::Cut) => {
                 cuts.pop_front();
                 machine.asks_to_try = false;
             }
@@ -214,7 +216,7 @@ fn ends_in_one_of_the_two(start: &Bench, adversaries: u64, most_boots: usize) {
 }
 
 /// How many cuts find something wrong.
-fn wrong(mutation: bench::Mutation, new: New, once: bool) -> usize {
+fn wrong(mutation: Mutation, new: New, once: bool) -> usize {
     std::panic::set_hook(Box::new(|_| {}));
     let start = Bench { mutation: Some(mutation), ..written(once) };
     let is_wrong = |cut: &usize| {
