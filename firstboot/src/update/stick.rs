@@ -82,7 +82,8 @@ fn take_newest(
 
 /// Whether what is wrong lies in how a bundle's bytes came, and not in what they are.
 fn is_of_its_bytes(error: &FirstbootError) -> bool {
-    !matches!(error, FirstbootError::NotUpdated(_))
+    use FirstbootError::{BaseDiffers, Bundle, Sys};
+    matches!(error, BaseDiffers(_) | Bundle(_) | Sys(SysError::Read { .. } | SysError::Write { .. }))
 }
 
 /// What comes of the bundles on a stick.
@@ -164,6 +165,16 @@ mod tests {
         assert_eq!(both.fit[0].1.version, "1.9", "a system comes first");
         let apps = choose(vec![apps("1.12", "bad"), apps("1.11", "a"), head("1.0", own)], fits, &known);
         assert_eq!(apps.fit[0].1.version, "1.11", "what went back isn't tried unasked");
+    }
+
+    #[test]
+    fn only_what_came_badly_is_tried_once_more() {
+        let torn = BundleError::Torn("system.squashfs".into());
+        let unreadable = SysError::Read { path: "/dev/vda3".into(), source: std::io::ErrorKind::Other.into() };
+        for error in [torn.into(), unreadable.into(), FirstbootError::BaseDiffers("system.squashfs".into())] {
+            assert!(is_of_its_bytes(&error), "{error:?}");
+        }
+        assert!(!is_of_its_bytes(&FirstbootError::NotUpdated("its k3s was tried and ended".into())));
     }
 
     #[test]
