@@ -200,6 +200,10 @@ pub struct Bundle {
     /// The owner's key file, which `bakelite new` made; machines know its public half by `owner.keys`
     #[arg(long)]
     pub key: PathBuf,
+    /// An image or a whole bundle that the machines run: the new one is a delta against it, which only they take, where that saves
+    /// more than half
+    #[arg(long, value_name = "OLD", conflicts_with = "apps")]
+    pub from: Option<PathBuf>,
     /// Only the appliance's `images`, `manifests` and `charts`, which machines take without a restart; of a configuration
     #[arg(long, conflicts_with = "lock")]
     pub apps: bool,

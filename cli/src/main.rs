@@ -230,8 +230,9 @@ fn build_image(build: Build, screen: &Screen) -> Result<(), CommandError> {
 /// An appliance is YAML; anything else is an image.
 fn make_bundle(arguments: Bundle, screen: &Screen) -> Result<(), MakeError> {
     let started = Instant::now();
-    let Bundle { inputs, output, key, apps, after, until, drops, lock, force } = arguments;
-    let wanted = bundle::Wanted { output: &output, key: &key, after: &after, until: &until, drops: &drops, force };
+    let Bundle { inputs, output, key, from, apps, after, until, drops, lock, force } = arguments;
+    let (from, drops) = (from.as_deref(), &drops[..]);
+    let wanted = bundle::Wanted { output: &output, key: &key, after: &after, until: &until, from, drops, force };
     let is_appliance = inputs.config.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let made = if apps {
         bundle::make_apps(&inputs.config, &wanted)?
@@ -242,7 +243,7 @@ fn make_bundle(arguments: Bundle, screen: &Screen) -> Result<(), MakeError> {
     };
     screen.finish();
     made.notes.iter().for_each(|note| screen.detail(note));
-    let bytes = made.bundle.parts.iter().map(|part| part.size).sum();
+    let bytes = made.bundle.parts.iter().map(|part| part.member().0).sum();
     screen.line(&format!(
         "{}: {}, {}, {:.1} s",
         output.display(),

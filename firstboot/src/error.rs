@@ -115,6 +115,11 @@ pub enum FirstbootError {
     /// A bundle isn't believed, or isn't whole.
     #[error("the bundle isn't taken")]
     Bundle(#[from] bakelite_trust::bundle::BundleError),
+    /// A delta came as it was signed, and doesn't give what was signed.
+    #[error(
+        "its delta of {0} doesn't give what was signed: the system that runs here isn't any more what it was, most likely by a byte of its medium that went bad; it runs on. Bring the whole bundle"
+    )]
+    BaseDiffers(String),
     /// A copy isn't what was copied.
     #[error("{0} differs from what was copied")]
     CopyDiffers(String),

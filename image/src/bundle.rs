@@ -5,14 +5,16 @@
 //! words give the same bytes. Must never write a private key, nor sign what isn't a whole image.
 
 mod apps;
+mod delta;
 pub use apps::make_apps;
 
 use crate::error::BuildError;
 use crate::host::file::{self, FileError};
 use crate::opened::Opened;
+use crate::write::fat::Window;
 use bakelite_spec::appliance::Appliance;
 use bakelite_spec::board::{Flow, Tries};
-use bakelite_spec::bundle::{Bundle, DEVICE_TREE, FORMAT, INITRAMFS, KERNEL, Part, ROOT, SYSTEM};
+use bakelite_spec::bundle::{Bundle, DELTA, DEVICE_TREE, FORMAT, INITRAMFS, KERNEL, Part, ROOT, SYSTEM};
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layers::Effective;
 use bakelite_spec::layout::Role;
@@ -21,6 +23,7 @@ use bakelite_spec::pi;
 use bakelite_spec::update::is_version;
 use bakelite_trust::bundle;
 use bakelite_trust::keys::{KeyError, OwnerKeys};
+use delta::{Content, Deltas, Older};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Cursor, Read, Write};
@@ -59,6 +62,22 @@ pub enum MakeError {
         /// What is wrong with it.
         problem: String,
     },
+    /// What machines run can't be made deltas against.
+    #[error("{} is nothing to make a delta against: {problem}", path.display())]
+    Older {
+        /// Which.
+        path: PathBuf,
+        /// What is in the way.
+        problem: String,
+    },
+    /// A delta can't be made.
+    #[error("making a delta of {part}")]
+    Delta {
+        /// Of what.
+        part: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A version that is none.
     #[error("`{0}` is no version: one to four numbers with dots, such as 1.4.2")]
     Version(String),
@@ -84,6 +103,8 @@ pub struct Wanted<'a> {
     pub after: &'a str,
     /// The highest version that it may take the place of; empty for any.
     pub until: &'a str,
+    /// Of a system: an image or a whole bundle that the machines run; the bundle is a delta against it where that saves more than half.
+    pub from: Option<&'a Path>,
     /// Of apps: objects that k3s may delete with all that is in them.
     pub drops: &'a [String],
     /// Replace a bundle that is there.
@@ -94,7 +115,7 @@ impl Wanted<'_> {
     /// Refuses what can be known to fail before anything is built; the keys.
     ///
     /// # Errors
-    /// When the output is there, a version is none, or the key file isn't one.
+    /// When the output is there, a version is none, the key file isn't one, or no delta can be against what was named.
     pub fn check(&self) -> Result<OwnerKeys, MakeError> {
         if self.output.exists() && !self.force {
             return Err(MakeError::Exists(self.output.into()));
@@ -104,7 +125,11 @@ impl Wanted<'_> {
         }
         let text =
             std::fs::read_to_string(self.key).map_err(|source| MakeError::Read { path: self.key.into(), source })?;
-        OwnerKeys::parse(&text).map_err(|source| MakeError::Key { path: self.key.into(), source })
+        let keys = OwnerKeys::parse(&text).map_err(|source| MakeError::Key { path: self.key.into(), source })?;
+        if let Some(from) = self.from {
+            Older::open(from, &keys)?;
+        }
+        Ok(keys)
     }
 }
 
@@ -126,13 +151,31 @@ pub fn make(image: &Path, wanted: &Wanted<'_>) -> Result<Made, MakeError> {
     let opened = Opened::new(image)?;
     let problem = |problem: String| MakeError::Image { path: image.into(), problem };
     let taken = Taken::of(&opened).map_err(problem)?;
-    let bundle = Bundle { after: wanted.after.into(), until: wanted.until.into(), ..taken.bundle.clone() };
+    let mut bundle = Bundle { after: wanted.after.into(), until: wanted.until.into(), ..taken.bundle.clone() };
+    let mut notes: Vec<String> = note_key(&taken.owners, &keys).into_iter().collect();
+    let mut deltas = None;
+    if let Some(from) = wanted.from {
+        let older = Older::open(from, &keys)?;
+        let made = Deltas::make(&bundle, |name| taken.open(&opened, name), &older, from)?;
+        match made.save_half(&bundle) {
+            Ok(()) => {
+                let parts = bundle.parts.iter().map(|part| made.apply(part)).collect();
+                let base = Some(made.base.clone());
+                bundle = Bundle { kind: DELTA.into(), base, parts, ..bundle };
+                deltas = Some(made);
+            }
+            Err(why) => notes.push(why),
+        }
+    }
     let mut temporary = file::begin_as(wanted.output)?;
     let writing = |source| bundle::BundleError::Stream { act: "writing", source };
     let output = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    bundle::write(&bundle, &keys, |part| taken.open(&opened, &part.name), output)?.flush().map_err(writing)?;
+    let open = |part: &Part| match deltas.as_ref().and_then(|deltas| deltas.open(&part.name)) {
+        Some(delta) => delta.map(|delta| Box::new(delta) as Box<dyn Read + '_>),
+        None => Ok(Box::new(taken.open(&opened, &part.name)) as Box<dyn Read + '_>),
+    };
+    bundle::write(&bundle, &keys, open, output)?.flush().map_err(writing)?;
     file::publish(temporary, wanted.output)?;
-    let mut notes: Vec<String> = note_key(&taken.owners, &keys).into_iter().collect();
     if bundle.version.is_empty() {
         notes.push(
             "the appliance has no `image.version`: only its packages' dates tell which of two bundles is older".into(),
@@ -215,17 +258,18 @@ impl Taken {
             drops: Vec::new(),
             holds: None,
             entry,
+            base: None,
             parts: boot.iter().map(|(name, content)| part(name, content)).chain([root]).collect(),
         };
         let root = (slot.start(), footer.length);
         Ok(Self { bundle, boot: boot.into_iter().collect(), root, owners: appliance.owner.keys })
     }
 
-    fn open<'a>(&'a self, opened: &'a Opened, part: &str) -> io::Result<Box<dyn Read + 'a>> {
-        Ok(match self.boot.get(part) {
+    fn open<'a>(&'a self, opened: &'a Opened, part: &str) -> Box<dyn Content + 'a> {
+        match self.boot.get(part) {
             Some(content) => Box::new(Cursor::new(content)),
-            None => Box::new(opened.span(self.root.0, self.root.1)),
-        })
+            None => Box::new(Window::new(&opened.file, self.root.0, self.root.1)),
+        }
     }
 }
 

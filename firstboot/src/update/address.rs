@@ -4,13 +4,13 @@
 //! stored; where the head says that nothing is wanted, it is ended, so that an hour costs some hundred kilobytes. Nobody who answers is
 //! no fault. What failed after its head isn't fetched again for a day: it has filled a slot already.
 
-use super::take;
 use super::unasked::{Known, Verdict};
+use super::{fits, take};
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::probe;
 use bakelite_plan::Settings;
-use bakelite_plan::update::{judge, window};
+use bakelite_plan::update::window;
 use bakelite_spec::bundle::Bundle;
 use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::status::paths;
@@ -152,7 +152,7 @@ impl Address {
         let longest = window::left(&facts, settings);
         let known = Known::of(&facts, settings);
         let take_it = |input: &mut dyn Read| take(root, input, &facts, settings, &|text| log::info!("{text}"));
-        let fits = |bundle: &Bundle| judge(bundle, &facts, settings);
+        let fits = |bundle: &Bundle| fits(root, bundle, &facts, settings);
         let asked = Coming::begin(from, longest)
             .map(|coming| self.ask(coming, &settings.appliance.owner.keys, &known, fits, take_it));
         match asked.unwrap_or_else(|error| Asked::Refused(words(&error))) {

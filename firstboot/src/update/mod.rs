@@ -8,6 +8,7 @@
 
 pub mod address;
 mod apps;
+mod delta;
 mod rehearsal;
 mod slot;
 pub mod stage;
@@ -78,19 +79,20 @@ pub fn run(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
 
 /// Reads a bundle to its end and changes nothing.
 fn read_only(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
+    let root = Path::new("/");
+    let running = running_slot(facts);
     let judged = |bundle: &Bundle| {
-        judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
+        fits(root, bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
         if bundle.is_apps() {
             apps::keeps_by_its_word(bundle, facts, settings)?;
-            apps::room(Path::new("/"), bundle)
+            apps::room(root, bundle)
         } else {
-            room(bundle, Path::new("/"), &other(&running_slot(facts)))
+            room(bundle, root, &other(&running))
         }
     };
-    let passes = |_: &Bundle, _: &Part, input: &mut dyn Read| {
-        io::copy(input, &mut io::sink())
-            .map(drop)
-            .map_err(|source| bundle::BundleError::Stream { act: "reading", source }.into())
+    let passes = |_: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
+        name if part.delta.is_some() && Bundle::is_boot_file(name) => slot::try_boot_file(root, &running, part, input),
+        _ => delta::is_it(part, &mut *delta::system(root, &running, part, input)?),
     };
     let bundle = bundle::read::<FirstbootError>(&settings.appliance.owner.keys, input, judged, passes)?;
     tell(&format!("{} is whole, signed by an owner, and would be taken. Nothing was done.", bundle.words()));
@@ -108,9 +110,10 @@ fn take(
     let Some(_held) = lock::try_take(Path::new(LOCK))? else {
         return Err(FirstbootError::NotUpdated("another update is being written".into()));
     };
-    let slot = other(&running_slot(facts));
+    let running = running_slot(facts);
+    let slot = other(&running);
     let begin = |bundle: &Bundle| {
-        judge(bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
+        fits(root, bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
         if bundle.is_apps() {
             return apps::begin(root, bundle, facts, settings, tell);
         }
@@ -120,8 +123,8 @@ fn take(
     };
     let part = |bundle: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
         _ if bundle.is_apps() => apps::put(root, part, input),
-        ROOT => slot::put_system(root, &slot, part, input),
-        name if Bundle::is_boot_file(name) => slot::put_boot_file(root, &slot, part, input),
+        ROOT => slot::put_system(root, &slot, part, &mut *delta::system(root, &running, part, input)?),
+        name if Bundle::is_boot_file(name) => slot::put_boot_file(root, [&running, &slot], part, input),
         // Signed, and yet not known: a later format would have said so.
         _ => Err(bundle::BundleError::Malformed.into()),
     };
@@ -207,6 +210,12 @@ fn backup(settings: &Settings) -> Result<String, FirstbootError> {
         let node = path.parent().map(name).unwrap_or_default();
         format!("{node}/{}", name(&path))
     }))
+}
+
+/// Why a bundle isn't taken: by what it says of itself, and by what is in the slot that runs.
+fn fits(root: &Path, bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), String> {
+    judge(bundle, facts, settings)?;
+    delta::fits(root, &running_slot(facts), bundle)
 }
 
 fn refused(bundle: &Bundle, why: &str) -> FirstbootError {

@@ -4,6 +4,7 @@
 //! started (law 3). What is written is read back from the medium, and the footer comes last. Little is held in memory, and
 //! what was written doesn't push k3s's pages out of it.
 
+use super::delta;
 use crate::error::FirstbootError;
 use crate::{boot_partition, disks, loader};
 use bakelite_disk::footer::Footer;
@@ -12,17 +13,11 @@ use bakelite_spec::bundle::Part;
 use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{RECORD, Role, SECTOR};
 use bakelite_spec::loader_entry::EntryName;
-use bakelite_sys::sum::{fill, pour};
-use bakelite_sys::{SysError, block, durable, fat};
-use sha2::{Digest, Sha256};
+use bakelite_sys::sum::pour;
+use bakelite_sys::{SysError, block, durable, fat, onto};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-
-/// Bytes that are held in memory.
-const CHUNK: usize = 1 << 20;
-/// Bytes after which what was written is on the medium, and out of memory.
-const SYNC_EACH: u64 = 32 << 20;
 
 /// The slot's partition, and its length in bytes.
 ///
@@ -38,7 +33,7 @@ pub fn partition(root: &Path, slot: &str) -> Result<(PathBuf, u64), FirstbootErr
     Ok((disk.partition_device(number), entry.length()))
 }
 
-fn on(disk: &str, source: bakelite_disk::DiskError) -> FirstbootError {
+pub(super) fn on(disk: &str, source: bakelite_disk::DiskError) -> FirstbootError {
     FirstbootError::Disk { disk: disk.into(), source }
 }
 
@@ -87,18 +82,26 @@ fn write_at(medium: &mut File, device: &Path, at: u64, bytes: &[u8]) -> Result<(
     Ok(write(medium).map_err(|source| SysError::Write { path: device.into(), source })?)
 }
 
-/// Puts a file onto the boot partition, in the slot's folder; nothing there names it.
+/// Puts a file onto the boot partition, in the folder of the slot that doesn't run; nothing there names it. A delta is against the
+/// file of that name of the slot that runs, which comes first.
 ///
 /// # Errors
-/// When it can't be written, or what is read back is something else.
-pub fn put_boot_file(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+/// When it can't be written, isn't what was signed, or what is read back is something else.
+pub fn put_boot_file(
+    root: &Path,
+    [running, slot]: [&str; 2],
+    part: &Part,
+    input: &mut dyn Read,
+) -> Result<(), FirstbootError> {
     fat::change(&boot_device(root)?, |boot| {
+        let mut input = delta::boot_file(&folder(boot.root, running), part, input)?;
         let folder = folder(boot.root, slot);
         let path = folder.join(&part.name);
         durable::make_folder(&folder)?;
         let mut file = durable::create_private(&path)?;
-        let written = pour(&mut *input, &mut file).and_then(|written| file.sync_all().map(|()| written));
-        let (_, sum) = written.map_err(|source| SysError::Write { path: path.clone(), source })?;
+        let written = pour(&mut input, &mut file).and_then(|written| file.sync_all().map(|()| written));
+        let (length, sum) = written.map_err(|source| SysError::Write { path: path.clone(), source })?;
+        delta::is_signed(part, length, &sum)?;
         boot.sync()?;
         durable::forget_cached(&path)?;
         is_back(&path, &sum, part.size)
@@ -107,40 +110,27 @@ pub fn put_boot_file(root: &Path, slot: &str, part: &Part, input: &mut dyn Read)
     Ok(())
 }
 
+/// Follows the delta of a file on the boot partition, and writes nothing.
+///
+/// # Errors
+/// When it can't be followed, or doesn't give what was signed.
+pub fn try_boot_file(root: &Path, running: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
+    fat::look(&boot_device(root)?, |boot| {
+        delta::is_it(part, &mut *delta::boot_file(&folder(boot, running), part, input)?)
+    })
+}
+
 /// Puts the system into the slot; its footer is the last that is written.
 ///
 /// # Errors
 /// When it can't be written, isn't what was signed, or what is read back is something else.
 pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) -> Result<(), FirstbootError> {
     let (device, length) = partition(root, slot)?;
-    let (mut medium, _) = block::open(&device, true)?;
-    let writing = |source| SysError::Write { path: device.clone(), source };
-    medium.seek(SeekFrom::Start(0)).map_err(writing)?;
-    let mut buffer = vec![0; CHUNK];
-    let (mut hash, mut written, mut dirty) = (Sha256::new(), 0u64, 0u64);
-    loop {
-        let filled = fill(&mut *input, &mut buffer)
-            .map_err(|source| SysError::Read { path: part.name.as_str().into(), source })?;
-        hash.update(&buffer[..filled]);
-        medium.write_all(&buffer[..filled]).map_err(writing)?;
-        written += filled as u64;
-        dirty += filled as u64;
-        let is_last = filled < buffer.len();
-        if dirty >= SYNC_EACH || is_last {
-            medium.sync_data().map_err(writing)?;
-            durable::forget_cached(&device)?;
-            dirty = 0;
-        }
-        if is_last {
-            break;
-        }
-    }
-    let sha256: [u8; 32] = hash.finalize().into();
+    let (written, sha256) = onto::put(&device, &part.name, input)?;
     let sum = hexadecimal(sha256);
-    if written != part.size || sum != part.sha256 {
-        return Err(bakelite_trust::bundle::BundleError::Differs(part.name.clone()).into());
-    }
+    delta::is_signed(part, written, &sum)?;
     is_back(&device, &sum, part.size)?;
+    let (mut medium, _) = block::open(&device, true)?;
     let footer = Footer { length: part.size, sha256 };
     write_at(&mut medium, &device, length - RECORD, &footer.encode())?;
     durable::forget_cached(&device)?;
@@ -157,9 +147,6 @@ pub fn put_system(root: &Path, slot: &str, part: &Part, input: &mut dyn Read) ->
 /// # Errors
 /// When they can't be read, or are others.
 pub fn is_back(path: &Path, sum: &str, length: u64) -> Result<(), FirstbootError> {
-    let read = |source| SysError::Read { path: path.into(), source };
-    let file = File::open(path).map_err(read)?;
-    let (_, back) = pour(file.take(length), std::io::sink()).map_err(read)?;
-    durable::forget_cached(path)?;
+    let back = onto::back(path, length)?;
     if back == sum { Ok(()) } else { Err(FirstbootError::CopyDiffers(path.display().to_string())) }
 }

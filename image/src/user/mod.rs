@@ -211,7 +211,7 @@ impl User {
         });
         let all = archives.chain(files).map(|(name, to, quoting, blob)| {
             let sha256 = blob.sum()?.to_string();
-            Ok((Part { name, size: blob.length(), sha256, to, quoting }, blob))
+            Ok((Part { name, size: blob.length(), sha256, to, quoting, ..Part::default() }, blob))
         });
         all.collect()
     }

@@ -1,5 +1,5 @@
 //! Bytes on media, over `Read + Write + Seek`: partition tables, the records at the ends of Bakelite's partitions, what
-//! a disk holds, an initramfs's archives.
+//! a disk holds, an initramfs's archives, deltas of systems.
 //!
 //! Nothing here knows whether it works on a card, a file or memory; whoever writes says how to make it durable
 //! ([`Medium`]). Every reader takes foreign bytes: it refuses, it never panics and never allocates what they ask for.
@@ -12,6 +12,7 @@ pub mod boot;
 pub mod born;
 pub mod cpio;
 pub mod data;
+pub mod delta;
 pub mod ext4;
 pub mod footer;
 mod gpt;

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub const FORMAT: u32 = 1;
 /// The kind of a bundle with a whole system for a slot.
 pub const SYSTEM: &str = "system";
+/// The kind of a bundle with a system for a slot of which parts are deltas against what runs. A Bakelite that doesn't know deltas
+/// refuses the kind by its name.
+pub const DELTA: &str = "delta";
 /// The kind of a bundle with archives of container images, manifests and charts, which are laid over those of the image.
 pub const APPS: &str = "apps";
 /// The parts of a system, in their order: what is small and goes onto the boot partition comes first.
@@ -17,6 +20,8 @@ pub const INITRAMFS: &str = "initrd";
 pub const DEVICE_TREE: &str = ".dtb";
 /// The squashfs of the slot.
 pub const ROOT: &str = "system.squashfs";
+/// The base-2 logarithm of what a packed delta (zstd) may need in memory, in bytes.
+pub const WINDOW: u32 = 21;
 /// The ending of a bundle's name.
 pub const ENDING: &str = ".bundle";
 
@@ -26,7 +31,7 @@ pub const ENDING: &str = ".bundle";
 pub struct Bundle {
     /// [`FORMAT`].
     pub format: u32,
-    /// [`SYSTEM`] or [`APPS`].
+    /// [`SYSTEM`], [`DELTA`] or [`APPS`].
     pub kind: String,
     /// What kind of appliance it is; empty where it has no name.
     pub name: String,
@@ -58,11 +63,37 @@ pub struct Bundle {
     pub holds: Option<Vec<String>>,
     /// The boot loader's entry as the image has it, for slot a; apps have none.
     pub entry: String,
+    /// Of [`DELTA`]: what has to run on the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// Its parts, in the archive's order.
     pub parts: Vec<Part>,
 }
 
-/// One part.
+/// What deltas are against.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Base {
+    /// The image's id.
+    pub image: String,
+    /// The appliance's version; empty where it has none.
+    pub version: String,
+    /// The SHA-256 of its squashfs in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Base {
+    /// What names it for a person.
+    pub fn words(&self) -> String {
+        if self.version.is_empty() {
+            format!("image {}", self.image)
+        } else {
+            format!("{} (image {})", self.version, self.image)
+        }
+    }
+}
+
+/// One part: what it is on the machine, and how it comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Part {
@@ -72,12 +103,32 @@ pub struct Part {
     pub size: u64,
     /// Its SHA-256 in hexadecimal digits.
     pub sha256: String,
+    /// How it comes where it doesn't come whole: what the archive has is a delta against the part of the same name that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<Delta>,
     /// Of apps: where k3s looks for it; without it, it is an archive of container images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Of apps: how the machine puts secrets into it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quoting: Option<Quoting>,
+}
+
+/// A delta, as the archive has it: instructions (`bakelite_disk::delta`) in one frame of zstd, whose window is [`WINDOW`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Delta {
+    /// Its bytes.
+    pub size: u64,
+    /// Its SHA-256 in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Part {
+    /// What the archive has of it: how many bytes, and their SHA-256 in hexadecimal digits.
+    pub fn member(&self) -> (u64, &str) {
+        self.delta.as_ref().map_or((self.size, &self.sha256), |delta| (delta.size, &delta.sha256))
+    }
 }
 
 impl Bundle {
@@ -106,7 +157,8 @@ impl Bundle {
             return format!("{name}{version}(apps {} for {})", self.image, self.board);
         }
         let k3s = if self.k3s.is_empty() { String::new() } else { format!(", k3s {}", self.k3s) };
-        format!("{name}{version}(image {} for {}{k3s})", self.image, self.board)
+        let base = self.base.as_ref().map_or_else(String::new, |base| format!(", a delta against {}", base.words()));
+        format!("{name}{version}(image {} for {}{k3s}{base})", self.image, self.board)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod module;
 pub mod mount;
 pub mod notify;
+pub mod onto;
 pub mod raw;
 pub mod socket;
 pub mod stick;

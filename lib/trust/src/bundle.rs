@@ -7,11 +7,11 @@
 use crate::document::{self, DocumentError};
 use crate::keys::OwnerKeys;
 use crate::signature::{self, SignatureError};
-use bakelite_spec::bundle::{APPS, Bundle, FORMAT, Part, SYSTEM};
+use bakelite_spec::bundle::{APPS, Bundle, DELTA, FORMAT, Part, SYSTEM};
 use bakelite_spec::hexadecimal::hexadecimal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 
 /// The kind of its signature.
 const KIND: &str = "bundle";
@@ -61,7 +61,7 @@ impl From<DocumentError> for BundleError {
     }
 }
 
-/// Writes a bundle: the same manifest and parts give the same bytes. `open` gives a part's content.
+/// Writes a bundle: the same manifest and parts give the same bytes. `open` gives what the archive has of a part.
 ///
 /// # Errors
 /// When a part can't be read, isn't as the manifest has it, or the output can't be written.
@@ -84,15 +84,17 @@ pub fn write<'a, W: Write>(
     add(MANIFEST, manifest.len() as u64, &mut &manifest[..])?;
     add(&format!("{MANIFEST}{}", signature::ENDING), signed.len() as u64, &mut signed.as_bytes())?;
     for part in &bundle.parts {
-        let mut hashing = Hashing::new(open(part).map_err(writing)?, part.size);
-        add(&part.name, part.size, &mut hashing)?;
+        let (size, _) = part.member();
+        let mut hashing = Hashing::new(open(part).map_err(writing)?, size);
+        add(&part.name, size, &mut hashing)?;
         hashing.is(part)?;
     }
     archive.into_inner().map_err(writing)
 }
 
 /// Reads a bundle. `judge` sees the manifest once its signature was proved, and may still refuse it; `take` gets each part
-/// in its order, and has to read all of it. Only when this ends well has all of it been whole.
+/// in its order as the archive has it, whole or as a delta, and has to read all of it. Only when this ends well has all of
+/// that been what was signed; what a delta gives, `take` has to compare.
 ///
 /// # Errors
 /// When none of the owners has signed it, it isn't whole, or what `judge` and `take` say.
@@ -110,17 +112,20 @@ pub fn read<E: From<BundleError>>(
         let entry = entries.next().ok_or_else(|| BundleError::Torn(part.name.clone()))?;
         let entry = entry.map_err(|_| BundleError::Torn(part.name.clone()))?;
         let is_it = entry.path().is_ok_and(|path| path.to_str() == Some(part.name.as_str()));
-        if !is_it || entry.size() != part.size {
+        let (size, _) = part.member();
+        if !is_it || entry.size() != size {
             return Err(BundleError::Differs(part.name.clone()).into());
         }
-        let mut hashing = Hashing::new(entry, part.size);
+        let mut hashing = Hashing::new(entry, size);
         let taken = take(&bundle, part, &mut hashing);
-        // What is missing is the reason, whatever came of it.
+        // What is missing or damaged is the reason, whatever came of it.
         if hashing.left > 0 && hashing.ended {
             return Err(BundleError::Torn(part.name.clone()).into());
         }
-        taken?;
-        hashing.is(part)?;
+        match taken {
+            Err(error) if hashing.left > 0 => return Err(error),
+            taken => hashing.is(part).map_err(E::from).and(taken)?,
+        }
     }
     Ok(bundle)
 }
@@ -131,6 +136,26 @@ pub fn read<E: From<BundleError>>(
 /// When none of the owners has signed it, or it is none.
 pub fn manifest(owners: &[String], input: impl Read) -> Result<Bundle, BundleError> {
     head(owners, &mut tar::Archive::new(input).entries().map_err(not_a_bundle)?)
+}
+
+/// Reads what a bundle says of itself, and where in its file each part begins; nothing of the parts is read.
+///
+/// # Errors
+/// When none of the owners has signed it, it is none, or its parts aren't there.
+pub fn places(owners: &[String], file: impl Read + Seek) -> Result<(Bundle, Vec<u64>), BundleError> {
+    let mut archive = tar::Archive::new(file);
+    let mut entries = archive.entries_with_seek().map_err(not_a_bundle)?;
+    let bundle = head(owners, &mut entries)?;
+    let mut places = Vec::new();
+    for part in &bundle.parts {
+        let entry = entries.next().ok_or_else(|| BundleError::Torn(part.name.clone()))?;
+        let entry = entry.map_err(|_| BundleError::Torn(part.name.clone()))?;
+        if entry.size() != part.member().0 {
+            return Err(BundleError::Differs(part.name.clone()));
+        }
+        places.push(entry.raw_file_position());
+    }
+    Ok((bundle, places))
 }
 
 /// The manifest, once its signature was proved.
@@ -165,10 +190,16 @@ fn proved(owners: &[String], manifest: &[u8], signed: &str) -> Result<Bundle, Bu
         kind: String,
     }
     let sort: Sort = document::read(owners, KIND, FORMAT, manifest, signed)?;
-    if ![SYSTEM, APPS].contains(&sort.kind.as_str()) {
+    if ![SYSTEM, DELTA, APPS].contains(&sort.kind.as_str()) {
         return Err(BundleError::Newer(format!("the kind `{}`", sort.kind)));
     }
-    Ok(document::parse(FORMAT, manifest)?)
+    let bundle: Bundle = document::parse(FORMAT, manifest)?;
+    let has_deltas = bundle.parts.iter().any(|part| part.delta.is_some());
+    let is_delta = bundle.kind == DELTA;
+    if is_delta != bundle.base.is_some() || (has_deltas && !is_delta) {
+        return Err(BundleError::Malformed);
+    }
+    Ok(bundle)
 }
 
 /// A part as it passes by.
@@ -185,7 +216,7 @@ impl<R: Read> Hashing<R> {
     }
 
     fn is(self, part: &Part) -> Result<(), BundleError> {
-        let is_it = self.left == 0 && hexadecimal(self.hash.finalize()) == part.sha256;
+        let is_it = self.left == 0 && hexadecimal(self.hash.finalize()) == part.member().1;
         if is_it { Ok(()) } else { Err(BundleError::Differs(part.name.clone())) }
     }
 }
@@ -207,7 +238,7 @@ impl<R: Read> Read for Hashing<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bakelite_spec::bundle::{INITRAMFS, KERNEL, ROOT};
+    use bakelite_spec::bundle::{Base, Delta, INITRAMFS, KERNEL, ROOT};
 
     fn content(name: &str) -> Vec<u8> {
         name.as_bytes().repeat(700)
@@ -302,6 +333,40 @@ mod tests {
             let (read, parts) = taken(&[owner.owner_key()], &written(&other, &owner));
             assert!(matches!(read, Err(BundleError::Newer(text)) if text.contains(word)) && parts.is_empty());
         }
+    }
+
+    #[test]
+    fn a_delta_is_what_the_archive_has_and_says_of_what() {
+        let owner = OwnerKeys::generate([1; 32]);
+        let owners = [owner.owner_key()];
+        let mut delta = bundle();
+        let member = content(ROOT);
+        let sha256 = hexadecimal(Sha256::digest(&member));
+        delta.parts[2] = Part {
+            size: 1 << 30,
+            sha256: "0".repeat(64),
+            delta: Some(Delta { size: member.len() as u64, sha256 }),
+            ..delta.parts[2].clone()
+        };
+        let (said, parts) = taken(&owners, &written(&delta, &owner));
+        assert!(matches!(said, Err(BundleError::Malformed)) && parts.is_empty(), "of what, and that it is one");
+        let delta = Bundle { kind: DELTA.into(), base: Some(Base { image: "o".into(), ..Base::default() }), ..delta };
+        let bytes = written(&delta, &owner);
+        assert_eq!(taken(&owners, &bytes).0.unwrap(), delta);
+        // Whatever it was taken for: that it was damaged on its way is the reason.
+        let mut changed = bytes;
+        let at = changed.len() - 2048;
+        changed[at] ^= 4;
+        let said = read(
+            &owners,
+            &changed[..],
+            |_| Ok(()),
+            |_, part, input| {
+                io::copy(input, &mut io::sink()).unwrap();
+                if part.delta.is_some() { Err(BundleError::Malformed) } else { Ok(()) }
+            },
+        );
+        assert!(matches!(said, Err(BundleError::Differs(part)) if part == ROOT));
     }
 
     #[test]

@@ -31,12 +31,16 @@ pub fn one(program: &str, images: &Path, folder: &Path, number: usize, bundle: &
     stick::write(&key, stick::keys(bundle.by_a_stranger).to_text().as_bytes())?;
     let output = folder.join(format!("{}-{number}.bundle", bundle.of));
     let (key, target) = (key.display().to_string(), output.display().to_string());
-    let (source, apps) = match &bundle.apps {
-        Some(apps) => (write_apps(&work.join(number.to_string()), &bundle.of, apps)?, vec!["--apps"]),
-        None => (images.join(format!("{}.img", bundle.of)), Vec::new()),
+    let image = |of: &str| images.join(format!("{of}.img")).display().to_string();
+    let older = bundle.from.as_deref().map(image);
+    let (source, more) = match (&bundle.apps, &older) {
+        (Some(apps), _) => {
+            (write_apps(&work.join(number.to_string()), &bundle.of, apps)?.display().to_string(), vec!["--apps"])
+        }
+        (None, Some(older)) => (image(&bundle.of), vec!["--from", older]),
+        (None, None) => (image(&bundle.of), Vec::new()),
     };
-    let source = source.display().to_string();
-    let words = [vec!["bundle", &source, "--output", &target, "--key", &key], apps].concat();
+    let words = [vec!["bundle", &source, "--output", &target, "--key", &key], more].concat();
     door::run(program, &words, work).with_context(|| format!("making a bundle of {}", bundle.of))?;
     match bundle.damage {
         Some(DamageBundle::Flipped) => flip(&output)?,
@@ -99,10 +103,11 @@ fn archive(image: &str) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-/// Turns one bit over, near the end, where the system is.
+/// Turns one bit over, near the end, where the system is, or its delta.
 fn flip(path: &Path) -> Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
-    let at = file.metadata()?.len() - (1 << 20);
+    let length = file.metadata()?.len();
+    let at = length - (length / 4).min(1 << 20);
     let mut byte = [0];
     file.read_exact_at(&mut byte, at)?;
     byte[0] ^= 1;

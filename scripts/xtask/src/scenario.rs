@@ -84,7 +84,9 @@ impl Scenario {
             Step::BeginServer(bundle) => std::slice::from_ref(bundle),
             _ => &[],
         });
-        let of_systems = of_bundles.filter(|bundle| bundle.apps.is_none()).map(|bundle| bundle.of.as_str());
+        let of_systems = of_bundles
+            .filter(|bundle| bundle.apps.is_none())
+            .flat_map(|bundle| [Some(&bundle.of), bundle.from.as_ref()].into_iter().flatten().map(String::as_str));
         std::iter::once(self.appliance.as_str()).chain(of_systems)
     }
 

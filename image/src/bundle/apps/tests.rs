@@ -39,7 +39,8 @@ impl Shop {
 
     fn make(&self) -> Result<Made, MakeError> {
         let (output, key) = (self.path("till.bundle"), self.path("shop.key"));
-        let wanted = Wanted { output: &output, key: &key, after: "1.2", until: "", drops: &[], force: true };
+        let wanted =
+            Wanted { output: &output, key: &key, after: "1.2", until: "", from: None, drops: &[], force: true };
         make_apps(&self.path("shop.yaml"), &wanted)
     }
 }

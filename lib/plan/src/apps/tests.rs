@@ -25,7 +25,7 @@ fn bundle(version: &str) -> Bundle {
         size: 7,
         sha256: format!("{name}-{version}").replace('/', "-"),
         to,
-        quoting: None,
+        ..Part::default()
     };
     let to = format!("{MANIFESTS}/bakelite-till.yaml");
     Bundle {

@@ -5,7 +5,7 @@ use crate::home::{INTENT, intent};
 use crate::restore::{self, WORD};
 use crate::{Settings, apps, cluster, home, update};
 use bakelite_spec::board::Flow;
-use bakelite_spec::bundle::Bundle;
+use bakelite_spec::bundle::{Base, Bundle};
 use bakelite_spec::records::{Datastore, k3s_version};
 use bakelite_spec::update::compare;
 use std::cmp::Ordering;
@@ -41,6 +41,14 @@ fn system(bundle: &Bundle, facts: &Facts, settings: &Settings) -> Result<(), Str
     }
     limits(bundle, settings)?;
     payload(bundle, facts, settings)?;
+    if let Some(base) = bundle.base.as_ref().filter(|base| base.image != manifest.image) {
+        let runs = Base { image: manifest.image.clone(), version: version.into(), ..Base::default() };
+        return Err(format!(
+            "it is a delta against {}, and {} runs here; bring the whole bundle",
+            base.words(),
+            runs.words()
+        ));
+    }
     nothing_else_is_on(facts)
 }
 
@@ -207,6 +215,21 @@ mod tests {
         }
         let same = Bundle { version: "1.4".into(), k3s: "v1.36.2+k3s1".into(), ..bundle() };
         assert_eq!(judge(&same, &facts, &settings), Ok(()), "the same version with newer packages");
+    }
+
+    #[test]
+    fn a_delta_fits_only_what_it_is_against() {
+        let (facts, settings) = machine();
+        let against = |image: &str| {
+            let base = Base { image: image.into(), version: "1.4".into(), ..Base::default() };
+            Bundle { base: Some(base), ..bundle() }
+        };
+        assert_eq!(judge(&against("0"), &facts, &settings), Ok(()));
+        let why = "it is a delta against 1.4 (image other), and 1.4 (image 0) runs here; bring the whole bundle";
+        assert_eq!(judge(&against("other"), &facts, &settings), Err(why.into()));
+        // What else is wrong with it would be so with the whole one, too.
+        let older = Bundle { version: "1.3".into(), ..against("other") };
+        assert!(judge(&older, &facts, &settings).unwrap_err().contains("it is older"));
     }
 
     #[test]

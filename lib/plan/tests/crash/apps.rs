@@ -28,7 +28,7 @@ fn bundle(version: &str) -> (Bundle, Vec<(String, String)>) {
             size: text.len() as u64,
             sha256: format!("sum-{text}"),
             to,
-            quoting: None,
+            ..Part::default()
         };
         (part, (format!("sum-{text}/{name}"), text))
     };

@@ -27,7 +27,7 @@ fn image(version: &str) -> Manifest {
 }
 
 fn bundle(version: &str, archive: &str, manifests: &[&str]) -> Bundle {
-    let part = |name: String, sha256: &str, to| Part { name, size: 7, sha256: sha256.into(), to, quoting: None };
+    let part = |name: String, sha256: &str, to| Part { name, size: 7, sha256: sha256.into(), to, ..Part::default() };
     let files = manifests.iter().map(|name| {
         part(format!("manifests/{name}"), &format!("of-{name}-{version}"), Some(format!("{MANIFESTS}/{name}")))
     });

@@ -87,6 +87,9 @@ pub struct MakeBundles {
 pub struct MakeBundle {
     /// The appliance whose image it is of.
     pub of: String,
+    /// That it is a delta against the image of this appliance.
+    #[serde(default)]
+    pub from: Option<String>,
     /// That it is a bundle of apps for that appliance instead.
     #[serde(default)]
     pub apps: Option<MakeApps>,
