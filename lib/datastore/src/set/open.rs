@@ -65,10 +65,10 @@ fn decrypted<'a>(path: &Path, keys: &'a [&'a dyn age::Identity]) -> Result<Box<d
 }
 
 /// A set's archive, of its decrypted stream.
-fn archive<'a, R: BufRead + 'a>(packed: R, path: &Path) -> Result<tar::Archive<impl Read + 'a>, SetError> {
+fn archive<'a>(packed: Box<dyn BufRead + 'a>, path: &Path) -> Result<tar::Archive<Box<dyn Read + 'a>>, SetError> {
     let mut unpacked = zstd::Decoder::with_buffer(packed).map_err(on("unpacking", path))?;
     unpacked.window_log_max(WINDOW).map_err(on("unpacking", path))?;
-    Ok(tar::Archive::new(unpacked))
+    Ok(tar::Archive::new(Box::new(unpacked)))
 }
 
 /// Reads a set's manifest and nothing else of it: what it says, unproved.
@@ -201,7 +201,7 @@ pub fn reread(path: &Path, keys: &[&dyn age::Identity], expected: &Manifest) -> 
                 let poured = pour(entry.take(member.size), io::sink());
                 poured.map(|(_, sha256)| sha256).map_err(on("unpacking", path))
             };
-            each_member(archive(BufReader::with_capacity(PIPE, from), path)?, path, same, sum)
+            each_member(archive(Box::new(BufReader::with_capacity(PIPE, from)), path)?, path, same, sum)
         });
         let poured = io::copy(&mut decrypted, &mut into);
         drop(into);
@@ -216,7 +216,7 @@ pub fn reread(path: &Path, keys: &[&dyn age::Identity], expected: &Manifest) -> 
 
 /// Goes through a set: its manifest has to be accepted, and what comes of each member has to have its hash.
 fn each_member(
-    mut archive: tar::Archive<impl Read>,
+    mut archive: tar::Archive<Box<dyn Read + '_>>,
     path: &Path,
     accept: impl FnOnce(&Manifest) -> Result<(), SetError>,
     mut take: impl FnMut(&mut dyn Read, &Member) -> Result<String, SetError>,

@@ -162,9 +162,9 @@ fn archive(
         let recipients = request.recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
         let mut encrypted = age::Encryptor::with_recipients(recipients)?.wrap_output(&mut output).map_err(writing())?;
         // Packing keeps one processor busy, encrypting and writing another.
-        let (packed, into) = io::pipe().map_err(writing())?;
+        let (packed, mut into) = io::pipe().map_err(writing())?;
         std::thread::scope(|scope| {
-            let packing = scope.spawn(|| pack(into, manifest, members));
+            let packing = scope.spawn(move || pack(&mut into, manifest, members));
             let sealed = io::copy(&mut BufReader::with_capacity(PIPE, packed), &mut encrypted);
             let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             sealed.map_err(writing())?;
@@ -176,7 +176,7 @@ fn archive(
 }
 
 /// The tar, packed.
-fn pack(output: impl Write, manifest: &Manifest, members: &[(String, PathBuf)]) -> Result<(), SetError> {
+fn pack(output: &mut dyn Write, manifest: &Manifest, members: &[(String, PathBuf)]) -> Result<(), SetError> {
     let packing = || on("packing into", Path::new("the set"));
     let mut packed = zstd::Encoder::new(output, LEVEL).map_err(packing())?;
     packed.include_checksum(true).map_err(packing())?;
