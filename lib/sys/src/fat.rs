@@ -5,7 +5,7 @@
 //! and fsync of the device, and what a cut has left is put in order by Debian's fsck.fat before the next change: else
 //! removing one of two names would take the bytes away from the other. Only one program at a time mounts it.
 
-use crate::mount::{MountFlags, mount, unmount};
+use crate::mount::{MountFlags, mount, points, unmount_soon};
 use crate::{SysError, durable, tool};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -61,6 +61,12 @@ pub(crate) fn flush(device: &Path) -> Result<(), SysError> {
     flushed.map_err(|source| SysError::Change { path: device.into(), source })
 }
 
+/// What is mounted there already was left behind, or is a person's: what is repaired must not be mounted, and what is mounted
+/// read-only elsewhere can't be written.
+fn clear() -> Result<(), SysError> {
+    if points().iter().any(|point| point == BOOT) { unmount_soon(Path::new(BOOT)) } else { Ok(()) }
+}
+
 fn attach(device: &Path, flags: MountFlags) -> Result<(), SysError> {
     let flags = flags | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount(&device.to_string_lossy(), BOOT, "vfat", flags, OPTIONS)
@@ -72,9 +78,10 @@ fn attach(device: &Path, flags: MountFlags) -> Result<(), SysError> {
 /// When it can't be mounted, or what the look itself says.
 pub fn look<T, E: From<SysError>>(device: &Path, look: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
     let _lock = lock()?;
+    clear()?;
     attach(device, MountFlags::RDONLY)?;
     let seen = look(Path::new(BOOT));
-    unmount(Path::new(BOOT), false)?;
+    unmount_soon(Path::new(BOOT))?;
     seen
 }
 
@@ -84,12 +91,13 @@ pub fn look<T, E: From<SysError>>(device: &Path, look: impl FnOnce(&Path) -> Res
 /// When it can't be put in order, mounted or written, or what the change itself says.
 pub fn change<T, E: From<SysError>>(device: &Path, change: impl FnOnce(Writable<'_>) -> Result<T, E>) -> Result<T, E> {
     let _lock = lock()?;
+    clear()?;
     put_in_order(device)?;
     attach(device, MountFlags::empty())?;
     let writable = Writable { root: Path::new(BOOT), device };
     let changed = change(writable);
     let synced = writable.sync();
-    unmount(writable.root, false)?;
+    unmount_soon(writable.root)?;
     let changed = changed?;
     synced?;
     flush(device)?;

@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Mounts a file system.
 ///
@@ -116,6 +117,22 @@ pub fn unmount(target: &Path, lazily: bool) -> Result<(), SysError> {
     let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     rustix::mount::unmount(target, flags | UnmountFlags::NOFOLLOW)
         .map_err(|error| SysError::Unmount { target: target.into(), source: error.into() })
+}
+
+/// Unmounts what somebody may just be looking at, such as a program that asks for its free space: tries for five seconds.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn unmount_soon(target: &Path) -> Result<(), SysError> {
+    for _ in 0..50 {
+        match unmount(target, false) {
+            Err(SysError::Unmount { source, .. }) if source.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            unmounted => return unmounted,
+        }
+    }
+    unmount(target, false)
 }
 
 /// A mount, as /proc/self/mountinfo has it.
