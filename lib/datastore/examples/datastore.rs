@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "the proof looks at the writer while it writes; a measure doesn't")]
 mod load;
 
+use bakelite_datastore::check::{self, Depth};
 use bakelite_datastore::restore::{Places, put_in_place, stage};
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
@@ -22,6 +23,8 @@ fn main() -> Result<(), Failure> {
         ["write", path, told, stop] => load::write_on(Path::new(path), Path::new(told), Path::new(stop))?,
         ["one-step", from, to] => one_step(from, to)?,
         ["copy", from, to] => drop(bakelite_datastore::copy(Path::new(from), Path::new(to))?),
+        // What of a copy is its check.
+        ["check", copy] => drop(check::copy(Path::new(copy), Depth::Full, 0)??),
         ["mirror", from, to] => drop(bakelite_datastore::mirror::refresh(Path::new(from), Path::new(to), 0)??),
         ["change", path, rows] => change(path, rows.parse()?)?,
         ["set", from, folder] => {
@@ -33,7 +36,7 @@ fn main() -> Result<(), Failure> {
             bakelite_sys::durable::replace(folder.join("key"), text.as_bytes(), 0o600)?;
         }
         ["restore", folder, into] => restore(Path::new(folder), Path::new(into))?,
-        _ => return Err("fill PATH MB | write PATH TOLD STOP | one-step FROM TO | copy FROM TO | mirror FROM TO | change PATH ROWS | set FROM FOLDER | restore FOLDER INTO".into()),
+        _ => return Err("fill PATH MB | write PATH TOLD STOP | one-step FROM TO | copy FROM TO | check COPY | mirror FROM TO | change PATH ROWS | set FROM FOLDER | restore FOLDER INTO".into()),
     }
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("?").trim();
