@@ -9,6 +9,7 @@ mod damage;
 mod door;
 mod drawn;
 mod fetch;
+mod hardware;
 mod line;
 mod list;
 mod look;
