@@ -219,7 +219,10 @@ pub(crate) fn snapshot(from: &Path, to: &Path) -> Result<State, DatastoreError> 
     if whole != StepResult::Done {
         return Err(DatastoreError::Damaged { path: to.into(), answer: "the copy came to no end".into() });
     }
-    let copied = read(&target).map_err(failed("reading", to))?;
+    let copied = read(&target).map_err(|error| match check::damage(&error) {
+        Some(answer) => DatastoreError::Damaged { path: to.into(), answer },
+        None => failed("reading", to)(error),
+    })?;
     // While k3s writes on, the copy may have more, and never less.
     if copied.revision < before.revision {
         return Err(DatastoreError::Differs { revision: before.revision, copied: copied.revision });
