@@ -199,13 +199,8 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "upkeep" => after("upkeep", UPKEEP),
         "report" => account::write(root),
         "keeper" => {
-            let address = update::address::Address::default();
-            bakelite_keeper::serve(
-                &|| layers::settings(root).ok(),
-                &update::stick::look,
-                &|settings| address.look(settings),
-                &|| to_line::begin(root),
-            )
+            let settings = || layers::settings(root).ok();
+            bakelite_keeper::serve(&settings, &update::stick::look, &update::address::look, &|| to_line::begin(root))
         }
         other => Err(FirstbootError::UnknownPass(other.into())),
     }

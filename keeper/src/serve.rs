@@ -31,12 +31,12 @@ const PAUSE: Duration = Duration::from_secs(600);
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read; `visit` looks at sticks when
-/// one has come, for what isn't the keeper's, and says what is wrong with them; `ask` looks at `update.from` when its turn has come,
+/// one has come, for what isn't the keeper's, and says what is wrong with them; it is told whether one was plugged in since the last time; `ask` looks at `update.from` when its turn has come,
 /// and says what is wrong there, or nothing where nobody answers; `come_up` is called once, when all workloads of the image have been
 /// available.
 pub fn serve(
     settings: &dyn Fn() -> Option<Settings>,
-    visit: &dyn Fn(&Settings) -> Vec<Fault>,
+    visit: &dyn Fn(&Settings, bool) -> Vec<Fault>,
     ask: &dyn Fn(&Settings) -> Option<Vec<Fault>>,
     come_up: &dyn Fn(),
 ) -> ! {
@@ -45,7 +45,7 @@ pub fn serve(
     let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
     // A stick may be in from the start.
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
-    let (mut has_come, mut was_open, mut asked) = (true, true, None);
+    let (mut has_come, mut is_new, mut was_open, mut asked) = (true, false, true, None);
     let (mut trial, mut watch, mut is_close) = (Trial::default(), apps::Watch::default(), false);
     let (mut teller, mut mirror) = (Teller::default(), Mirror::default());
     let mut workloads = available::Watch::new();
@@ -70,7 +70,7 @@ pub fn serve(
             let has_opened = is_open && !was_open;
             (was_open, has_come) = (is_open, has_come || has_opened);
             if is_settled() && std::mem::take(&mut has_come) {
-                looks.visitors = visit(&settings);
+                looks.visitors = visit(&settings, std::mem::take(&mut is_new));
             }
             let turn = turn(&settings);
             if is_settled() && turn.is_some() && turn != asked {
@@ -89,7 +89,8 @@ pub fn serve(
         let is_soon = is_close || teller.is_telling();
         // Neither SQLite's and the compressor's memory nor most of the program is needed until then.
         raw::return_memory();
-        has_come |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
+        is_new |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
+        has_come |= is_new;
         plugged |= has_come;
     }
 }
