@@ -55,7 +55,7 @@ use operator::{kubeconfig, logs, status};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
-use update::stage;
+use update::{address, stage};
 use world::Machine;
 
 /// The name under which this program is the operator's command.
@@ -200,7 +200,11 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "report" => account::write(root),
         "keeper" => {
             let settings = || layers::settings(root).ok();
-            bakelite_keeper::serve(&settings, &update::stick::look, &update::address::look, &|| to_line::begin(root))
+            bakelite_keeper::serve(&settings, &update::stick::look, address::ask_apart, &|| to_line::begin(root))
+        }
+        address::WORD => {
+            println!("{}", json!(address::look(&layers::settings(root)?)));
+            Ok(Outcome::GoOn)
         }
         other => Err(FirstbootError::UnknownPass(other.into())),
     }

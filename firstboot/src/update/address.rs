@@ -22,6 +22,7 @@ use bakelite_sys::{SysError, environment, lock, words};
 use bakelite_trust::bundle;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
+use std::time::Duration;
 
 pub use bakelite_plan::update::window::LONGEST;
 
@@ -29,6 +30,11 @@ pub use bakelite_plan::update::window::LONGEST;
 const CURL: &str = "/usr/bin/curl";
 /// curl's exit statuses that say that nobody answers: no name, no connection, no proxy, no time, no TLS, nothing said (curl(1)).
 const NOBODY: &[i32] = &[5, 6, 7, 28, 35, 52, 55, 56, 97];
+
+/// The word by which this program asks.
+pub const WORD: &str = "ask";
+/// So long that may take: the fetching, and then a rehearsal and a backup on a slow card.
+const LIMIT: Duration = Duration::from_secs(2 * LONGEST);
 
 /// A bundle on its way.
 #[derive(Debug)]
@@ -143,6 +149,14 @@ pub fn take_it(
     let attempt = Attempt::new(root)?;
     let went = take_in(&attempt, Cursor::new(kept).chain(&mut *coming), facts, settings, tell);
     attempt.end(coming.or_why(went))
+}
+
+/// Has a program of its own [`look`], and waits for it: what is wrong with what is there, or `None` where that isn't known.
+pub fn ask_apart() -> Option<Vec<Fault>> {
+    let program = format!("{}/firstboot", paths::LIBRARY);
+    let asked = tool::must(&program, &[WORD], LIMIT);
+    let ended = asked.inspect_err(|error| log::warn!("asking at `update.from`: {}", words(error))).ok()?;
+    serde_json::from_slice(&ended.output).ok().flatten()
 }
 
 /// Asks, and takes what fits; what is wrong with what is there, or `None` where that isn't known.
