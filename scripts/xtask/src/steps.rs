@@ -9,7 +9,7 @@ pub use sticks::{
     StickSays,
 };
 
-use crate::scenario::Hardware;
+use crate::hardware::Hardware;
 use bakelite_spec::fault::Code;
 use bakelite_spec::layout::Role;
 use bakelite_spec::quantity::Size;
