@@ -232,8 +232,8 @@ impl Running {
         self.pump.outputs[number].take();
         let asked = self.state.units[number].is_stopping();
         let words = (unit.role == Role::Payload && !asked)
-            .then(|| k3s::classify(&self.pump.outputs[number].last_words()))
-            .flatten();
+            .then(|| self.pump.outputs[number].last_words())
+            .and_then(|said| k3s::classify(&said).or_else(|| k3s::last_line(&said)));
         let well = unit.kind == Kind::Oneshot && matches!(status, Some(0 | 75 | 77 | 79));
         if !well && !asked {
             self.pump.outputs[number].keep();

@@ -155,9 +155,15 @@ impl State {
             return;
         }
         let hang = hung.then(|| Fault::new(Code::K3sHangs, format!("{} did not become ready in time", live.unit.name)));
-        let fault = words.or(hang).or_else(|| {
-            let text = format!("{} ended {} times in a row ({})", live.unit.name, live.failures, live.detail);
-            (live.failures >= FAILING).then(|| Fault::new(Code::K3sFailing, text))
+        // Words that aren't known say nothing of what to do, and count once they come again and again.
+        let (unknown, known) = match words {
+            Some(fault) if fault.code == Code::K3sFailing => (format!(": {}", fault.text), None),
+            words => (String::new(), words),
+        };
+        let fault = known.or(hang).or_else(|| {
+            let (name, failures, detail) = (&live.unit.name, live.failures, &live.detail);
+            let text = format!("{name} ended {failures} times in a row ({detail}){unknown}");
+            (failures >= FAILING).then(|| Fault::new(Code::K3sFailing, text))
         });
         if let Some(fault) = &fault {
             live.detail = format!("{}, {}", live.detail, fault.code.name());

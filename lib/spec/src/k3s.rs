@@ -55,6 +55,12 @@ pub fn classify(last_lines: &str) -> Option<Fault> {
     })
 }
 
+/// What k3s said last, where nothing of it is known: whoever has to act reads it without going there.
+pub fn last_line(last_lines: &str) -> Option<Fault> {
+    let line = last_lines.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(Fault::new(Code::K3sFailing, line.chars().take(400).collect::<String>()))
+}
+
 /// What k3s says while it starts, and goes on as if nothing were (k3s.md 11.1): its database is damaged.
 const SHRUGGED_OFF: &str = "Startup VACUUM failed (non-fatal): database disk image is malformed";
 
@@ -164,6 +170,14 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 30, "only {seen} ways to die in the file");
+    }
+
+    #[test]
+    fn of_words_that_nobody_knows_the_last_line_is_told() {
+        let said = "time=\"x\" level=fatal msg=\"something new\"\n\n";
+        assert_eq!(classify(said), None);
+        assert_eq!(last_line(said).unwrap().text, said.trim());
+        assert_eq!(last_line("\n \n"), None);
     }
 
     #[test]

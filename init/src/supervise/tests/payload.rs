@@ -32,6 +32,22 @@ fn a_final_fault_gives_the_payload_up_until_a_person_asks() {
 }
 
 #[test]
+fn words_that_nobody_knows_are_told_once_they_come_again_and_again() {
+    let mut rig = Rig::new(table(), None);
+    rig.up();
+    for failures in 1..=FAILING {
+        assert!(rig.state.faults().is_empty(), "before failure {failures}");
+        rig.feed(Event::Ended(K3S, Some(1), None, Some(Fault::new(Code::K3sFailing, "level=fatal msg=\"new\""))));
+        rig.advance(61_000);
+        rig.end(SETTLE, 0);
+        rig.advance(2_000);
+    }
+    let faults = rig.state.faults();
+    assert_eq!((faults.len(), faults[0].code), (1, Code::K3sFailing));
+    assert!(faults[0].text.ends_with("times in a row (exit status 1): level=fatal msg=\"new\""), "{}", faults[0].text);
+}
+
+#[test]
 fn while_a_restored_backup_has_to_prove_itself_settle_is_asked_whatever_k3s_died_of() {
     let mut rig = Rig::new(table(), None);
     rig.files = true;
