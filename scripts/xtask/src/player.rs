@@ -27,6 +27,8 @@ use tempfile::TempDir;
 
 /// Between two tries of ssh, and two looks at the console.
 const PAUSE: Duration = Duration::from_millis(300);
+/// So often a machine may start until what a pulled plug has left of an update has come to its end.
+const STARTS: usize = 3;
 /// The port that ssh is behind.
 const SSH: u16 = 22;
 
@@ -246,18 +248,42 @@ impl<'a> Player<'a> {
             outcome.samples.len()
         );
         let hardware = Hardware { record: Some(false), ..self.scenario.machine.clone() };
-        for [boot, disk] in outcome.samples {
-            self.media.boot = boot;
-            media::copy_sparse(&disk, &self.media.disk(&wanted.disk), 0)?;
-            self.boot(&hardware)?;
-            self.expect(&Watch {
-                event: "ready".into(),
-                with: Default::default(),
-                containing: Default::default(),
-                within: 300.0,
-            })?;
-            self.switch_off()?;
+        for [boot, disk] in &outcome.samples {
+            self.media.boot.clone_from(boot);
+            let path = self.media.disk(&wanted.disk);
+            media::copy_sparse(disk, &path, 0)?;
+            std::fs::remove_file(disk)?;
+            if wanted.update.is_some() {
+                // Else it would be taken anew from the stick it came on.
+                let alone = hardware.disks.iter().flatten().filter(|disk| disk.name.as_ref() == Some(&wanted.disk));
+                self.boot(&Hardware { disks: Some(alone.cloned().collect()), ..hardware.clone() })?;
+                self.update_ends().with_context(|| format!("booting {}", boot.display()))?;
+                self.switch_off()?;
+                outcome.is_over(&[boot.clone(), path]).with_context(|| format!("after {}", boot.display()))?;
+            } else {
+                self.boot(&hardware)?;
+                self.expect(&Watch {
+                    event: "ready".into(),
+                    with: Default::default(),
+                    containing: Default::default(),
+                    within: 300.0,
+                })?;
+                self.switch_off()?;
+            }
+            std::fs::remove_file(boot)?;
         }
+        Ok(())
+    }
+
+    /// Waits until whatever was to become of an update has, in at most three starts: k3s is ready, and it is what ran before, or
+    /// what has proved itself.
+    fn update_ends(&mut self) -> Result<()> {
+        self.until(1200.0, "end of the update", |player| {
+            let (starts, last) = starts(&player.events);
+            starts > STARTS || is_settled(last)
+        })?;
+        let (starts, last) = starts(&self.events);
+        ensure!(starts <= STARTS && is_settled(last), "the machine was started {starts} times, and isn't ready");
         Ok(())
     }
 
@@ -453,8 +479,50 @@ impl<'a> Player<'a> {
     }
 }
 
+/// How often the machine was started, and the events of the last start.
+fn starts(events: &[Value]) -> (usize, &[Value]) {
+    let mut starts = (0..events.len()).filter(|number| events[*number]["event"] == "slot");
+    (starts.clone().count(), starts.next_back().map_or(&[], |last| &events[last..]))
+}
+
+/// Whether in a start k3s is ready, and no update is tried that hasn't proved itself.
+fn is_settled(start: &[Value]) -> bool {
+    let says =
+        |key: &str, words: &str| start.iter().any(|event| event[key].as_str().is_some_and(|text| text.contains(words)));
+    let is_tried = says("text", "an update is tried");
+    let is_proved = says("text", "the update has proved itself") || says("why", "took the place of");
+    says("event", "ready") && (is_proved || !is_tried)
+}
+
 fn words_of(watch: &Watch) -> String {
     let fields = watch.with.iter().map(|(key, value)| format!(" {key}={value}"));
     let words = watch.containing.iter().map(|(key, words)| format!(" {key}~{words:?}"));
     format!("event {}{}", watch.event, fields.chain(words).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_has_ended_when_what_was_tried_is_proved_or_something_else_runs() {
+        let [slot, ready] = ["slot", "ready"].map(|event| json!({"event": event}));
+        let tried = json!({"event": "effect", "text": "an update is tried: slot b"});
+        let proved =
+            json!({"event": "effect", "text": "the update has proved itself: slot b took the place of slot a"});
+        let noted = json!({"event": "step", "step": "update", "why": "slot b took the place of slot a"});
+        let all = |events: &[&Value]| events.iter().map(|event| (*event).clone()).collect::<Vec<_>>();
+        for (events, expected) in [
+            (all(&[&slot, &ready]), (1, true)),
+            (all(&[&slot, &tried, &ready]), (1, false)),
+            (all(&[&slot, &tried, &ready, &proved]), (1, true)),
+            (all(&[&slot, &tried, &noted, &ready]), (1, true)),
+            (all(&[&slot, &ready, &slot, &tried]), (2, false)),
+            (all(&[&slot, &tried, &ready, &proved, &slot]), (2, false)),
+            (all(&[]), (0, false)),
+        ] {
+            let (count, last) = starts(&events);
+            assert_eq!((count, is_settled(last)), expected, "{events:?}");
+        }
+    }
 }
