@@ -6,9 +6,10 @@
 //! single writes to reach the medium at once (FUA), and a recording there had a journal that was marked empty before its
 //! blocks were down. Whether that is QEMU's NVMe or the kernel isn't known.
 //!
-//! At each moment the media are repaired as at a boot and looked into: file systems clean, the database where the records
-//! say that the cluster lives, whole, and not older than it was known to be; each backup that was there before is there,
-//! and each that has a name opens. The disk may also be a stick that the keeper writes to.
+//! At each moment the media are repaired as at a boot and looked into: what the boot loader could take is whole, file systems
+//! are clean, the database where the records say that the cluster lives, whole, and not older than it was known to be; each
+//! backup that was there before is there, and each that has a name opens. The disk may also be a stick that the keeper writes
+//! to. Of an update its records say which entries there may be, and which database.
 //!
 //! The control run loses writes from before flushes, which no disk does. If nothing is found wrong with that, the checks
 //! are worth nothing, and the replay has failed.

@@ -1,7 +1,7 @@
 //! The replay of what was recorded, and the boots of some of the media that come out of it.
 
 use super::{Hardware, Player};
-use crate::replay;
+use crate::replay::{self, Outcome};
 use crate::steps::{Replay, Watch};
 use anyhow::{Context, Result, ensure};
 use bakelite_vm::media;
@@ -26,6 +26,10 @@ impl Player<'_> {
             outcome.control.0,
             outcome.samples.len()
         );
+        self.boot_samples(&outcome, wanted)
+    }
+
+    fn boot_samples(&mut self, outcome: &Outcome, wanted: &Replay) -> Result<()> {
         let hardware = Hardware { record: Some(false), ..self.scenario.machine.clone() };
         for [boot, disk] in &outcome.samples {
             self.media.boot.clone_from(boot);
