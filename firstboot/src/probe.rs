@@ -17,7 +17,7 @@ use bakelite_spec::records::Place;
 use bakelite_spec::secret;
 use bakelite_spec::status::{Status, paths};
 use bakelite_spec::update;
-use bakelite_sys::{block, link, machine, mount, names_in, raw, read_text, words};
+use bakelite_sys::{block, link, machine, mount, names_in, power, raw, read_text, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -171,6 +171,7 @@ pub fn facts(root: &Path, looked: &Looked, waited: u64) -> Facts {
         shown: shown(),
         payload_ran: (at("/run/k3s").exists() || at(paths::LAST_START).exists()) && !at(home::AT_ONCE).exists(),
         power_is_low: power_is_low(&at(paths::STATUS)),
+        on_battery: power::on_battery(root),
         clock: machine::clock(),
         clock_is_set: raw::clock_is_synchronised(),
         ..Facts::default()

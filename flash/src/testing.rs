@@ -1,6 +1,6 @@
 //! What tests of the press need and no bakery has to make: a small image of ours, and a machine that reports on its medium.
 
-use crate::factory::record::{Device, State};
+use crate::factory::device::{Device, State};
 use bakelite_disk::boot;
 use bakelite_disk::table::Table;
 use bakelite_image::config;

@@ -314,11 +314,26 @@ fn files_below(folder: &Path, member: &str, found: &mut Vec<(String, PathBuf)>) 
 /// Makes room for the next set where its folder hasn't enough. What then still isn't enough is said by whoever makes it.
 fn make_room(settings: &Settings, shelf: &Shelf, record: &mut Record) -> Result<(), KeeperError> {
     durable::make_folder(&shelf.folder)?;
+    let made = shelf.make_room(needed(settings, shelf), &settings.appliance.backup.keep, machine::clock());
+    record.note_room(&shelf.place, made)
+}
+
+/// Whether a set could be made now, as far as room goes; no older one goes for it.
+///
+/// # Errors
+/// When there is no room, and removing older sets would make none.
+pub fn has_room(settings: &Settings, born: &ClusterBorn) -> Result<(), KeeperError> {
+    let shelf = &Shelf::all(&born.node)[0];
+    durable::make_folder(&shelf.folder)?;
+    shelf.could_make_room(needed(settings, shelf), &settings.appliance.backup.keep, machine::clock())
+}
+
+/// Bytes that have to be free on a shelf for the next set.
+fn needed(settings: &Settings, shelf: &Shelf) -> u64 {
     let database = std::fs::metadata(cluster::DATABASE).map_or(0, |meta| meta.len());
     let volumes = volumes::size(&settings.appliance.backup.volumes);
     // The volumes lie there once more, packed, until the set is finished.
-    let needed = set::room(&shelf.folder, database + volumes) + volumes;
-    record.note_room(&shelf.place, shelf.make_room(needed, &settings.appliance.backup.keep, machine::clock()))
+    set::room(&shelf.folder, database + volumes) + volumes
 }
 
 /// The card gets a copy a day, so that a lost data disk can be replaced by a blank one.

@@ -69,6 +69,14 @@ pub fn make_one(settings: &Settings) -> Result<Option<PathBuf>, KeeperError> {
     backup::make(settings, &born).map(|made| Some(made.path))
 }
 
+/// Whether [`make_one`] would find room; no older set goes for it.
+///
+/// # Errors
+/// When it wouldn't.
+pub fn has_room_for_one(settings: &Settings) -> Result<(), KeeperError> {
+    backup::cluster_here(settings).map_or(Ok(()), |born| backup::has_room(settings, &born))
+}
+
 /// Puts a copy of a set into a folder on somebody's medium, and opens it again there.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ mod trial;
 mod volumes;
 mod wear;
 
-pub use command::{Backups, backups, make_one, operate, put, wear};
+pub use command::{Backups, backups, has_room_for_one, make_one, operate, put, wear};
 pub use serve::serve;
 
 use bakelite_datastore::set::SetError;

@@ -95,14 +95,37 @@ impl Shelf {
     /// [`Shelf::make_room`], where so many bytes are free.
     fn make_room_of(&self, free: u64, needed: u64, keep: &Keep, now: i64) -> Result<usize, KeeperError> {
         let sets = self.sets();
-        let sized = |name: &String| self.folder.join(name).metadata().map_or(0, |meta| meta.len());
-        let shelved: Vec<(Shelved, u64)> = sets.iter().map(|(name, shelved)| (*shelved, sized(name))).collect();
-        let gone = retention::for_room(&shelved, keep, now, needed.saturating_sub(free))
-            .ok_or_else(|| KeeperError::NoRoom { place: self.place.clone(), free, needed })?;
-        let shelved: Vec<Shelved> = shelved.into_iter().map(|(shelved, _)| shelved).collect();
+        let gone = self.in_the_way(&sets, free, needed, keep, now)?;
+        let shelved: Vec<Shelved> = sets.iter().map(|(_, shelved)| *shelved).collect();
         let expired = retention::expired(&shelved, keep, now);
         self.remove(&sets, &gone)?;
         Ok(gone.iter().filter(|number| !expired.contains(number)).count())
+    }
+
+    /// Whether [`Shelf::make_room`] would make that room; nothing is removed.
+    ///
+    /// # Errors
+    /// When it wouldn't.
+    pub fn could_make_room(&self, needed: u64, keep: &Keep, now: i64) -> Result<(), KeeperError> {
+        self.in_the_way(&self.sets(), mount::free(&self.folder), needed, keep, now).map(drop)
+    }
+
+    /// Which sets have to go for room.
+    fn in_the_way(
+        &self,
+        sets: &[(String, Shelved)],
+        free: u64,
+        needed: u64,
+        keep: &Keep,
+        now: i64,
+    ) -> Result<Vec<u64>, KeeperError> {
+        let sized = |name: &String| self.folder.join(name).metadata().map_or(0, |meta| meta.len());
+        let shelved: Vec<(Shelved, u64)> = sets.iter().map(|(name, shelved)| (*shelved, sized(name))).collect();
+        retention::for_room(&shelved, keep, now, needed.saturating_sub(free)).ok_or_else(|| KeeperError::NoRoom {
+            place: self.place.clone(),
+            free,
+            needed,
+        })
     }
 
     fn remove(&self, sets: &[(String, Shelved)], gone: &[u64]) -> Result<(), KeeperError> {

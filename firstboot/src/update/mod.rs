@@ -87,7 +87,7 @@ fn read_only(input: impl Read, facts: &Facts, settings: &Settings, tell: Tell<'_
             apps::keeps_by_its_word(bundle, facts, settings)?;
             apps::room(root, bundle)
         } else {
-            room(bundle, root, &other(&running))
+            room(bundle, root, &other(&running), settings)
         }
     };
     let passes = |_: &Bundle, part: &Part, input: &mut dyn Read| match part.name.as_str() {
@@ -117,7 +117,7 @@ fn take(
         if bundle.is_apps() {
             return apps::begin(root, bundle, facts, settings, tell);
         }
-        room(bundle, root, &slot)?;
+        room(bundle, root, &slot, settings)?;
         tell(&format!("{} is signed by an owner and fits; it is written into slot {slot}.", bundle.words()));
         slot::forget(root, &slot)
     };
@@ -222,8 +222,8 @@ fn refused(bundle: &Bundle, why: &str) -> FirstbootError {
     FirstbootError::NotUpdated(format!("{} isn't taken: {why}", bundle.words()))
 }
 
-/// Whether all of it has room.
-fn room(bundle: &Bundle, root: &Path, slot: &str) -> Result<(), FirstbootError> {
+/// Whether all of it has room, and the backup before it.
+fn room(bundle: &Bundle, root: &Path, slot: &str, settings: &Settings) -> Result<(), FirstbootError> {
     let needed = bundle.part(ROOT).map_or(0, |part| part.size) + RECORD;
     let length = slot::length(root, slot)?;
     if needed > length {
@@ -232,7 +232,11 @@ fn room(bundle: &Bundle, root: &Path, slot: &str) -> Result<(), FirstbootError> 
             format!("its system takes {needed}, and slot {slot} has {length}, which can't grow; flash the card anew");
         return Err(refused(bundle, &why));
     }
-    Ok(())
+    if cluster::datastore(settings) != Datastore::Sqlite {
+        return Ok(());
+    }
+    let why = |error| format!("there is no room for the backup before it: {}", bakelite_sys::words(&error));
+    bakelite_keeper::has_room_for_one(settings).map_err(|error| refused(bundle, &why(error)))
 }
 
 /// The slot that doesn't run.

@@ -1,6 +1,6 @@
 //! The record as CSV or JSON, for whoever works with it further. What was written and never came up counts as failed.
 
-use super::record::{Device, State};
+use super::device::{Device, State};
 use crate::error::FlashError;
 use serde::Serialize;
 use std::path::Path;

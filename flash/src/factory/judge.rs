@@ -3,7 +3,7 @@
 //! A boot counts as good when the payload has been ready for two minutes (init), and a machine when all workloads were available
 //! in one; a report without both, or with something that needs a person, isn't good. The ticket says which device of the record it is; names may be patterns.
 
-use super::record::Device;
+use super::device::Device;
 use crate::baked::on_boot;
 use crate::error::{FlashError, io_error};
 use bakelite_disk::press::Target;

@@ -141,8 +141,8 @@ impl Read for Timed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::factory::device::State;
     use crate::factory::ports::HostPorts;
-    use crate::factory::record::State;
     use crate::factory::tests::{Bench, ONCE};
     use crate::factory::{Mode, Quiet};
     use crate::flash::{FlashEvent, Listen};

@@ -2,7 +2,7 @@
 //! the network before its stick is back; then it is in the record by that, and the stick brings the rest.
 
 use super::Factory;
-use super::record::{Device, State};
+use super::device::{Device, State};
 use crate::error::{FlashError, io_error};
 use crate::installer::ticket;
 use bakelite_disk::boot;

@@ -4,6 +4,7 @@
 //! wiped before its row is given to another. So no kill, crash or power cut gives one identity to two machines. A device is
 //! good when its own report says so, not when its card was written.
 
+pub mod device;
 pub mod export;
 mod judge;
 pub mod line;
@@ -28,9 +29,10 @@ use bakelite_spec::account::Account;
 use bakelite_spec::appliance::Payload;
 use bakelite_spec::installer::plain;
 use bakelite_trust::pass::{Answer, Head, PassKey};
+use device::{Device, Heard, State};
 use line::Line;
 use ports::Ports;
-use record::{Device, Heard, Record, State};
+use record::Record;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::File;

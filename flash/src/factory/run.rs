@@ -3,10 +3,10 @@
 //! The order is the point. A row is reserved durably before a byte is written; `finishing` is durable before the medium
 //! becomes one that boots; and a row goes to another medium only when the one that had it was wiped or never booted.
 
+use super::device::{Device, Heard, Place, State};
 use super::judge;
 use super::listen::Ear;
 use super::ports::{Ports, Present};
-use super::record::{Device, Heard, Place, State};
 use super::{Factory, FactoryEvent, Told};
 use crate::error::FlashError;
 use crate::flash::{Done, Job, flash};

@@ -192,6 +192,10 @@ pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
         durable::remove_file(beside(to, ending))?;
     }
     let copied = snapshot(from, &half)?;
+    check::read_only(&half)
+        .and_then(|connection| check::pages(&connection, Depth::Full))
+        .map_err(failed("checking", &half))?
+        .map_err(|flaw| DatastoreError::Damaged { path: half.clone(), answer: flaw.to_string() })?;
     File::open(&half)
         .and_then(|file| file.sync_all())
         .map_err(|source| SysError::Write { path: half.clone(), source })?;
@@ -199,7 +203,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
     Ok(copied)
 }
 
-/// Copies a database as [`copy`] does, into a file that isn't there yet, and leaves it to the caller to make it durable.
+/// Copies a database as [`copy`] does, into a file that isn't there yet, and leaves it to the caller to check it and to make
+/// it durable.
 pub(crate) fn snapshot(from: &Path, to: &Path) -> Result<State, DatastoreError> {
     let source = open(from)?;
     let before = read(&source).map_err(failed("reading", from))?;
@@ -214,10 +219,10 @@ pub(crate) fn snapshot(from: &Path, to: &Path) -> Result<State, DatastoreError> 
     if whole != StepResult::Done {
         return Err(DatastoreError::Damaged { path: to.into(), answer: "the copy came to no end".into() });
     }
-    check::pages(&target, Depth::Full)
-        .map_err(failed("checking", to))?
-        .map_err(|flaw| DatastoreError::Damaged { path: to.into(), answer: flaw.to_string() })?;
-    let copied = read(&target).map_err(failed("reading", to))?;
+    let copied = read(&target).map_err(|error| match check::damage(&error) {
+        Some(answer) => DatastoreError::Damaged { path: to.into(), answer },
+        None => failed("reading", to)(error),
+    })?;
     // While k3s writes on, the copy may have more, and never less.
     if copied.revision < before.revision {
         return Err(DatastoreError::Differs { revision: before.revision, copied: copied.revision });

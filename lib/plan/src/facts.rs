@@ -107,6 +107,8 @@ pub struct Facts {
     pub mirrored: Option<String>,
     /// Whether the supply's voltage was found too low since the start.
     pub power_is_low: bool,
+    /// Whether the machine lives on a battery now.
+    pub on_battery: bool,
     /// Whether k3s has run since the machine was switched on.
     pub payload_ran: bool,
 }

@@ -21,6 +21,7 @@ pub mod module;
 pub mod mount;
 pub mod notify;
 pub mod onto;
+pub mod power;
 pub mod raw;
 pub mod socket;
 pub mod stick;

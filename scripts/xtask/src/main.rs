@@ -9,6 +9,7 @@ mod damage;
 mod door;
 mod drawn;
 mod fetch;
+mod hardware;
 mod line;
 mod list;
 mod look;
@@ -75,9 +76,10 @@ fn main() -> ExitCode {
             let choice = list::Choice { only, set };
             match (appliances, image_dir) {
                 (Some(folder), _) => runner::prepare(&choice, &folder),
-                (None, Some(image_dir)) if !list => {
-                    runner::run(&choice, &runner::Places { image_dir, logs }, seed, jobs)
-                }
+                // Steps run commands in folders of their own.
+                (None, Some(image_dir)) if !list => std::path::absolute(image_dir)
+                    .map_err(Into::into)
+                    .and_then(|image_dir| runner::run(&choice, &runner::Places { image_dir, logs }, seed, jobs)),
                 (None, _) => list::print(&choice),
             }
         }

@@ -11,7 +11,7 @@ pub use sticks::{
     StickSays,
 };
 
-use crate::scenario::Hardware;
+use crate::hardware::Hardware;
 use bakelite_spec::fault::Code;
 use bakelite_spec::quantity::Size;
 use serde::Deserialize;

@@ -84,7 +84,7 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
         .map_err(on("making a folder in", request.scratch))?;
     let copied = scratch.path().join("state.db");
     snapshot(request.database, &copied)?;
-    // The copy doesn't change any more: it is hashed while it is looked at.
+    // The copy doesn't change any more: it is hashed while it is checked.
     let (contents, database) = std::thread::scope(|scope| {
         let sum = scope.spawn(|| described(DATABASE, &copied));
         (proved(request, &copied), sum.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -135,9 +135,9 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
     }
 }
 
-/// What the copy holds, once the token is proved to open it.
+/// What the copy holds, once it is found whole and the token is proved to open it.
 fn proved(request: &Request<'_>, copied: &Path) -> Result<Contents, SetError> {
-    let contents = check::copy(copied, Depth::Contents, request.known)??;
+    let contents = check::copy(copied, Depth::Full, request.known)??;
     crate::prove(copied, request.token)??;
     Ok(contents)
 }

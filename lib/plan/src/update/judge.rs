@@ -106,6 +106,9 @@ pub(crate) fn nothing_else_is_on(facts: &Facts) -> Result<(), String> {
     if facts.power_is_low {
         return Err("the supply's voltage was too low since the start, and what is written then may be lost; mend that and restart".into());
     }
+    if facts.on_battery {
+        return Err("the machine runs on its battery, which may end in the middle; it needs its power supply".into());
+    }
     if home::of(facts).is_some_and(|home| home.moving.is_some()) {
         return Err("the cluster's data is moving between media; wait until that has ended".into());
     }
@@ -241,6 +244,8 @@ mod tests {
         assert!(judge(&bundle(), &busy, &settings).unwrap_err().contains("still being tried"));
         let low = Facts { power_is_low: true, ..facts.clone() };
         assert!(judge(&bundle(), &low, &settings).unwrap_err().contains("voltage was too low"));
+        let drained = Facts { on_battery: true, ..facts.clone() };
+        assert!(judge(&bundle(), &drained, &settings).unwrap_err().contains("runs on its battery"));
         let mut asked = facts.clone();
         asked.files.insert(WORD.into(), "{}".into());
         assert!(judge(&bundle(), &asked, &settings).unwrap_err().contains("a backup is being restored"));

@@ -1,6 +1,6 @@
 //! What is damaged while a scenario's machine is off: its medium, or k3s's database on that.
 
-use crate::scenario::word;
+use crate::hardware::word;
 use bakelite_spec::layout::Role;
 use bakelite_spec::quantity::Size;
 use serde::{Deserialize, Deserializer, de::Error};
