@@ -164,9 +164,11 @@ pub fn inspect(media: &[PathBuf; 2], known: &Known) -> Result<()> {
     if let Some(token) = &known.token {
         ensure!(state.file("/bakelite/token")?.as_ref() == Some(token), "the token isn't the same");
     }
-    database(home(state, data.as_ref())?, &said, known)?;
+    let is_another_line = database(home(state, data.as_ref())?, &said, known)?;
     let mirror = data.as_ref().map_or(Ok(None), Volume::revision_of_mirror).context("the mirror")?;
-    ensure!(mirror >= known.mirror, "the mirror has revision {mirror:?}, and had {:?}", known.mirror);
+    let (is, was) = (mirror, known.mirror);
+    // That of a line that was given up goes.
+    ensure!(is >= was || is_another_line, "the mirror has revision {is:?}, and had {was:?}");
     if let Some(before) = &known.stick {
         stick::sets_are_whole(disk, &stick::device_key(state)?, before).context("the stick")?;
     }
@@ -191,8 +193,8 @@ fn home<'a>(state: &'a Volume, data: Option<&'a Volume>) -> Result<&'a Volume> {
     }
 }
 
-/// The right database is there, whole.
-fn database(home: &Volume, said: &Records, known: &Known) -> Result<()> {
+/// The right database is there, whole; whether it is that of another line than at the start, by the way back of an update.
+fn database(home: &Volume, said: &Records, known: &Known) -> Result<bool> {
     let wanted = said.database(known.epoch.map(|epoch| (epoch, known.revision)), known.update.as_ref())?;
     let found = match home.revision()? {
         None if wanted.or_staged => home.revision_of(look::STAGED, "-wal").context("the unpacked database")?,
@@ -200,11 +202,11 @@ fn database(home: &Volume, said: &Records, known: &Known) -> Result<()> {
     };
     let (least, revision) = (wanted.revision, found.unwrap_or(0));
     ensure!(revision >= least, "the database has revision {revision}, and {least} was durable");
-    let Some(epoch) = wanted.aside else { return Ok(()) };
+    let Some(epoch) = wanted.aside else { return Ok(false) };
     let aside = look::aside(epoch);
     let gone = || format!("what the update had written isn't kept in {aside}");
     let theirs = home.nodes_beyond(&aside, least)?.with_context(gone)?;
     let ours = home.nodes_beyond(look::DATABASE, least)?.unwrap_or_default();
     ensure!(theirs.is_disjoint(&ours), "the database is that of the update, which went back");
-    Ok(())
+    Ok(true)
 }
