@@ -196,11 +196,12 @@ fn home<'a>(state: &'a Volume, data: Option<&'a Volume>) -> Result<&'a Volume> {
 /// The right database is there, whole; whether it is that of another line than at the start, by the way back of an update.
 fn database(home: &Volume, said: &Records, known: &Known) -> Result<bool> {
     let wanted = said.database(known.epoch.map(|epoch| (epoch, known.revision)), known.update.as_ref())?;
-    let found = match home.revision()? {
-        None if wanted.or_staged => home.revision_of(look::STAGED, "-wal").context("the unpacked database")?,
-        found => found,
-    };
-    let (least, revision) = (wanted.revision, found.unwrap_or(0));
+    let mut revision = home.revision()?.unwrap_or(0);
+    if wanted.or_staged {
+        let staged = home.revision_of(look::STAGED, "-wal").context("the unpacked database")?;
+        revision = revision.max(staged.unwrap_or(0));
+    }
+    let least = wanted.revision;
     ensure!(revision >= least, "the database has revision {revision}, and {least} was durable");
     let Some(epoch) = wanted.aside else { return Ok(false) };
     let aside = look::aside(epoch);

@@ -32,7 +32,7 @@ pub struct Records {
 pub struct Wanted {
     /// It has at least this revision.
     pub revision: u64,
-    /// It may still be the unpacked one, with none in its place.
+    /// It may still be the unpacked one, which isn't in its place yet.
     pub or_staged: bool,
     /// The epoch of an act that took the place of what an update had written, which is kept aside.
     pub aside: Option<u64>,
