@@ -111,9 +111,14 @@ pub fn boots(medium: &Path, systems: &[System], holds: &dyn Fn(&[Startable]) -> 
     let copy = medium.with_extension("fat");
     copy_part(medium, place.start, length, &copy)?;
     let target = copy.display().to_string();
-    // 1: something was repaired, if only the mark that it wasn't unmounted.
-    let (status, said) = door::end_of("fsck.fat", &["-a", "-w", &target])?;
-    ensure!(matches!(status, 0 | 1), "fsck.fat can't repair it: {said}");
+    // 1: something was repaired, if only the mark that it wasn't unmounted. Then it is asked again, as the machine does.
+    for _ in 0..3 {
+        let (status, said) = door::end_of("fsck.fat", &["-a", "-w", &target])?;
+        ensure!(matches!(status, 0 | 1), "fsck.fat can't repair it: {said}");
+        if status == 0 {
+            break;
+        }
+    }
     let (status, said) = door::end_of("fsck.fat", &["-n", &target])?;
     ensure!(status == 0, "fsck.fat still finds something after its repair: {said}");
     startable(&copy, (0, length), systems, &slots).and_then(|entries| holds(&entries)).context("after its repair")
