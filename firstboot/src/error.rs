@@ -112,6 +112,14 @@ pub enum FirstbootError {
     /// A bundle isn't taken.
     #[error("{0}")]
     NotUpdated(String),
+    /// A bundle's k3s doesn't live with this cluster's database.
+    #[error("{bundle} isn't taken: {why}")]
+    NotRehearsed {
+        /// What names the bundle.
+        bundle: String,
+        /// Its k3s's last words, and what became of all.
+        why: String,
+    },
     /// A bundle isn't believed, or isn't whole.
     #[error("the bundle isn't taken")]
     Bundle(#[from] bakelite_trust::bundle::BundleError),

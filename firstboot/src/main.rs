@@ -55,7 +55,7 @@ use operator::{kubeconfig, logs, status};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
-use update::stage;
+use update::{address, stage};
 use world::Machine;
 
 /// The name under which this program is the operator's command.
@@ -199,13 +199,12 @@ fn run(command: &str) -> Result<Outcome, FirstbootError> {
         "upkeep" => after("upkeep", UPKEEP),
         "report" => account::write(root),
         "keeper" => {
-            let address = update::address::Address::default();
-            bakelite_keeper::serve(
-                &|| layers::settings(root).ok(),
-                &update::stick::look,
-                &|settings| address.look(settings),
-                &|| to_line::begin(root),
-            )
+            let settings = || layers::settings(root).ok();
+            bakelite_keeper::serve(&settings, &update::stick::look, address::ask_apart, &|| to_line::begin(root))
+        }
+        address::WORD => {
+            println!("{}", json!(address::look(&layers::settings(root)?)));
+            Ok(Outcome::GoOn)
         }
         other => Err(FirstbootError::UnknownPass(other.into())),
     }

@@ -16,6 +16,7 @@ use bakelite_spec::places;
 use bakelite_spec::records::Place;
 use bakelite_spec::secret;
 use bakelite_spec::status::{Status, paths};
+use bakelite_spec::tried;
 use bakelite_spec::update;
 use bakelite_sys::{block, link, machine, mount, names_in, power, raw, read_text, words};
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ const FILES: &[&str] = &[
     update::PATH,
     update::LAST,
     update::ARMED,
+    tried::PATH,
     apps::RECORD,
     apps::LAST,
     GOING_BACK,

@@ -10,6 +10,7 @@ use bakelite_spec::attempts::{Attempts, PATH};
 use bakelite_spec::event::UnitState;
 use bakelite_spec::records::RolledBack;
 use bakelite_spec::status::{Status, paths};
+use bakelite_spec::tried;
 use bakelite_spec::update::{Ended, LAST};
 use bakelite_sys::{durable, read_text, socket, terminal};
 use std::collections::BTreeMap;
@@ -50,12 +51,12 @@ fn forget_restored() -> Result<(), FirstbootError> {
     Ok(durable::remove_file(RESTORED)?)
 }
 
-/// That an update or a bundle of apps went back was read; one that went well stays known.
+/// That an update or a bundle of apps went back or failed was read; one that went well stays known.
 fn forget_update() -> Result<(), FirstbootError> {
     let text = |path: &str| read_text(path).unwrap_or_default();
     let update = serde_json::from_str::<Ended>(&text(LAST)).is_ok_and(|ended| !ended.why.is_empty());
     let apps = serde_json::from_str::<apps::Ended>(&text(apps::LAST)).is_ok_and(|ended| !ended.why.is_empty());
-    let gone = [(LAST, update), (apps::LAST, apps)];
+    let gone = [(LAST, update), (apps::LAST, apps), (tried::PATH, true)];
     Ok(gone.into_iter().filter(|(_, goes)| *goes).try_for_each(|(path, _)| durable::remove_file(path))?)
 }
 

@@ -11,6 +11,7 @@ mod certificates;
 mod command;
 mod conditions;
 mod drill;
+mod errand;
 mod history;
 mod hygiene;
 mod integrity;

@@ -1,9 +1,11 @@
-//! The service: one loop that waits for the clock or for a stick, and does one thing at a time.
+//! The service: one loop that waits for the clock or for a stick, and does one thing at a time; what may take hours is an errand
+//! beside it.
 //!
 //! It runs beside k3s and with the lowest priority. What has to be told is told once a turn, by `told`.
 
 use crate::available::{self, Look};
 use crate::backup::Record;
+use crate::errand::{Answer, Errand};
 use crate::look::Looks;
 use crate::mirror::Mirror;
 use crate::node::Teller;
@@ -31,13 +33,13 @@ const PAUSE: Duration = Duration::from_secs(600);
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read; `visit` looks at sticks when
-/// one has come, for what isn't the keeper's, and says what is wrong with them; `ask` looks at `update.from` when its turn has come,
-/// and says what is wrong there, or nothing where nobody answers; `come_up` is called once, when all workloads of the image have been
+/// one has come, for what isn't the keeper's, and says what is wrong with them; it is told whether one was plugged in since the last time; `ask` looks at `update.from` when its turn has come,
+/// beside the loop, and says what is wrong there, or nothing where nobody answers; `come_up` is called once, when all workloads of the image have been
 /// available.
 pub fn serve(
     settings: &dyn Fn() -> Option<Settings>,
-    visit: &dyn Fn(&Settings) -> Vec<Fault>,
-    ask: &dyn Fn(&Settings) -> Option<Vec<Fault>>,
+    visit: &dyn Fn(&Settings, bool) -> Vec<Fault>,
+    ask: fn() -> Answer,
     come_up: &dyn Fn(),
 ) -> ! {
     // k3s and what it runs come first.
@@ -45,10 +47,10 @@ pub fn serve(
     let plugs = socket::uevents().inspect_err(|error| log::warn!("{}", words(error))).ok();
     // A stick may be in from the start.
     let (mut plugged, mut not_before, mut looks) = (true, Instant::now(), Looks::default());
-    let (mut has_come, mut was_open, mut asked) = (true, true, None);
+    let (mut has_come, mut is_new, mut was_open, mut asked) = (true, false, true, None);
     let (mut trial, mut watch, mut is_close) = (Trial::default(), apps::Watch::default(), false);
     let (mut teller, mut mirror) = (Teller::default(), Mirror::default());
-    let mut workloads = available::Watch::new();
+    let (mut workloads, mut errand) = (available::Watch::new(), Errand::default());
     loop {
         if let Some(settings) = settings() {
             is_close = trial.look(&settings) | watch.look(&settings);
@@ -69,13 +71,17 @@ pub fn serve(
             let is_open = opens(&settings);
             let has_opened = is_open && !was_open;
             (was_open, has_come) = (is_open, has_come || has_opened);
-            if is_settled() && std::mem::take(&mut has_come) {
-                looks.visitors = visit(&settings);
+            if let Some(faults) = errand.take() {
+                looks.address = faults;
+            }
+            // Two bundles at a time would be one too many.
+            if is_settled() && !errand.is_on() && std::mem::take(&mut has_come) {
+                looks.visitors = visit(&settings, std::mem::take(&mut is_new));
             }
             let turn = turn(&settings);
-            if is_settled() && turn.is_some() && turn != asked {
+            if is_settled() && !errand.is_on() && turn.is_some() && turn != asked {
                 asked = turn;
-                looks.address = ask(&settings).unwrap_or(std::mem::take(&mut looks.address));
+                errand.send(ask);
             }
             if is_settled() {
                 match workloads.look(&settings) {
@@ -89,7 +95,8 @@ pub fn serve(
         let is_soon = is_close || teller.is_telling();
         // Neither SQLite's and the compressor's memory nor most of the program is needed until then.
         raw::return_memory();
-        has_come |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
+        is_new |= wait(plugs.as_ref(), if is_soon { SOON } else { LOOK });
+        has_come |= is_new;
         plugged |= has_come;
     }
 }

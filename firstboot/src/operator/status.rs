@@ -16,11 +16,15 @@ use bakelite_spec::fault::Who;
 use bakelite_spec::loader_entry::{EntryName, LoaderEntry};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::status::{Status, UnitStatus, paths};
+use bakelite_spec::tried::{self, End, Tried, TriedBundles};
 use bakelite_spec::update::{self, Ended as LastUpdate, Update};
 use bakelite_sys::{machine, mount, read_text};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// So many of the bundles that weren't taken are on the page.
+const SHOWN: usize = 3;
 
 /// How the machine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,6 +71,8 @@ struct Page {
     apps_wait_for: String,
     /// What became of the last bundle of apps.
     last_apps: Option<apps::Ended>,
+    /// Bundles that were tried and not taken, the last one first.
+    tried_bundles: Vec<Tried>,
     payload: String,
     /// Seconds from the kernel's start to READY.
     ready_at: Option<f64>,
@@ -142,6 +148,7 @@ fn page(root: &Path) -> Result<(Page, Ended), FirstbootError> {
         apps_tried: record.is_some_and(|record| record.tried().is_some()),
         apps_wait_for: read_text(at(apps::MISSING)).unwrap_or_default(),
         last_apps: account.last_apps,
+        tried_bundles: tried(&read_text(at(tried::PATH)).unwrap_or_default(), &machine::boot(root), &account.image),
         entries,
         payload: account.payload,
         ready_at: status.ready_at,
@@ -172,6 +179,12 @@ impl Entry {
         let image = LoaderEntry::parse(text).image().to_string();
         Self { slot: name.slot, generation: name.generation, image, tries_left, tries_done }
     }
+}
+
+/// What was tried and not taken, the last one first: not what is written just now, nor what runs by now.
+fn tried(text: &str, boot: &str, runs: &str) -> Vec<Tried> {
+    let is_ended = |tried: &Tried| tried.image != runs && (tried.end != End::Open || tried.begun.boot != boot);
+    TriedBundles::read(text).bundles.into_iter().rev().filter(is_ended).collect()
 }
 
 fn verdict(status: &Status, payload: Payload) -> Verdict {
@@ -241,6 +254,10 @@ fn text(page: &Page, now: i64) -> String {
     if let Some(last) = &page.last_apps {
         rows.push(("last apps", format!("{}: {}", ago(now - last.at), last.words())));
     }
+    rows.extend(page.tried_bundles.iter().take(SHOWN).map(|tried| {
+        let (bundle, when, why) = (&tried.bundle, ago(now - tried.begun.at), tried.words());
+        ("not taken", format!("{bundle}, {when}: {why}; `bakelite update FILE` tries it at once"))
+    }));
     rows.push(("started", ago(i64::try_from(page.uptime).unwrap_or(i64::MAX))));
     rows.push(("cluster", or(&page.cluster, "none yet")));
     rows.push(("k3s's data", format!("on {}", page.home)));
@@ -323,6 +340,29 @@ mod tests {
         let json = serde_json::to_value(&page).unwrap();
         assert_eq!((&json["state"], &json["node"]), (&"needs-a-person".into(), &"shop-1".into()));
         assert!(!format!("{json}{page_text}").contains("hunter2"));
+    }
+
+    #[test]
+    fn bundles_that_were_not_taken_are_told_with_the_reason_and_what_to_type() {
+        let root = machine("k3s: rehearsal\n");
+        let mut record = TriedBundles::default();
+        for (image, end, boot) in [("one", End::Open, "before"), ("two", End::Failed, ""), ("three", End::Open, "")] {
+            let begun = tried::Moment { boot: boot.into(), ..tried::Moment::default() };
+            let (bundle, why) = (format!("shop {image}"), "it was cut off".to_string());
+            record.note(Tried { image: image.into(), bundle, begun, times: 2, end, why, ..Tried::default() });
+        }
+        write(root.path(), tried::PATH, &record.text());
+        let page_text = text(&page(root.path()).unwrap().0, 0);
+        let told: Vec<&str> = page_text.lines().filter(|line| line.starts_with("not taken")).collect();
+        assert_eq!(
+            told,
+            [
+                "not taken   shop two, 0 s ago: it was cut off (tried 2 times); `bakelite update FILE` tries it at once",
+                "not taken   shop one, 0 s ago: the machine went down while it was written (tried 2 times); `bakelite update FILE` tries it at once",
+            ],
+            "the third one is written now: {page_text}"
+        );
+        assert_eq!(super::tried(&record.text(), "later", "two").len(), 2);
     }
 
     #[test]

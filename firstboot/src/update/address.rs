@@ -2,14 +2,16 @@
 //!
 //! Debian's curl fetches it: it has TLS, and a libc that resolves names. What it writes is read as any bundle is, and never
 //! stored; where the head says that nothing is wanted, it is ended, so that an hour costs some hundred kilobytes. Nobody who answers is
-//! no fault. What failed after its head isn't fetched again for a day: it has filled a slot already.
+//! no fault. What failed after its head isn't fetched again for a day, as with sticks ([`super::unasked`]): it has filled a slot already.
 
+use super::attempt::Attempt;
 use super::unasked::{Known, Verdict};
-use super::{fits, take};
+use super::{Tell, fits, take_in};
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::probe;
 use bakelite_plan::Settings;
+use bakelite_plan::facts::Facts;
 use bakelite_plan::update::window;
 use bakelite_spec::bundle::Bundle;
 use bakelite_spec::fault::{Code, Fault};
@@ -18,19 +20,21 @@ use bakelite_spec::update::LOCK;
 use bakelite_sys::tool::{self, Ended, Stream};
 use bakelite_sys::{SysError, environment, lock, words};
 use bakelite_trust::bundle;
-use std::cell::RefCell;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use bakelite_plan::update::window::LONGEST;
 
 /// Debian's; in images whose appliance has `update.from`.
 const CURL: &str = "/usr/bin/curl";
-/// What failed isn't fetched again for so long: the same window of the next day is behind it.
-const AGAIN: Duration = Duration::from_secs(20 * 3600);
 /// curl's exit statuses that say that nobody answers: no name, no connection, no proxy, no time, no TLS, nothing said (curl(1)).
 const NOBODY: &[i32] = &[5, 6, 7, 28, 35, 52, 55, 56, 97];
+
+/// The word by which this program asks.
+pub const WORD: &str = "ask";
+/// So long that may take: the fetching, and then a rehearsal and a backup on a slow card.
+const LIMIT: Duration = Duration::from_secs(2 * LONGEST);
 
 /// A bundle on its way.
 #[derive(Debug)]
@@ -130,86 +134,87 @@ enum Asked {
     Refused(String),
 }
 
-/// What is remembered of the address from question to question.
-#[derive(Debug, Default)]
-pub struct Address {
-    /// What failed after its head, and when.
-    failed: RefCell<Option<(String, Instant, String)>>,
+/// Takes what is on its way; `kept` is what was read of it already.
+///
+/// # Errors
+/// When it isn't taken; where that lies in the fetching, its reason.
+pub fn take_it(
+    root: &Path,
+    coming: &mut Coming,
+    kept: Vec<u8>,
+    facts: &Facts,
+    settings: &Settings,
+    tell: Tell<'_>,
+) -> Result<(), FirstbootError> {
+    let attempt = Attempt::new(root)?;
+    let went = take_in(&attempt, Cursor::new(kept).chain(&mut *coming), facts, settings, tell);
+    attempt.end(coming.or_why(went))
 }
 
-impl Address {
-    /// Asks, and takes what fits; what is wrong with what is there, or `None` where that isn't known.
-    pub fn look(&self, settings: &Settings) -> Option<Vec<Fault>> {
-        let Some(from) = &settings.appliance.update.from else { return Some(Vec::new()) };
-        let root = Path::new("/");
-        let facts = probe::facts(root, &Looked::by_early(root), 0);
-        if let Some(why) = window::waits(&facts, settings) {
-            log::info!("what {from} has isn't looked at: {why}");
-            return None;
-        }
-        // Whoever writes one is told of what becomes of it.
-        drop(lock::try_take(Path::new(LOCK)).ok().flatten()?);
-        let longest = window::left(&facts, settings);
-        let known = Known::of(&facts, settings);
-        let take_it = |input: &mut dyn Read| take(root, input, &facts, settings, &|text| log::info!("{text}"));
-        let fits = |bundle: &Bundle| fits(root, bundle, &facts, settings);
-        let asked = Coming::begin(from, longest)
-            .map(|coming| self.ask(coming, &settings.appliance.owner.keys, &known, fits, take_it));
-        match asked.unwrap_or_else(|error| Asked::Refused(words(&error))) {
-            Asked::Nothing => Some(Vec::new()),
-            Asked::Nobody(why) => {
-                log::info!("{from} doesn't answer: {why}");
-                None
-            }
-            Asked::Refused(why) => {
-                Some(vec![Fault::new(Code::UpdateRefused, format!("the bundle at {from} isn't taken: {why}"))])
-            }
-        }
-    }
+/// Has a program of its own [`look`], and waits for it: what is wrong with what is there, or `None` where that isn't known.
+pub fn ask_apart() -> Option<Vec<Fault>> {
+    let program = format!("{}/firstboot", paths::LIBRARY);
+    let asked = tool::must(&program, &[WORD], LIMIT);
+    let ended = asked.inspect_err(|error| log::warn!("asking at `update.from`: {}", words(error))).ok()?;
+    serde_json::from_slice(&ended.output).ok().flatten()
+}
 
-    fn ask(
-        &self,
-        mut coming: Coming,
-        owners: &[String],
-        known: &Known,
-        fits: impl Fn(&Bundle) -> Result<(), String>,
-        take_it: impl FnOnce(&mut dyn Read) -> Result<(), FirstbootError>,
-    ) -> Asked {
-        let mut keeping = Keeping { input: &mut coming, kept: Vec::new() };
-        let head = bundle::manifest(owners, &mut keeping);
-        let kept = keeping.kept;
-        let bundle = match head {
-            Ok(bundle) => bundle,
-            Err(error) => {
-                return match coming.failure() {
-                    Some((status, said)) if NOBODY.contains(&status) => Asked::Nobody(said),
-                    Some((_, said)) => Asked::Refused(said),
-                    None => Asked::Refused(words(&error)),
-                };
-            }
-        };
-        match known.judge(&bundle, fits) {
-            Verdict::Runs => return Asked::Nothing,
-            Verdict::Refused(why) => return Asked::Refused(why),
-            Verdict::Fits => {}
+/// Asks, and takes what fits; what is wrong with what is there, or `None` where that isn't known.
+pub fn look(settings: &Settings) -> Option<Vec<Fault>> {
+    let Some(from) = &settings.appliance.update.from else { return Some(Vec::new()) };
+    let root = Path::new("/");
+    let facts = probe::facts(root, &Looked::by_early(root), 0);
+    if let Some(why) = window::waits(&facts, settings) {
+        log::info!("what {from} has isn't looked at: {why}");
+        return None;
+    }
+    // Whoever writes one is told of what becomes of it.
+    drop(lock::try_take(Path::new(LOCK)).ok().flatten()?);
+    let longest = window::left(&facts, settings);
+    let known = Known::of(&facts, settings, false);
+    let take = |coming: &mut Coming, kept| take_it(root, coming, kept, &facts, settings, &|text| log::info!("{text}"));
+    let fits = |bundle: &Bundle| fits(root, bundle, &facts, settings);
+    let asked =
+        Coming::begin(from, longest).map(|coming| ask(coming, &settings.appliance.owner.keys, &known, fits, take));
+    match asked.unwrap_or_else(|error| Asked::Refused(words(&error))) {
+        Asked::Nothing => Some(Vec::new()),
+        Asked::Nobody(why) => {
+            log::info!("{from} doesn't answer: {why}");
+            None
         }
-        if let Some((image, at, why)) = &*self.failed.borrow()
-            && *image == bundle.image
-            && at.elapsed() < AGAIN
-        {
-            return Asked::Refused(format!("{why}; it is tried again after a day"));
-        }
-        log::info!("{} is at {}, and fits", bundle.words(), coming.from);
-        let took = take_it(&mut Cursor::new(kept).chain(&mut coming));
-        match coming.or_why(took) {
-            Ok(()) => Asked::Nothing,
-            Err(error) => {
-                let why = words(&error);
-                *self.failed.borrow_mut() = Some((bundle.image, Instant::now(), why.clone()));
-                Asked::Refused(why)
-            }
+        Asked::Refused(why) => {
+            Some(vec![Fault::new(Code::UpdateRefused, format!("the bundle at {from} isn't taken: {why}"))])
         }
     }
+}
+
+fn ask(
+    mut coming: Coming,
+    owners: &[String],
+    known: &Known,
+    fits: impl Fn(&Bundle) -> Result<(), String>,
+    take: impl FnOnce(&mut Coming, Vec<u8>) -> Result<(), FirstbootError>,
+) -> Asked {
+    let mut keeping = Keeping { input: &mut coming, kept: Vec::new() };
+    let head = bundle::manifest(owners, &mut keeping);
+    let kept = keeping.kept;
+    let bundle = match head {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            return match coming.failure() {
+                Some((status, said)) if NOBODY.contains(&status) => Asked::Nobody(said),
+                Some((_, said)) => Asked::Refused(said),
+                None => Asked::Refused(words(&error)),
+            };
+        }
+    };
+    match known.judge(&bundle, fits) {
+        Verdict::Runs => return Asked::Nothing,
+        Verdict::Refused(why) | Verdict::Failed(why) => return Asked::Refused(why),
+        Verdict::Fits => {}
+    }
+    log::info!("{} is at {}, and fits", bundle.words(), coming.from);
+    take(&mut coming, kept).map_or_else(|error| Asked::Refused(words(&error)), |()| Asked::Nothing)
 }
 
 #[cfg(test)]
@@ -217,6 +222,7 @@ mod tests {
     use super::*;
     use bakelite_spec::bundle::{FORMAT, INITRAMFS, KERNEL, Part, ROOT, SYSTEM};
     use bakelite_spec::hexadecimal::hexadecimal;
+    use bakelite_spec::tried::{End, Tried};
     use bakelite_trust::keys::OwnerKeys;
     use sha2::{Digest, Sha256};
     use std::io::Write;
@@ -260,15 +266,14 @@ mod tests {
     }
 
     /// Asks; with it what was taken, if anything was.
-    fn ask(address: &Address, from: &str, known: &Known) -> (Asked, Option<Vec<u8>>) {
+    fn asked(from: &str, known: &Known) -> (Asked, Option<Vec<u8>>) {
         let mut taken = None;
-        let coming = Coming::begin(from, 60).unwrap();
-        let asked = address.ask(
-            coming,
+        let asked = ask(
+            Coming::begin(from, 60).unwrap(),
             &[owner().owner_key()],
             known,
             |_| Ok(()),
-            |input| {
+            |coming, kept| {
                 let all = taken.insert(Vec::new());
                 let take = |_: &Bundle, _: &Part, input: &mut dyn Read| {
                     input
@@ -276,7 +281,9 @@ mod tests {
                         .map(drop)
                         .map_err(|source| SysError::Read { path: "it".into(), source }.into())
                 };
-                bundle::read::<FirstbootError>(&[owner().owner_key()], input, |_| Ok(()), take).map(drop)
+                let input = Cursor::new(kept).chain(&mut *coming);
+                let went = bundle::read::<FirstbootError>(&[owner().owner_key()], input, |_| Ok(()), take);
+                coming.or_why(went.map(drop))
             },
         );
         (asked, taken)
@@ -295,17 +302,17 @@ mod tests {
         if is_skipped() {
             return;
         }
-        let (bytes, address) = (bundle(), Address::default());
+        let bytes = bundle();
         let from = serve(answer("200 OK", bytes.len(), &bytes));
-        let (asked, taken) = ask(&address, &from, &Known::default());
-        assert_eq!((asked, taken.map(|all| all.len())), (Asked::Nothing, Some(2_800_000)));
+        let (said, taken) = asked(&from, &Known::default());
+        assert_eq!((said, taken.map(|all| all.len())), (Asked::Nothing, Some(2_800_000)));
         // It claims to go on for ever, and nobody waits for it.
         let from = serve(answer("200 OK", usize::MAX >> 1, &bytes));
         let known = Known { runs: vec![IMAGE.into()], ..Known::default() };
-        assert_eq!(ask(&address, &from, &known), (Asked::Nothing, None));
+        assert_eq!(asked(&from, &known), (Asked::Nothing, None));
         let known = Known { went_back: vec![IMAGE.into()], ..Known::default() };
-        let (asked, taken) = ask(&address, &from, &known);
-        assert!(matches!(asked, Asked::Refused(why) if why.contains("went back")) && taken.is_none());
+        let (said, taken) = asked(&from, &known);
+        assert!(matches!(said, Asked::Refused(why) if why.contains("went back")) && taken.is_none());
     }
 
     #[test]
@@ -313,7 +320,7 @@ mod tests {
         if is_skipped() {
             return;
         }
-        let refused = |from: &str| match ask(&Address::default(), from, &Known::default()) {
+        let refused = |from: &str| match asked(from, &Known::default()) {
             (Asked::Refused(why), None) => why,
             other => panic!("{other:?}"),
         };
@@ -324,8 +331,8 @@ mod tests {
         assert!(cut.contains("bytes"), "{cut}");
         let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let from = format!("http://127.0.0.1:{closed}/shop.bundle");
-        let asked = ask(&Address::default(), &from, &Known::default());
-        assert!(matches!(&asked, (Asked::Nobody(_), None)), "{asked:?}");
+        let said = asked(&from, &Known::default());
+        assert!(matches!(&said, (Asked::Nobody(_), None)), "{said:?}");
     }
 
     #[test]
@@ -333,12 +340,15 @@ mod tests {
         if is_skipped() {
             return;
         }
-        let (bytes, address) = (bundle(), Address::default());
+        let (bytes, mut known) = (bundle(), Known::default());
         let from = serve(answer("200 OK", bytes.len(), &bytes[..bytes.len() / 2]));
-        let (asked, taken) = ask(&address, &from, &Known::default());
-        assert!(matches!(&asked, Asked::Refused(why) if why.contains("shop.bundle failed: ")), "{asked:?}");
+        let (said, taken) = asked(&from, &known);
+        assert!(matches!(&said, Asked::Refused(why) if why.contains("shop.bundle failed: ")), "{said:?}");
         assert!(taken.is_some());
-        let (asked, taken) = ask(&address, &from, &Known::default());
-        assert!(matches!(&asked, Asked::Refused(why) if why.contains("after a day")) && taken.is_none(), "{asked:?}");
+        let head = bundle::manifest(&[owner().owner_key()], &bytes[..]).unwrap();
+        let tried = known.memory.begin(&head.image, &bundle::digest(&head), head.words());
+        known.memory.tried.note(Tried { end: End::Failed, ..tried });
+        let (said, taken) = asked(&from, &known);
+        assert!(matches!(&said, Asked::Refused(why) if why.contains("after a day")) && taken.is_none(), "{said:?}");
     }
 }

@@ -4,6 +4,7 @@
 //! all of them and what was there before, and comes last, in one rename; until then nothing but room was used. k3s, which
 //! runs on, finds them by the passes that follow each change; whether they prove themselves is the keeper's to see.
 
+use super::attempt::Attempt;
 use super::{Tell, refused, slot};
 use crate::disks::Looked;
 use crate::error::FirstbootError;
@@ -124,7 +125,8 @@ pub fn put(root: &Path, part: &Part, input: &mut dyn Read) -> Result<(), Firstbo
 ///
 /// # Errors
 /// When the bundle doesn't fit any more, the workloads can't be read, or something can't be written.
-pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
+pub fn commit(attempt: &Attempt, bundle: &Bundle, settings: &Settings, tell: Tell<'_>) -> Result<(), FirstbootError> {
+    let root = attempt.root.as_path();
     // Looked at anew: minutes have passed, and the cluster may have moved.
     let facts = probe::facts(root, &Looked::by_early(root), 0);
     judge(bundle, &facts, settings).map_err(|why| refused(bundle, &why))?;
@@ -150,6 +152,7 @@ pub fn commit(root: &Path, bundle: &Bundle, settings: &Settings, tell: Tell<'_>)
     };
     let record = Record { trial: Some(trial), ..begun };
     durable::write_durable(RECORD, json(&record).as_bytes(), 0o600)?;
+    attempt.succeed()?;
     tell(
         "All of it is written and was read back. k3s finds it now; `bakelite status` says whether it has proved itself.",
     );

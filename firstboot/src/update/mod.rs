@@ -8,12 +8,15 @@
 
 pub mod address;
 mod apps;
+mod attempt;
 mod delta;
 mod rehearsal;
 mod slot;
 pub mod stage;
 pub mod stick;
 mod unasked;
+
+use attempt::Attempt;
 
 use crate::disks::Looked;
 use crate::error::FirstbootError;
@@ -32,8 +35,8 @@ use bakelite_spec::loader_entry::{EntryName, LoaderEntry, TRIES};
 use bakelite_spec::quantity::Size;
 use bakelite_spec::records::Datastore;
 use bakelite_spec::status::paths;
-use bakelite_spec::update::{self, ARMED, Armed, FORMAT, LOCK, PATH, Side, TRYBOOT, Update};
-use bakelite_sys::{SysError, durable, lock, socket, terminal};
+use bakelite_spec::update::{self, ARMED, Armed, FORMAT, PATH, Side, TRYBOOT, Update};
+use bakelite_sys::{SysError, durable, socket, terminal};
 use bakelite_trust::bundle;
 use std::fs::File;
 use std::io::{self, Read};
@@ -69,8 +72,11 @@ pub fn run(answer: Answer, words: &[&str]) -> Result<(), FirstbootError> {
             let from = settings.appliance.update.from.as_ref();
             let from = from.ok_or_else(|| FirstbootError::NotUpdated(missing.into()))?;
             let mut coming = address::Coming::begin(from, address::LONGEST)?;
-            let acted = act(&mut coming);
-            coming.or_why(acted)
+            if dry_run {
+                let acted = act(&mut coming);
+                return coming.or_why(acted);
+            }
+            address::take_it(root, &mut coming, Vec::new(), &facts, &settings, &tell)
         }
         Some("-") => act(&mut io::stdin().lock()),
         Some(path) => act(&mut File::open(path).map_err(|source| SysError::Read { path: path.into(), source })?),
@@ -107,17 +113,30 @@ fn take(
     settings: &Settings,
     tell: Tell<'_>,
 ) -> Result<(), FirstbootError> {
-    let Some(_held) = lock::try_take(Path::new(LOCK))? else {
-        return Err(FirstbootError::NotUpdated("another update is being written".into()));
-    };
+    let attempt = Attempt::new(root)?;
+    let went = take_in(&attempt, input, facts, settings, tell);
+    attempt.end(went)
+}
+
+/// The same within an attempt, which says how it went.
+fn take_in(
+    attempt: &Attempt,
+    input: impl Read,
+    facts: &Facts,
+    settings: &Settings,
+    tell: Tell<'_>,
+) -> Result<(), FirstbootError> {
+    let root = attempt.root.as_path();
     let running = running_slot(facts);
     let slot = other(&running);
     let begin = |bundle: &Bundle| {
         fits(root, bundle, facts, settings).map_err(|why| refused(bundle, &why))?;
         if bundle.is_apps() {
-            return apps::begin(root, bundle, facts, settings, tell);
+            apps::begin(root, bundle, facts, settings, tell)?;
+            return attempt.begin(bundle, facts, settings);
         }
         room(bundle, root, &slot, settings)?;
+        attempt.begin(bundle, facts, settings)?;
         tell(&format!("{} is signed by an owner and fits; it is written into slot {slot}.", bundle.words()));
         slot::forget(root, &slot)
     };
@@ -130,7 +149,7 @@ fn take(
     };
     let bundle = bundle::read::<FirstbootError>(&settings.appliance.owner.keys, input, begin, part)?;
     if bundle.is_apps() {
-        return apps::commit(root, &bundle, settings, tell);
+        return apps::commit(attempt, &bundle, settings, tell);
     }
     if let Some(missing) = [KERNEL, INITRAMFS, ROOT].into_iter().find(|name| bundle.part(name).is_none()) {
         return Err(FirstbootError::NotUpdated(format!("the bundle has no {missing}")));
@@ -138,6 +157,7 @@ fn take(
     tell("All of it is written and was read back.");
     rehearsal::hold(root, &bundle, &slot, settings, tell)?;
     arm(root, &bundle, &slot, settings, tell)?;
+    attempt.succeed()?;
     tell("The machine restarts into it now; `bakelite status` says whether it has proved itself.");
     Ok(socket::ask(Path::new(paths::CONTROL), "reboot", LIMIT)?)
 }

@@ -4,7 +4,7 @@
 //! all that it started, whatever comes. It has to say that it is ready, to stay so for a moment, and to have kept every object.
 //! What can't be rehearsed, for want of memory or room, is told and left to the trial. The running k3s notices only the load.
 
-use super::{Tell, refused, slot, stage};
+use super::{Tell, slot, stage};
 use crate::disks::Looked;
 use crate::error::FirstbootError;
 use crate::probe;
@@ -80,7 +80,7 @@ pub fn hold(
         Went::Badly(why) => {
             let why =
                 format!("its k3s was tried on a copy of this cluster's database, and {why}; what runs was not touched");
-            return Err(refused(bundle, &why));
+            return Err(FirstbootError::NotRehearsed { bundle: bundle.words(), why });
         }
     }
     Ok(())

@@ -21,15 +21,17 @@ use std::cmp::Ordering;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Looks on all sticks, and takes what fits; what is wrong with the others.
-pub fn look(settings: &Settings) -> Vec<Fault> {
+/// Looks on all sticks, and takes what fits; what is wrong with the others. `is_plugged` says whether one has come just now.
+pub fn look(settings: &Settings, is_plugged: bool) -> Vec<Fault> {
     let root = Path::new("/");
     let machine = Machine::new(root, Looked::by_early(root));
     let mut faults = Vec::new();
     for name in machine.foreign() {
         let looked = sets::on_stick(&name, |folder, _| {
             let facts = probe::facts(root, &machine.looked, 0);
-            if let Err(error) = take_newest(root, &folder.join(stick::BUNDLES), &facts, settings, &mut faults) {
+            let known = Known::of(&facts, settings, is_plugged);
+            let folder = folder.join(stick::BUNDLES);
+            if let Err(error) = take_newest(&folder, &known, &facts, settings, &mut faults) {
                 faults.push(Fault::new(Code::UpdateRefused, format!("the update on {name} failed: {}", words(&error))));
             }
             Ok(())
@@ -43,8 +45,8 @@ pub fn look(settings: &Settings) -> Vec<Fault> {
 }
 
 fn take_newest(
-    root: &Path,
     folder: &Path,
+    known: &Known,
     facts: &Facts,
     settings: &Settings,
     faults: &mut Vec<Fault>,
@@ -57,8 +59,8 @@ fn take_newest(
             .and_then(|file| bundle::manifest(&settings.appliance.owner.keys, file));
         (name, path, head)
     });
-    let known = Known::of(facts, settings);
-    let Chosen { fit, refused } = choose(heads.collect(), |bundle| fits(root, bundle, facts, settings), &known);
+    let root = Path::new("/");
+    let Chosen { fit, refused } = choose(heads.collect(), |bundle| fits(root, bundle, facts, settings), known);
     faults.extend(refused);
     let Some((_, newest)) = fit.first() else { return Ok(()) };
     if let Some(why) = window::waits(facts, settings) {
@@ -95,6 +97,7 @@ struct Chosen {
 
 /// Chooses what fits, the newest first; a system comes before apps, which may need it, and a delta before the same one whole, as it is
 /// quicker. Of what is refused it is said why; but where one is taken or runs here, the stick has done what it was plugged in for, and what else fits others is no fault.
+/// What would fit and has failed is one.
 fn choose(
     heads: Vec<(String, PathBuf, Result<Bundle, BundleError>)>,
     fits: impl Fn(&Bundle) -> Result<(), String>,
@@ -113,6 +116,7 @@ fn choose(
         match known.judge(&bundle, &fits) {
             Verdict::Runs => runs = true,
             Verdict::Refused(why) => unfit.push(refused(&why)),
+            Verdict::Failed(why) => chosen.refused.push(refused(&why)),
             Verdict::Fits => chosen.fit.push((path, bundle)),
         }
     }
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn of_several_bundles_the_newest_that_fits_is_taken() {
-        let known = Known { runs: vec!["own".into()], went_back: vec!["bad".into()] };
+        let known = Known { runs: vec!["own".into()], went_back: vec!["bad".into()], ..Known::default() };
         let head = |version: &str, image: &str| {
             let bundle = Bundle { version: version.into(), image: image.into(), ..Bundle::default() };
             (format!("{version}.bundle"), PathBuf::from(version), Ok(bundle))

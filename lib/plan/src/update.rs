@@ -19,6 +19,7 @@ use bakelite_spec::fault::{Code, Fault};
 use bakelite_spec::loader_entry::EntryName;
 use bakelite_spec::update::{ARMED, Ended, LAST, PATH, TRIES, TRYBOOT, Update};
 
+pub mod again;
 pub(crate) mod judge;
 pub mod rehearsal;
 pub mod window;

@@ -47,6 +47,7 @@ pub mod seed;
 pub mod serial;
 pub mod set;
 pub mod status;
+pub mod tried;
 pub mod unit;
 pub mod update;
 pub mod window;

@@ -138,6 +138,11 @@ pub fn manifest(owners: &[String], input: impl Read) -> Result<Bundle, BundleErr
     head(owners, &mut tar::Archive::new(input).entries().map_err(not_a_bundle)?)
 }
 
+/// What tells a bundle from any other: the SHA-256 of what it says of itself, its parts' sums with it, in hexadecimal digits.
+pub fn digest(bundle: &Bundle) -> String {
+    hexadecimal(Sha256::digest(document::bytes(bundle)))
+}
+
 /// Reads what a bundle says of itself, and where in its file each part begins; nothing of the parts is read.
 ///
 /// # Errors
@@ -283,6 +288,15 @@ mod tests {
         assert_eq!(bytes, written(&bundle(), &owner));
         let (read, parts) = taken(&[owner.owner_key()], &bytes);
         assert_eq!((read.unwrap(), parts), (bundle(), vec![KERNEL.to_string(), INITRAMFS.into(), ROOT.into()]));
+    }
+
+    #[test]
+    fn whatever_a_bundle_says_tells_it_from_another() {
+        let other = Bundle { time: 1, ..bundle() };
+        assert_eq!(digest(&bundle()), digest(&bundle()));
+        assert_ne!(digest(&bundle()), digest(&other));
+        let (manifest, _) = document::sign(&bundle(), KIND, &OwnerKeys::generate([1; 32]));
+        assert_eq!(digest(&bundle()), hexadecimal(Sha256::digest(manifest)), "it is the signed manifest's");
     }
 
     #[test]

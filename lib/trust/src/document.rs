@@ -22,10 +22,15 @@ pub enum DocumentError {
     Malformed,
 }
 
+/// The document's file.
+pub fn bytes(document: &impl Serialize) -> Vec<u8> {
+    // Texts and numbers are always JSON.
+    serde_json::to_vec_pretty(document).unwrap_or_default()
+}
+
 /// The document's file and its signature's.
 pub fn sign(document: &impl Serialize, kind: &str, keys: &OwnerKeys) -> (Vec<u8>, String) {
-    // Texts and numbers are always JSON.
-    let bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
+    let bytes = bytes(document);
     let signature = signature::sign(keys, kind, &bytes);
     (bytes, signature)
 }

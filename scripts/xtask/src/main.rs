@@ -17,6 +17,7 @@ mod media;
 mod player;
 mod ports;
 mod recovery;
+mod releases;
 mod replay;
 mod runner;
 mod scenario;

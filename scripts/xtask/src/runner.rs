@@ -5,6 +5,7 @@
 use crate::door;
 use crate::list::{self, Choice};
 use crate::player::Player;
+use crate::releases;
 use crate::scenario::Scenario;
 use crate::times;
 use anyhow::{Context, Result};
@@ -34,10 +35,6 @@ pub struct Places {
     pub logs: PathBuf,
 }
 
-/// The appliance with k3s itself, and the variable that says where its release files are.
-const OFFICIAL: &str = "official";
-const FILES_VARIABLE: &str = "BAKELITE_K3S";
-
 /// Writes the appliances that the chosen scenarios need into a folder, with a key for ssh if one can be made.
 pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     // What makes the keys runs in the folder itself.
@@ -52,11 +49,9 @@ pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     for name in names {
         let source = door::root().join(format!("scripts/scenarios/appliances/{name}.yaml"));
         let mut text = std::fs::read_to_string(&source).with_context(|| format!("reading {}", source.display()))?;
-        if name == OFFICIAL {
-            let Some(files) = std::env::var_os(FILES_VARIABLE) else { continue };
-            let files = std::path::absolute(files)?;
-            text.push_str(&format!("k3s: {{files: \"{}\"}}\n", files.display()));
-        }
+        // Who runs the scenario says why it isn't there.
+        let Ok(release) = releases::of(&name) else { continue };
+        text.push_str(&releases::line(release)?);
         if !public.is_empty() {
             text.push_str(&format!("ssh: {{keys: [\"{}\"]}}\n", public.trim()));
         }
@@ -144,8 +139,8 @@ fn cannot_run(scenario: &Scenario, places: &Places) -> Option<String> {
     let missing = |program: &str, package: &str| {
         door::find(program).is_none().then(|| format!("there is no {program}; Debian has it in {package}"))
     };
-    if scenario.appliance == OFFICIAL && std::env::var_os(FILES_VARIABLE).is_none() {
-        return Some(format!("k3s itself is not here; {FILES_VARIABLE}=DIR names a folder with its release files"));
+    if let Some(why) = scenario.appliances().find_map(|name| releases::of(name).err()) {
+        return Some(why);
     }
     let images = scenario.appliances().map(|name| places.image_dir.join(format!("{name}.img")));
     if let Some(image) = images.into_iter().find(|image| !image.is_file()) {

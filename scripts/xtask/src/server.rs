@@ -9,9 +9,13 @@ use std::io::{BufRead, BufReader, Read, Write, copy};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// This host, as a machine reaches it by QEMU's network.
 pub const HOST: &str = "10.0.2.2";
+
+/// So many bytes a second are slow, and more than a machine gives up at.
+const TRICKLE: u64 = 1024;
 
 /// The server.
 pub struct Server {
@@ -28,9 +32,8 @@ impl Server {
         let now = gives.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let gives = *now.lock().unwrap_or_else(PoisonError::into_inner);
                 // A machine that reads the head only goes away; one that waits would say so.
-                let _ = answer(stream, &path, gives);
+                let _ = answer(stream, &path, || *now.lock().unwrap_or_else(PoisonError::into_inner));
             }
         });
         Ok(Self { port, gives })
@@ -47,7 +50,7 @@ impl Server {
     }
 }
 
-fn answer(mut stream: TcpStream, path: &Path, gives: Gives) -> Result<()> {
+fn answer(mut stream: TcpStream, path: &Path, gives: impl Fn() -> Gives) -> Result<()> {
     let mut asked = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
     while asked.read_line(&mut line)? > 2 {
@@ -55,14 +58,21 @@ fn answer(mut stream: TcpStream, path: &Path, gives: Gives) -> Result<()> {
     }
     let mut file = File::open(path).context("opening the bundle")?;
     let length = file.metadata()?.len();
-    let given = match gives {
+    let given = match gives() {
         Gives::Nothing => {
             return Ok(stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?);
         }
-        Gives::Half => length / 2,
+        Gives::Half | Gives::Slowly => length / 2,
         Gives::Whole => length,
     };
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
     copy(&mut (&mut file).take(given), &mut stream)?;
+    while gives() == Gives::Slowly {
+        copy(&mut (&mut file).take(TRICKLE), &mut stream)?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    if gives() == Gives::Whole {
+        copy(&mut file, &mut stream)?;
+    }
     Ok(())
 }

@@ -102,13 +102,15 @@ pub struct MakeBundle {
 }
 
 /// What a server gives of a bundle.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gives {
     /// All of it.
     Whole,
     /// Its first half; then the connection ends.
     Half,
+    /// Its first half, and then a little each second until it gives something else.
+    Slowly,
     /// That there is no such file.
     Nothing,
 }
