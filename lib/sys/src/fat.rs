@@ -6,7 +6,8 @@
 //! removing one of two names would take the bytes away from the other. Only one program at a time mounts it.
 
 use crate::mount::{MountFlags, mount, points, unmount_soon};
-use crate::{SysError, durable, tool};
+use crate::tool::{self, Ended};
+use crate::{SysError, durable};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -15,6 +16,8 @@ use std::time::Duration;
 /// Where it is mounted meanwhile.
 pub const BOOT: &str = "/boot";
 const FSCK: &str = "/usr/sbin/fsck.fat";
+/// So often it is asked to repair at most.
+const PASSES: usize = 3;
 const LIMIT: Duration = Duration::from_secs(120);
 const LOCK: &str = "/run/bakelite/boot.lock";
 /// The flags of a boot sector, FAT32's and that of the older ones: bit 0 says that it wasn't unmounted in order.
@@ -115,16 +118,26 @@ pub fn put_in_order(device: &Path) -> Result<(), SysError> {
     if is_dirty(&head) { repair(device) } else { Ok(()) }
 }
 
-/// Repairs a file system that isn't mounted, whatever its boot sector says, as far as that needs no person.
+/// Repairs a file system that isn't mounted, whatever its boot sector says, as far as that needs no person: until nothing is
+/// found any more. A folder that lost its bytes is only cut short by the first pass, and removed by the next; in between the kernel
+/// takes it for damage.
 ///
 /// # Errors
 /// When it can't be repaired without one.
 pub fn repair(device: &Path) -> Result<(), SysError> {
-    let ended = tool::run(FSCK, &["-a", "-w", &device.to_string_lossy()], LIMIT)?;
-    match ended.status {
-        Some(0 | 1) => Ok(()),
-        _ => Err(ended.into_error()),
+    until_whole(&mut || tool::run(FSCK, &["-a", "-w", &device.to_string_lossy()], LIMIT))
+}
+
+fn until_whole(pass: &mut dyn FnMut() -> Result<Ended, SysError>) -> Result<(), SysError> {
+    for _ in 0..PASSES {
+        let ended = pass()?;
+        match ended.status {
+            Some(0) => return Ok(()),
+            Some(1) => {}
+            _ => return Err(ended.into_error()),
+        }
     }
+    Ok(())
 }
 
 fn is_dirty(head: &[u8; 512]) -> bool {
@@ -135,6 +148,24 @@ fn is_dirty(head: &[u8; 512]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_repaired_until_nothing_is_found() {
+        for (ends, passes, good) in [
+            (&[0][..], 1, true),
+            (&[1, 0], 2, true),
+            (&[1, 1, 0], 3, true),
+            (&[1, 1, 1, 1], 3, true),
+            (&[1, 2], 2, false),
+        ] {
+            let mut left = ends.iter();
+            let repaired = until_whole(&mut || {
+                let (command, status) = (String::new(), left.next().copied());
+                Ok(Ended { command, status, signal: None, timed_out: false, output: Vec::new() })
+            });
+            assert_eq!((repaired.is_ok(), ends.len() - left.len()), (good, passes), "{ends:?}");
+        }
+    }
 
     #[test]
     fn a_fat_says_where_its_kind_has_it_that_it_was_not_unmounted() {

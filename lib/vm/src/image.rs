@@ -8,11 +8,13 @@ use crate::error::{VmError, at_file};
 use crate::tree;
 use bakelite_disk::cpio;
 use bakelite_disk::table::{Entry, Table};
+use bakelite_spec::hexadecimal::hexadecimal;
 use bakelite_spec::layout::{Role, SECTOR, Scheme};
 use bakelite_spec::loader_entry::STICK;
 use bakelite_spec::manifest::Manifest;
 use bakelite_spec::pi::{self, COMMIT, Commit, INITRAMFS, TRY_COMMIT, config_txt::Files, firmware, models};
 use fatfs::{FileSystem, FsOptions};
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -66,8 +68,8 @@ pub struct LoaderEntry {
     pub name: String,
     /// Its text; what can't be read is empty.
     pub text: String,
-    /// Whether the kernel and the initramfs that it names are there.
-    pub has_files: bool,
+    /// The SHA-256 in hexadecimal digits of the kernel and of the initramfs that it names, where both are there.
+    pub files: Option<[String; 2]>,
 }
 
 /// The loader entries of a boot partition, which is a part of a file.
@@ -88,12 +90,14 @@ pub fn loader_entries(path: &Path, start: u64, length: u64) -> Result<Vec<Loader
         let file = root.open_file(&format!("loader/entries/{name}"));
         let _ = file.and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes));
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let is_there = |key: &str| {
-            let file = loader_field(&text, key).map(|path| root.open_file(path.trim_start_matches('/')));
-            file.is_some_and(|file| file.is_ok())
+        let sum_of = |key: &str| {
+            let mut file = root.open_file(loader_field(&text, key)?.trim_start_matches('/')).ok()?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).ok()?;
+            Some(hexadecimal(Sha256::digest(&bytes)))
         };
-        let has_files = is_there("linux") && is_there("initrd");
-        LoaderEntry { name, text, has_files }
+        let files = sum_of("linux").and_then(|kernel| Some([kernel, sum_of("initrd")?]));
+        LoaderEntry { name, text, files }
     };
     Ok(names.map(entry).collect())
 }
@@ -317,7 +321,13 @@ pub(crate) mod tests {
             );
             assert_eq!(contents.manifest.board.qemu.machine.as_deref(), Some("q35"));
         }
-        made_up(&path, b"kernel", "bakelite-b.conf");
+        let boot = partition(&path, Role::Boot).unwrap();
+        let entries = || loader_entries(&path, boot.start(), boot.length()).unwrap();
+        let (name, sums) = (entries()[0].name.clone(), entries()[0].files.clone().unwrap());
+        assert_eq!((name.as_str(), sums[0].clone()), ("bakelite-a.conf", hexadecimal(Sha256::digest(b"kernel"))));
+        made_up(&path, b"another kernel", "bakelite-b.conf");
+        let other = entries()[0].files.clone().unwrap();
+        assert!(other[0] != sums[0] && other[1] == sums[1]);
         assert!(read(&path).unwrap_err().to_string().contains("no loader entry of slot a"));
     }
 

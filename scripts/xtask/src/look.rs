@@ -14,14 +14,23 @@ use bakelite_spec::layout::{Role, SECTOR};
 use bakelite_vm::media::copy_part;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// k3s's database below the folder of its data, on whatever medium.
 pub const DATABASE: &str = "/rancher/k3s/server/db/state.db";
+/// The database of a set that is unpacked beside it.
+pub const STAGED: &str = "/rancher/bakelite/staged/db/state.db";
 /// The keeper's mirror of it on a data disk.
 const MIRROR: &str = "/bakelite/mirror/state.db";
+
+/// The database that was there before the act that began an epoch.
+pub fn aside(epoch: u64) -> String {
+    format!("/rancher/bakelite/{}/server/db/state.db", bakelite_plan::restore::aside(epoch))
+}
 
 /// A file system in a partition of a medium.
 #[derive(Clone, Debug)]
@@ -30,6 +39,9 @@ pub struct Volume {
     start: u64,
     length: u64,
 }
+
+/// The number of a row of k3s's database, and its value.
+pub type Row = (i64, Vec<u8>);
 
 /// The partition table of a medium.
 pub fn table(file: &mut File) -> Result<Table> {
@@ -151,7 +163,30 @@ impl Volume {
         self.revision_of(MIRROR, "-journal")
     }
 
-    fn revision_of(&self, database: &str, beside: &str) -> Result<Option<u64>> {
+    /// The same of any database, which may have a file beside it that ends so.
+    pub fn revision_of(&self, database: &str, beside: &str) -> Result<Option<u64>> {
+        let Some((_folder, connection)) = self.open(database, beside)? else { return Ok(None) };
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'kine'";
+        if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? == 0 {
+            return Ok(Some(0));
+        }
+        let highest = connection.query_row("SELECT coalesce(max(id), 0) FROM kine", [], |row| row.get::<_, i64>(0))?;
+        Ok(Some(u64::try_from(highest)?))
+    }
+
+    /// What kubelets have said of their nodes beyond a revision, by its number: each has the id of one boot in it, and is of no
+    /// other start. `None` where there is no such database.
+    pub fn nodes_beyond(&self, database: &str, revision: u64) -> Result<Option<BTreeSet<Row>>> {
+        let Some((_folder, connection)) = self.open(database, "-wal")? else { return Ok(None) };
+        let mut rows = connection.prepare(
+            "SELECT id, value FROM kine WHERE id > ?1 AND name LIKE '/registry/minions/%' AND value IS NOT NULL",
+        )?;
+        let rows = rows.query_map([i64::try_from(revision)?], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Some(rows.collect::<Result<_, _>>()?))
+    }
+
+    /// A copy of a database that SQLite finds whole, with the folder that holds it.
+    fn open(&self, database: &str, beside: &str) -> Result<Option<(TempDir, Connection)>> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("state.db");
         if !self.take_out(database, &path)? {
@@ -161,12 +196,7 @@ impl Volume {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let answer: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         ensure!(answer == "ok", "SQLite says of {database}: {answer}");
-        let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'kine'";
-        if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? == 0 {
-            return Ok(Some(0));
-        }
-        let highest = connection.query_row("SELECT coalesce(max(id), 0) FROM kine", [], |row| row.get::<_, i64>(0))?;
-        Ok(Some(u64::try_from(highest)?))
+        Ok(Some((folder, connection)))
     }
 
     /// Damages k3s's database.

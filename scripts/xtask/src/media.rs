@@ -90,6 +90,11 @@ impl Media {
         door::bakelite(&words.collect::<Vec<_>>(), &self.folder)
     }
 
+    /// The image of another appliance, beside this machine's.
+    pub fn image_of(&self, appliance: &str) -> PathBuf {
+        self.image.with_file_name(format!("{appliance}.img"))
+    }
+
     /// Where all of them are.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -3,6 +3,8 @@
 //! What is expected is looked for among the events of this boot, from its beginning: what happens side by side on the
 //! machine may come in any order. Times are this host's; the machine's clock isn't to be trusted under emulation.
 
+mod samples;
+
 use crate::damage;
 use crate::door;
 use crate::drawn;
@@ -12,11 +14,10 @@ use crate::line::Line;
 use crate::media::Media;
 use crate::ports;
 use crate::recovery;
-use crate::replay;
 use crate::runner::PULL_KEY;
 use crate::scenario::Scenario;
 use crate::server::Server;
-use crate::steps::{Count, Cut, Drawn, Plug, Reboot, RebootBy, Replay, Screen, Ssh, Step, Watch, Who};
+use crate::steps::{Count, Cut, Drawn, Plug, Reboot, RebootBy, Screen, Ssh, Step, Watch, Who};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium, Record};
 use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, media};
@@ -229,37 +230,6 @@ impl<'a> Player<'a> {
             media::blank(&path, plug.size.0)?;
         }
         Ok(self.running()?.plug(&plug.name, &path)?)
-    }
-
-    /// Replays what was recorded of this boot, and boots some of the media that come out.
-    fn replay(&mut self, wanted: &Replay) -> Result<()> {
-        let record = self.record();
-        self.running.take().context("the machine is off")?.end()?;
-        std::fs::remove_file(&record.whole)?;
-        let outcome = replay::replay(&self.media, &wanted.disk, &record.log, wanted, self.random.u64(..))?;
-        println!(
-            "     {}: {} writes and flushes, {} moments good, {} of {} broken ones found, {} to be booted",
-            self.scenario.name,
-            outcome.entries,
-            outcome.moments,
-            outcome.control.1,
-            outcome.control.0,
-            outcome.samples.len()
-        );
-        let hardware = Hardware { record: Some(false), ..self.scenario.machine.clone() };
-        for [boot, disk] in outcome.samples {
-            self.media.boot = boot;
-            media::copy_sparse(&disk, &self.media.disk(&wanted.disk), 0)?;
-            self.boot(&hardware)?;
-            self.expect(&Watch {
-                event: "ready".into(),
-                with: Default::default(),
-                containing: Default::default(),
-                within: 300.0,
-            })?;
-            self.switch_off()?;
-        }
-        Ok(())
     }
 
     /// The network, with ports of this host for ssh and for what the scenario looks at from outside.

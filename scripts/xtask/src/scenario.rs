@@ -104,10 +104,14 @@ impl Scenario {
             Step::BeginServer(bundle) => std::slice::from_ref(bundle),
             _ => &[],
         });
+        let of_replays = self.steps.iter().filter_map(|step| match step {
+            Step::Replay(replay) => replay.update.as_deref(),
+            _ => None,
+        });
         let of_systems = of_bundles
             .filter(|bundle| bundle.apps.is_none())
             .flat_map(|bundle| [Some(&bundle.of), bundle.from.as_ref()].into_iter().flatten().map(String::as_str));
-        std::iter::once(self.appliance.as_str()).chain(of_systems)
+        std::iter::once(self.appliance.as_str()).chain(of_systems).chain(of_replays)
     }
 
     /// Whether it needs ssh.

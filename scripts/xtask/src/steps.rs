@@ -1,9 +1,11 @@
 //! The steps of a scenario. scripts/scenarios/README.md explains them with examples.
 
 mod damage;
+mod replay;
 mod sticks;
 
 pub use damage::{Damage, DamageDatabase};
+pub use replay::{Mark, Replay, Span};
 pub use sticks::{
     DamageBundle, Gives, Granted, MakeApps, MakeBundle, MakeBundles, MakeRecovery, MakeSet, MakeStick, StickHolds,
     StickSays,
@@ -11,10 +13,8 @@ pub use sticks::{
 
 use crate::hardware::Hardware;
 use bakelite_spec::fault::Code;
-use bakelite_spec::layout::Role;
 use bakelite_spec::quantity::Size;
-use damage::role;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -361,25 +361,6 @@ pub struct GrowDatabase {
     pub to: Size,
 }
 
-/// A replay.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Replay {
-    /// The disk that was recorded besides the boot medium.
-    pub disk: String,
-    /// At how many moments the plug is pulled.
-    pub points: usize,
-    /// How many of them are booted.
-    #[serde(default)]
-    pub boots: usize,
-    /// The partition of the boot medium whose writes are the moments; without one, all writes are.
-    #[serde(default, deserialize_with = "some_role")]
-    pub writes_to: Option<Role>,
-    /// How many broken media have to show that the checks see something.
-    #[serde(default)]
-    pub control: usize,
-}
-
 /// A bigger medium.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -439,8 +420,4 @@ pub enum Who {
     Operator,
     /// That of a controller which fetches backups.
     Puller,
-}
-
-fn some_role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Role>, D::Error> {
-    role(deserializer).map(Some)
 }

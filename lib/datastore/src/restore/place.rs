@@ -140,13 +140,14 @@ fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// One rename, durable in both folders.
+/// One rename, durable in both folders. What is moved isn't opened: it may be a link to what went before it, as k3s's
+/// `node-token` is.
 fn step(from: &Path, to: &Path) -> Result<(), SysError> {
     let parent = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_path_buf();
     durable::make_folder(parent(to))?;
-    durable::publish(from, to)?;
-    durable::sync_folder(&parent(from))?;
-    Ok(())
+    durable::rename(from, to)?;
+    durable::sync_folder(&parent(to))?;
+    durable::sync_folder(&parent(from))
 }
 
 #[cfg(test)]

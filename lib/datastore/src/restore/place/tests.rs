@@ -10,10 +10,11 @@ const OLD: &[&str] = &[
     "server/tls/server-ca.crt",
     "server/cred/passwd",
     "server/token",
-    "server/node-token",
     "agent/client-kubelet.crt",
     "agent/kubelet.kubeconfig",
 ];
+/// What k3s makes as a link to the token, by its whole path.
+const LINK: &str = "server/node-token";
 /// What no restore touches.
 const KEPT: &[&str] = &["agent/images/k3s.tar", "agent/etc/x", "server/manifests/mine.yaml", "data/bin"];
 
@@ -28,6 +29,7 @@ fn machine(has_cluster: bool) -> (TempDir, Places) {
     let places = Places { live: at("k3s"), staged: at("restore/staged"), aside: at("restore/aside-1") };
     if has_cluster {
         OLD.iter().for_each(|path| put(&places.live.join(path), "old"));
+        std::os::unix::fs::symlink(places.live.join("server/token"), places.live.join(LINK)).unwrap();
         durable::make_folder(places.live.join("server/db")).unwrap();
         drop(database(&places.live.join("server/db"), 40));
     }
@@ -45,6 +47,10 @@ fn tree(folder: &Path) -> BTreeMap<String, String> {
             let path = below.join(&name);
             if path.is_dir() {
                 folders.push(path);
+                continue;
+            }
+            if path.is_symlink() {
+                files.insert(path.strip_prefix(folder).unwrap().display().to_string(), "link".into());
                 continue;
             }
             let text = String::from_utf8(std::fs::read(&path).unwrap()).ok().filter(|text| text.len() < 100);
@@ -77,10 +83,10 @@ fn whatever_rename_is_the_last_before_a_cut_all_of_the_new_comes_and_all_of_the_
         assert_eq!(live.len(), 1 + KEPT.len(), "{live:?}");
         assert!(KEPT.iter().all(|path| live[*path] == "kept"));
         if has_cluster {
-            assert!(OLD.iter().all(|path| aside[*path] == "old"), "{aside:?}");
+            assert!(OLD.iter().all(|path| aside[*path] == "old") && aside[LINK] == "link", "{aside:?}");
             // Folded: its last rows were only in the -wal.
             assert_eq!(aside["server/db/state.db"], "Ok(40)");
-            assert_eq!(aside.len(), OLD.len() + 1, "{aside:?}");
+            assert_eq!(aside.len(), OLD.len() + 2, "{aside:?}");
         }
         let total = renames(&machine(has_cluster).1, usize::MAX, next);
         let mut steps = 0;
