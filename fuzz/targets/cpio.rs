@@ -1,9 +1,10 @@
-//! The last archive of an initramfs.
+//! The archives of an initramfs.
 
 #![no_main]
 
-use bakelite_vm::newc::last_member;
+use bakelite_disk::cpio::{last, members};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = last_member(data, "bakelite/manifest.json");
+    let _ = members(data);
+    let _ = last(data, "bakelite/manifest.json");
 });
