@@ -169,11 +169,7 @@ impl World for Machine {
                 durable::sync_folder(path.parent().unwrap_or(&path))?;
             }
             Action::SetAside { path } => return set_aside(&self.at(path)),
-            Action::RemoveFolder { path } => {
-                let path = self.at(path);
-                durable::remove_tree(&path)?;
-                durable::sync_folder(path.parent().unwrap_or(&path))?;
-            }
+            Action::RemoveFolder { path } => durable::remove_folder(&self.at(path))?,
             Action::RemoveEmpty { path } => {
                 let path = self.at(path);
                 if !std::fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0) {

@@ -218,9 +218,31 @@ pub fn remove_tree(path: &Path) -> Result<(), SysError> {
     }
 }
 
+/// The same, durably; nor is it an error that the folder which it would be in isn't there.
+///
+/// # Errors
+/// When it is there and can't be removed, or that can't be made durable.
+pub fn remove_folder(path: &Path) -> Result<(), SysError> {
+    remove_tree(path)?;
+    path.parent().filter(|parent| parent.is_dir()).map_or(Ok(()), sync_folder)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_goes_with_all_that_is_in_it_and_may_be_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("aside/aside-1");
+        make_folder(&path).unwrap();
+        write_durable(path.join("x"), b"x", 0o600).unwrap();
+        for _ in 0..2 {
+            remove_folder(&path).unwrap();
+            assert!(crate::names_in(&folder.path().join("aside")).is_empty());
+        }
+        remove_folder(&folder.path().join("none/aside-1")).unwrap();
+    }
 
     #[test]
     fn content_and_mode_are_replaced_and_nothing_is_left_beside() {
