@@ -33,6 +33,9 @@ const DEAF_FOR: Moment = 60_000;
 const LONG_PAUSE: Moment = 600_000;
 /// How long settings are tried before they are undone.
 const TRIAL: Moment = 300_000;
+/// So many failures in a row with words that nobody knows come before that pause: what time alone mends, such as a clock that a
+/// pulled plug has set back, is mended sooner.
+const LONG_FAILING: usize = 10;
 /// Failures in a row before they become a fault.
 const FAILING: usize = 3;
 /// What settle leaves when it changed a file that the payload reads.

@@ -1,13 +1,18 @@
 //! What the end of a unit's process means: a one-shot's outcome, a service's failure.
 
 use super::{
-    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, LONG_PAUSE, Live, Moment, PAYLOAD_CHANGED, REFUSED, STEADY, State,
-    said, seconds,
+    ADDRESS, BACK_OFF, Effect, FAILING, JUST_NOW, LONG_FAILING, LONG_PAUSE, Live, Moment, PAYLOAD_CHANGED, REFUSED,
+    STEADY, State, said, seconds,
 };
 use bakelite_spec::event::{Outcome, UnitState, What};
 use bakelite_spec::fault::{Code, Fault, Who};
 use bakelite_spec::status::{LastStart, paths};
 use bakelite_spec::unit::{Kind, Role};
+
+/// After so many failures of the payload by a fault its starts become rare.
+fn patience(fault: &Fault) -> usize {
+    if fault.code == Code::K3sFailing { LONG_FAILING } else { FAILING }
+}
 
 impl State {
     pub(super) fn ended(
@@ -171,7 +176,7 @@ impl State {
                 // Settle takes back a restored backup that k3s can't live with.
             } else if fault.code.is_final_for_k3s() {
                 live.state = UnitState::GivenUp;
-            } else if fault.who != Who::Wait && live.failures >= FAILING {
+            } else if fault.who != Who::Wait && live.failures >= patience(fault) {
                 // It may come right by itself, as a disk that gets room; but nobody is helped by a start each minute.
                 live.not_before = now + LONG_PAUSE;
             }

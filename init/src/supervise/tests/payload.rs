@@ -35,12 +35,14 @@ fn a_final_fault_gives_the_payload_up_until_a_person_asks() {
 fn words_that_nobody_knows_are_told_once_they_come_again_and_again() {
     let mut rig = Rig::new(table(), None);
     rig.up();
-    for failures in 1..=FAILING {
-        assert!(rig.state.faults().is_empty(), "before failure {failures}");
+    for failures in 1..=LONG_FAILING {
+        assert_eq!(rig.state.faults().is_empty(), failures <= FAILING, "before failure {failures}");
         rig.feed(Event::Ended(K3S, Some(1), None, Some(Fault::new(Code::K3sFailing, "level=fatal msg=\"new\""))));
-        rig.advance(61_000);
+        let (starts, pause) = (rig.started(K3S), if failures < LONG_FAILING { 60_000 } else { LONG_PAUSE });
+        rig.advance(pause + 1_000);
         rig.end(SETTLE, 0);
         rig.advance(2_000);
+        assert_eq!(rig.started(K3S), starts + 1, "after failure {failures}");
     }
     let faults = rig.state.faults();
     assert_eq!((faults.len(), faults[0].code), (1, Code::K3sFailing));
