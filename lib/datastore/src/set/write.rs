@@ -84,15 +84,51 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
         .map_err(on("making a folder in", request.scratch))?;
     let copied = scratch.path().join("state.db");
     snapshot(request.database, &copied)?;
-    // The copy doesn't change any more: it is hashed while it is checked.
+    let ending = if request.recipients.is_empty() { set::PLAIN } else { set::ENCRYPTED };
+    let name = set::name(request.number, request.about.made) + ending;
+    let path = request.folder.join(&name);
+    let half = request.folder.join(format!(".{name}.half"));
+    // The copy doesn't change any more: its pages are checked while it is hashed and packed, and nothing counts before they are.
+    let packed = std::thread::scope(|scope| {
+        let whole = scope.spawn(|| check::copy(&copied, Depth::Full, request.known));
+        let packed = packed(request, scratch.path(), &copied, &half);
+        joined(whole)??;
+        packed
+    });
+    let written = packed.and_then(|manifest| {
+        // From the medium, and not from memory.
+        durable::forget_cached(&half)?;
+        let keys: Vec<&dyn age::Identity> = request.identity.iter().map(|identity| *identity as _).collect();
+        super::reread(&half, &keys, &manifest)?;
+        let bytes = std::fs::metadata(&half).map_err(on("reading", &half))?.len();
+        Ok(Written { path: path.clone(), bytes, manifest })
+    });
+    match written {
+        Ok(written) => {
+            durable::publish(&half, &path)?;
+            Ok(written)
+        }
+        Err(error) => {
+            durable::remove_file(&half)?;
+            Err(error)
+        }
+    }
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Packs all into the half-finished set; what it says of itself.
+fn packed(request: &Request<'_>, scratch: &Path, copied: &Path, half: &Path) -> Result<Manifest, SetError> {
     let (contents, database) = std::thread::scope(|scope| {
-        let sum = scope.spawn(|| described(DATABASE, &copied));
-        (proved(request, &copied), sum.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let sum = scope.spawn(|| described(DATABASE, copied));
+        (proved(request, copied), joined(sum))
     });
     let (contents, database) = (contents?, database?);
 
     let mut members = Vec::new();
-    let token = scratch.path().join("token");
+    let token = scratch.join("token");
     durable::write_durable(&token, token::password(request.token).as_bytes(), 0o600)?;
     members.push((TOKEN.into(), token));
     members.extend(request.files.iter().filter(|(_, from)| from.is_file()).cloned());
@@ -109,35 +145,15 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
         manifest.members.push(described(path, from)?);
     }
     // The small ones first: who a set is of can be told, and taken over, without reading all of it.
-    members.push((DATABASE.into(), copied));
+    members.push((DATABASE.into(), copied.into()));
     manifest.members.push(database);
-
-    let ending = if request.recipients.is_empty() { set::PLAIN } else { set::ENCRYPTED };
-    let name = set::name(request.number, manifest.made) + ending;
-    let path = request.folder.join(&name);
-    let half = request.folder.join(format!(".{name}.half"));
-    let written = archive(request, &half, &manifest, &members).and_then(|()| {
-        // From the medium, and not from memory.
-        durable::forget_cached(&half)?;
-        let keys: Vec<&dyn age::Identity> = request.identity.iter().map(|identity| *identity as _).collect();
-        super::reread(&half, &keys, &manifest)?;
-        Ok(std::fs::metadata(&half).map_err(on("reading", &half))?.len())
-    });
-    match written {
-        Ok(bytes) => {
-            durable::publish(&half, &path)?;
-            Ok(Written { path, bytes, manifest })
-        }
-        Err(error) => {
-            durable::remove_file(&half)?;
-            Err(error)
-        }
-    }
+    archive(request, half, &manifest, &members)?;
+    Ok(manifest)
 }
 
-/// What the copy holds, once it is found whole and the token is proved to open it.
+/// What the copy holds, once the token is proved to open it.
 fn proved(request: &Request<'_>, copied: &Path) -> Result<Contents, SetError> {
-    let contents = check::copy(copied, Depth::Full, request.known)??;
+    let contents = check::copy(copied, Depth::Contents, request.known)??;
     crate::prove(copied, request.token)??;
     Ok(contents)
 }
@@ -166,7 +182,7 @@ fn archive(
         std::thread::scope(|scope| {
             let packing = scope.spawn(move || pack(&mut into, manifest, members));
             let sealed = io::copy(&mut BufReader::with_capacity(PIPE, packed), &mut encrypted);
-            let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let packed = joined(packing);
             sealed.map_err(writing())?;
             packed
         })?;
