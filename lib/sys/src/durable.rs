@@ -239,7 +239,7 @@ mod tests {
         write_durable(path.join("x"), b"x", 0o600).unwrap();
         for _ in 0..2 {
             remove_folder(&path).unwrap();
-            assert!(crate::names_in(&folder.path().join("aside")).is_empty());
+            assert!(crate::names_in(folder.path().join("aside")).is_empty());
         }
         remove_folder(&folder.path().join("none/aside-1")).unwrap();
     }
