@@ -104,6 +104,14 @@ pub fn copy(path: &Path, depth: Depth, known: u64) -> Result<Result<Contents, Fl
     file(path, depth, known, || read_only(path))
 }
 
+/// Whether all pages of such a database are whole, whatever is in it.
+///
+/// # Errors
+/// When the file can't be read. Damage is no error but a [`Flaw`].
+pub(crate) fn whole(path: &Path) -> Result<Result<(), Flaw>, DatastoreError> {
+    told(path, read_only(path).and_then(|connection| pages(&connection, Depth::Full)))
+}
+
 /// Opens a database that nobody writes to; nothing is made beside it.
 pub(crate) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     // SQLite takes `?`, `#` and `%` in a URI for itself (sqlite.org/uri.html).
@@ -144,10 +152,7 @@ pub(crate) fn within(
     told(path, contents(transaction, depth, known))
 }
 
-fn told(
-    path: &Path,
-    found: rusqlite::Result<Result<Contents, Flaw>>,
-) -> Result<Result<Contents, Flaw>, DatastoreError> {
+fn told<T>(path: &Path, found: rusqlite::Result<Result<T, Flaw>>) -> Result<Result<T, Flaw>, DatastoreError> {
     match found {
         Ok(found) => Ok(found),
         Err(error) => match damage(&error) {

@@ -23,7 +23,6 @@ pub mod volumes;
 pub mod workloads;
 
 use bakelite_sys::{SysError, durable};
-use check::Depth;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -192,10 +191,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<State, DatastoreError> {
         durable::remove_file(beside(to, ending))?;
     }
     let copied = snapshot(from, &half)?;
-    check::read_only(&half)
-        .and_then(|connection| check::pages(&connection, Depth::Full))
-        .map_err(failed("checking", &half))?
-        .map_err(|flaw| DatastoreError::Damaged { path: half.clone(), answer: flaw.to_string() })?;
+    check::whole(&half)?.map_err(|flaw| DatastoreError::Damaged { path: half.clone(), answer: flaw.to_string() })?;
     File::open(&half)
         .and_then(|file| file.sync_all())
         .map_err(|source| SysError::Write { path: half.clone(), source })?;

@@ -122,6 +122,29 @@ fn common_tools_open_a_set() {
     assert_eq!(names, ["manifest.json", TOKEN, "node/password", DATABASE]);
 }
 
+/// Nothing that a set says of its database is read by that index: the check of its pages sees it, beside the packing.
+#[test]
+fn a_database_with_damage_that_nobody_reads_becomes_no_set() {
+    let node = Node::new();
+    let connection = Connection::open(node.at("state.db")).unwrap();
+    connection
+        .execute_batch(
+            "CREATE INDEX lacking ON kine (created) WHERE id < 0;
+             PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = 'CREATE INDEX lacking ON kine (created)' WHERE name = 'lacking';",
+        )
+        .unwrap();
+    drop(connection);
+    for is_encrypted in [true, false] {
+        let said = node.write(1, 0, is_encrypted);
+        assert!(
+            matches!(&said, Err(SetError::Flaw(Flaw::Damaged(answers))) if answers[0].contains("lacking")),
+            "{said:?}"
+        );
+        assert_eq!((names_in(node.at("sets")).len(), names_in(node.at("scratch")).len()), (0, 0));
+    }
+}
+
 #[test]
 fn what_must_not_become_a_set_leaves_nothing() {
     let node = Node::new();

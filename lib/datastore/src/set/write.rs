@@ -90,7 +90,7 @@ pub fn write(request: &Request<'_>) -> Result<Written, SetError> {
     let half = request.folder.join(format!(".{name}.half"));
     // The copy doesn't change any more: its pages are checked while it is hashed and packed, and nothing counts before they are.
     let packed = std::thread::scope(|scope| {
-        let whole = scope.spawn(|| check::copy(&copied, Depth::Full, request.known));
+        let whole = scope.spawn(|| check::whole(&copied));
         let packed = packed(request, scratch.path(), &copied, &half);
         joined(whole)??;
         packed
