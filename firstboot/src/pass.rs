@@ -101,9 +101,9 @@ fn run_step(
             Decision::Done(_) | Decision::Skip(_) => (Outcome::GoOn, None),
             Decision::Without(fault) => (Outcome::GoOn, Some(fault)),
             Decision::Wait(_, fault) => (Outcome::TryAgain, fault),
-            Decision::Reboot(fault) => {
-                report.reboot.get_or_insert_with(|| fault.text.clone());
-                (Outcome::Reboot, Some(fault))
+            Decision::Reboot(why, fault) => {
+                report.reboot.get_or_insert(why);
+                (Outcome::Reboot, fault)
             }
             Decision::Refuse(fault) => (Outcome::Refused, Some(fault)),
         };

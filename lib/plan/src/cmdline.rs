@@ -86,8 +86,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
             Decision::Run(why, vec![Action::AddEntry { name: name.text(), text }])
         }
         Some(_) if asked.is_some() => {
-            let text = format!("the kernel's other arguments count from the next start on: {change}");
-            Decision::Reboot(Fault::new(Code::KernelArguments, text))
+            Decision::Reboot(format!("the kernel's other arguments count from the next start on: {change}"), None)
         }
         Some(_) => {
             let record = Record { options, boot: facts.boot.clone() };

@@ -80,10 +80,8 @@ impl Line {
 
 fn fault(decision: &Decision) -> Option<&Fault> {
     match decision {
-        Decision::Warn(fault) | Decision::Without(fault) | Decision::Reboot(fault) | Decision::Refuse(fault) => {
-            Some(fault)
-        }
-        Decision::Wait(_, fault) => fault.as_ref(),
+        Decision::Warn(fault) | Decision::Without(fault) | Decision::Refuse(fault) => Some(fault),
+        Decision::Wait(_, fault) | Decision::Reboot(_, fault) => fault.as_ref(),
         Decision::Done(_) | Decision::Skip(_) | Decision::Run(..) => None,
     }
 }

@@ -123,7 +123,7 @@ pub const STEPS: &[Step] = &[
 /// Decides about the reset.
 pub fn decide(facts: &Facts, _: &Settings) -> Decision {
     if let Some(done) = facts.file(DONE) {
-        return Decision::Reboot(Fault::new(Code::ResetUnfinished, done.trim_end()));
+        return Decision::Reboot(done.trim_end().into(), None);
     }
     let Some(text) = facts.file(WISH) else { return Decision::Done("nobody wants this machine blank".into()) };
     let refuse = |text: String| Decision::Refuse(Fault::new(Code::ResetUnfinished, text));
@@ -252,7 +252,7 @@ mod tests {
             assert!(folders.iter().any(|path| path == folder), "{folder}");
         }
         let done = Facts { files: [(DONE.to_string(), "done\n".to_string())].into(), ..Facts::default() };
-        assert!(matches!(decide(&done, &settings(&json!({}))), Decision::Reboot(fault) if fault.text == "done"));
+        assert!(matches!(decide(&done, &settings(&json!({}))), Decision::Reboot(why, None) if why == "done"));
         assert!(matches!(decide(&Facts::default(), &settings(&json!({}))), Decision::Done(_)));
     }
 

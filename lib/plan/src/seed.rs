@@ -164,8 +164,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         Some(Seed::Refused(why)) => Decision::Without(Fault::new(Code::SeedRefused, why.clone())),
         Some(Seed::New(new)) if new.fresh => begin_anew(facts, settings),
         Some(Seed::New(_)) if facts.has(WISH) => {
-            let text = "the seed gives this machine a new life: it is emptied first";
-            Decision::Reboot(Fault::new(Code::ResetUnfinished, text))
+            Decision::Reboot("the seed gives this machine a new life: it is emptied first".into(), None)
         }
         Some(Seed::New(new)) => {
             if let Some(fault) = conflict(facts) {

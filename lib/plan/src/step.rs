@@ -24,8 +24,8 @@ pub enum Decision {
     Without(Fault),
     /// Not yet: what is waited for, and what is wrong if that is more than a matter of seconds.
     Wait(String, Option<Fault>),
-    /// Only a restart of the machine helps: what is wrong.
-    Reboot(Fault),
+    /// Only a restart of the machine helps, and perhaps something is wrong.
+    Reboot(String, Option<Fault>),
     /// It could be done, but it would be wrong.
     Refuse(Fault),
 }
@@ -39,7 +39,7 @@ impl Decision {
             Self::Run(..) => "run",
             Self::Without(_) => "without",
             Self::Wait(..) => "wait",
-            Self::Reboot(_) => "reboot",
+            Self::Reboot(..) => "reboot",
             Self::Warn(_) => "warn",
             Self::Refuse(_) => "refuse",
         }
@@ -48,14 +48,14 @@ impl Decision {
     /// Why.
     pub fn why(&self) -> &str {
         match self {
-            Self::Done(why) | Self::Skip(why) | Self::Run(why, _) | Self::Wait(why, _) => why,
-            Self::Warn(fault) | Self::Without(fault) | Self::Reboot(fault) | Self::Refuse(fault) => &fault.text,
+            Self::Done(why) | Self::Skip(why) | Self::Run(why, _) | Self::Wait(why, _) | Self::Reboot(why, _) => why,
+            Self::Warn(fault) | Self::Without(fault) | Self::Refuse(fault) => &fault.text,
         }
     }
 
     /// Whether what comes after it has to wait.
     pub fn stops(&self) -> bool {
-        matches!(self, Self::Wait(..) | Self::Reboot(_) | Self::Refuse(_))
+        matches!(self, Self::Wait(..) | Self::Reboot(..) | Self::Refuse(_))
     }
 
     /// `Run` where there is something to do, else `Done`.

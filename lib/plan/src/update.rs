@@ -106,7 +106,8 @@ fn exhausted() -> String {
 fn leave(facts: &Facts, update: &Update) -> Decision {
     let own = entries(facts, &update.to.slot);
     if facts.has(GOING_BACK) {
-        return Decision::Reboot(fault(update));
+        let fault = fault(update);
+        return Decision::Reboot(fault.text.clone(), Some(fault));
     }
     if own.is_empty() || entries(facts, &update.from.slot).is_empty() {
         let text = format!("{}, and the boot loader has no way back", fault(update).text);
@@ -137,8 +138,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
         return go_back(facts, &update, &there);
     }
     if is_armed {
-        let text = format!("{} is started", update.to.words());
-        return Decision::Reboot(Fault::new(Code::UpdateTakenBack, text));
+        return Decision::Reboot(format!("{} is started", update.to.words()), None);
     }
     if facts.payload_ran {
         return Decision::Done("an update waits for the restart".into());

@@ -155,8 +155,8 @@ fn a_seed_with_a_new_life_empties_another_machine_and_then_counts_wherever_the_p
         machine
     };
     let mut whole = returned();
-    let Some(Decision::Reboot(fault)) = whole.boot() else { panic!() };
-    assert!(fault.text.contains("new life"), "{}", fault.text);
+    let Some(Decision::Reboot(why, None)) = whole.boot() else { panic!() };
+    assert!(why.contains("new life"), "{why}");
     assert_eq!(conflict(&whole.facts), None, "who it was doesn't count any more");
     assert!(matches!(whole.boot(), Some(Decision::Done(_))));
     assert_eq!(whole.resets, 1);

@@ -86,7 +86,13 @@ fn power_on(machine: &mut Bench, new: New) -> Result<bool, crate::bench::Cut> {
         return Ok(false);
     }
     let decisions = machine.boot()?;
-    if decisions.iter().any(|(_, decision)| matches!(decision, Decision::Reboot(_))) {
+    let fault_of = |decision: &Decision| match decision {
+        Decision::Reboot(_, fault) => Some(fault.clone()),
+        _ => None,
+    };
+    if let Some(fault) = decisions.iter().find_map(|(_, decision)| fault_of(decision)) {
+        let update: Update = serde_json::from_str(&machine.text(PATH).unwrap()).unwrap();
+        assert_eq!(fault.is_some(), !update.failed.is_empty(), "only a way back is a fault: {fault:?}");
         machine.restart();
         return Ok(false);
     }

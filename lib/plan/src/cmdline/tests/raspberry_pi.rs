@@ -89,7 +89,7 @@ impl Card {
     fn run_to_end(&mut self, settings: &Settings) -> Decision {
         for _ in 0..9 {
             match self.boot(settings) {
-                Some(Decision::Reboot(_)) => self.restarts += 1,
+                Some(Decision::Reboot(..)) => self.restarts += 1,
                 Some(other) => return other,
                 None => {}
             }

@@ -26,7 +26,7 @@ impl Bench {
     /// The pass; a restart in order looks like a cut after which nothing was forgotten.
     pub(super) fn reset(&mut self) -> Result<Decisions, Cut> {
         let (decisions, _) = self.pass(STEPS)?;
-        if decisions.iter().any(|(_, decision)| matches!(decision, Decision::Reboot(_))) {
+        if decisions.iter().any(|(_, decision)| matches!(decision, Decision::Reboot(..))) {
             self.card.sync();
             self.media.iter_mut().filter_map(|medium| medium.files.as_mut()).for_each(|files| files.sync());
             return Err(Cut);
