@@ -4,6 +4,15 @@
 //! each end that wasn't asked for is a failure, exit status 0 included; restarts are paused for 5, 10, 20, 40, 60 s;
 //! k3s never starts without a settle of its own before it; network and ssh start whatever early says.
 
+mod asks;
+mod endings;
+mod message;
+mod progress;
+#[cfg(test)]
+mod tests;
+
+pub use message::{Ask, Effect, Event};
+
 use bakelite_spec::event::{Outcome, UnitState, What};
 use bakelite_spec::fault::Fault;
 use bakelite_spec::status::LastStart;
@@ -47,77 +56,6 @@ const WORKLOADS_EACH: Moment = 5_000;
 pub const WORKLOADS: &str = "workloads that were available before aren't again";
 /// Behind a unit's name: why a trial ends that a pass has refused to go on with.
 pub const REFUSED: &str = " refused to go on";
-
-/// What happened. Units by their number.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// Time has passed.
-    Tick,
-    /// A unit's process runs.
-    Started(usize, u32),
-    /// A unit's process could not be started.
-    NotStarted(usize, String),
-    /// A unit's process ended: exit status, signal, and what its last words mean.
-    Ended(usize, Option<i32>, Option<i32>, Option<Fault>),
-    /// A unit said READY=1; what the payload has shrugged off before.
-    Ready(usize, Option<Fault>),
-    /// A unit said what it is doing.
-    Says(usize, String),
-    /// Whether a unit's port accepts connections.
-    Port(usize, bool),
-    /// What the payload, which isn't ready, says over and over again and nothing else; `None` where it does not.
-    Deaf(usize, Option<Fault>),
-    /// A block device came or went.
-    Devices,
-    /// The default address is another one.
-    Address(Option<String>),
-    /// Somebody asks over the control socket.
-    Ask(Ask),
-}
-
-/// What can be asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Start a unit that was stopped or given up.
-    Start(String),
-    /// Stop a unit until it is asked for again.
-    Stop(String),
-    /// Stop and start a unit.
-    Restart(String),
-    /// Settings and settle again; the payload restarts only if a file it reads has changed.
-    Refit,
-    /// The same with settings that are undone unless somebody confirms them: takes the file of the trial away.
-    Try,
-}
-
-/// What is to be done. Units by their number.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Start its process; answered by `Started` or `NotStarted`.
-    Start(usize),
-    /// SIGTERM to its main process.
-    Terminate(usize),
-    /// SIGKILL to its main process.
-    Kill(usize),
-    /// SIGKILL to all that it left behind.
-    KillGroup(usize),
-    /// Look at its port; answered by `Port`.
-    LookAtPort(usize, u16),
-    /// Tell of it.
-    Say(What),
-    /// Write down how the payload's last start went.
-    LastStart(LastStart),
-    /// Use the last accepted settings, else the baked ones.
-    FallBack,
-    /// This boot is a good one.
-    Good,
-    /// A unit asks for a restart of the machine.
-    Reboot(String),
-    /// What is tried in this boot goes back to what ran before, for this reason.
-    GoBack(String),
-    /// Remove a file.
-    Remove(&'static str),
-}
 
 /// One unit's life.
 #[derive(Clone, Debug)]
@@ -395,60 +333,6 @@ impl State {
         effects.push(Effect::Terminate(number));
         effects.push(said(live));
     }
-
-    fn ask(&mut self, now: Moment, ask: &Ask, effects: &mut Vec<Effect>) {
-        let withheld = self.withheld.is_some();
-        match ask {
-            Ask::Refit => self.refit_at = Some(now),
-            Ask::Try => {
-                self.refit_at = Some(now);
-                self.trial_until = Some(now + TRIAL);
-            }
-            Ask::Start(name) | Ask::Stop(name) | Ask::Restart(name) => {
-                let Some(number) = self.named(name) else { return };
-                let live = &mut self.units[number];
-                let may = !(withheld && matches!(live.unit.role, Role::Settle | Role::Payload));
-                live.wanted = !matches!(ask, Ask::Stop(_)) && may;
-                live.fault = None;
-                let ended = matches!(live.state, UnitState::Failed | UnitState::GivenUp | UnitState::Done);
-                if (ended || live.waits()) && live.wanted {
-                    live.state = UnitState::Waiting;
-                    live.not_before = now;
-                    live.failures = 0;
-                    if live.unit.role == Role::Payload {
-                        self.run_again(now, Role::Settle);
-                    }
-                } else if !matches!(ask, Ask::Start(_)) {
-                    self.stop(now, number, true, effects);
-                }
-                self.settle_anew(now, number);
-            }
-        }
-    }
-
-    /// A payload that was stopped and is wanted again needs a settle that none was started upon.
-    fn settle_anew(&mut self, now: Moment, number: usize) {
-        let live = &self.units[number];
-        let rests = live.unit.role == Role::Payload && live.wanted && live.pid.is_none();
-        let spent = |settle: &Live| settle.state == UnitState::Done && !settle.unspent;
-        if rests && self.of_role(Role::Settle).is_some_and(|settle| spent(&self.units[settle])) {
-            self.run_again(now, Role::Settle);
-        }
-    }
-
-    /// Has a one-shot run once more: now, or when its present run has ended.
-    fn run_again(&mut self, now: Moment, role: Role) {
-        let Some(number) = self.of_role(role) else { return };
-        let live = &mut self.units[number];
-        live.unspent = false;
-        if live.pid.is_some() {
-            live.again = true;
-        } else if live.wanted {
-            live.state = UnitState::Waiting;
-            live.detail.clear();
-            live.not_before = now;
-        }
-    }
 }
 
 impl Live {
@@ -474,8 +358,3 @@ fn said(live: &Live) -> Effect {
 fn seconds(moment: Moment) -> f64 {
     moment as f64 / 1000.0
 }
-
-mod endings;
-mod progress;
-#[cfg(test)]
-mod tests;
