@@ -3,6 +3,7 @@
 //! Not part of the product: nothing in the house depends on it.
 
 mod arrows;
+mod authority;
 mod bundles;
 mod check;
 mod damage;

@@ -16,8 +16,8 @@ use crate::ports;
 use crate::recovery;
 use crate::runner::PULL_KEY;
 use crate::scenario::Scenario;
-use crate::server::Server;
-use crate::steps::{Count, Cut, Drawn, Plug, Reboot, RebootBy, Screen, Ssh, Step, Watch, Who};
+use crate::server::{Reached, Server};
+use crate::steps::{Count, Cut, Drawn, MakeBundle, Plug, Reboot, RebootBy, Screen, Ssh, Step, Watch, Who};
 use anyhow::{Context, Result, bail, ensure};
 use bakelite_vm::machine::{DEFAULT_SIZE, Medium, Record};
 use bakelite_vm::{Bus, Disk, Firmware, Machine, Network, Report, Running, media};
@@ -151,11 +151,8 @@ impl<'a> Player<'a> {
             Step::StickSays(wanted) => recovery::says(&self.media.disk(&wanted.stick), wanted),
             Step::StickHolds(wanted) => recovery::holds(&self.media.disk(&wanted.stick), wanted),
             Step::MakeBundles(wanted) => self.media.make_bundles(wanted),
-            Step::BeginServer(bundle) => {
-                let images = self.image.parent().context("the image is in a folder")?;
-                let server = self.server.insert(Server::begin(self.folder.path(), images, bundle)?);
-                self.media.overlay(&server.overlay())
-            }
+            Step::BeginServer(bundle) => self.begin_server(bundle, Reached::Here),
+            Step::BeginServerBehindProxy(bundle) => self.begin_server(bundle, Reached::ByProxy),
             Step::ServerGives(gives) => {
                 self.server.as_ref().context("there is no server")?.gives(*gives);
                 Ok(())
@@ -182,6 +179,12 @@ impl<'a> Player<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn begin_server(&mut self, bundle: &MakeBundle, reached: Reached) -> Result<()> {
+        let images = self.image.parent().context("the image is in a folder")?;
+        let server = self.server.insert(Server::begin(self.folder.path(), images, bundle, reached)?);
+        self.media.overlay(&server.overlay())
     }
 
     fn boot(&mut self, hardware: &Hardware) -> Result<()> {

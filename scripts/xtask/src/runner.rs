@@ -2,6 +2,7 @@
 //!
 //! What can't be run on this host is skipped with its reason, never silently; a scenario that failed leaves its log.
 
+use crate::authority;
 use crate::door;
 use crate::list::{self, Choice};
 use crate::player::Player;
@@ -26,6 +27,8 @@ const KEY: &str = "ssh-key";
 pub const PULL_KEY: &str = "pull-key";
 /// The appliance that lets it.
 const OPERATED: &str = "operated";
+/// The appliance that trusts an authority of the scenarios' own.
+const TRUSTING: &str = "updated";
 
 /// Where things are.
 pub struct Places {
@@ -40,6 +43,7 @@ pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
     // What makes the keys runs in the folder itself.
     let folder = &std::path::absolute(folder)?;
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    authority::make(folder)?;
     let (public, puller) = (public_key(folder, KEY)?, public_key(folder, PULL_KEY)?);
     let chosen = list::chosen(choice)?;
     let names = chosen.iter().flat_map(|(scenario, _)| scenario.appliances());
@@ -57,6 +61,9 @@ pub fn prepare(choice: &Choice, folder: &Path) -> Result<bool> {
         }
         if name == OPERATED && !puller.is_empty() {
             text.push_str(&format!("backup: {{pull: {{keys: [\"{}\"]}}}}\n", puller.trim()));
+        }
+        if name == TRUSTING {
+            text.push_str(&format!("trust: [{}]\n", authority::CERTIFICATE));
         }
         let target = folder.join(format!("{name}.yaml"));
         let written = std::fs::File::create(&target).and_then(|mut file| file.write_all(text.as_bytes()));

@@ -101,7 +101,7 @@ impl Scenario {
     pub fn appliances(&self) -> impl Iterator<Item = &str> {
         let of_bundles = self.steps.iter().flat_map(|step| match step {
             Step::MakeBundles(wanted) => &wanted.bundles[..],
-            Step::BeginServer(bundle) => std::slice::from_ref(bundle),
+            Step::BeginServer(bundle) | Step::BeginServerBehindProxy(bundle) => std::slice::from_ref(bundle),
             _ => &[],
         });
         let of_replays = self.steps.iter().filter_map(|step| match step {
@@ -214,6 +214,7 @@ impl Scenario {
                 | Step::MakeRecovery(_)
                 | Step::MakeBundles(_)
                 | Step::BeginServer(_)
+                | Step::BeginServerBehindProxy(_)
                 | Step::StickWhole(_)
                 | Step::SameDisk(_)
                 | Step::KeepMedium(_)

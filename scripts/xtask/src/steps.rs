@@ -80,6 +80,8 @@ pub enum Step {
     MakeBundles(MakeBundles),
     /// While the machine is off: a server on this host has this bundle from now on, and the machine's overlay says where.
     BeginServer(MakeBundle),
+    /// The same by HTTPS, for which the machine needs this host's proxy.
+    BeginServerBehindProxy(MakeBundle),
     /// What that server gives from now on.
     ServerGives(Gives),
     /// Looks, while the machine is off, at the backups on a stick that was pulled out or in when the plug was pulled.

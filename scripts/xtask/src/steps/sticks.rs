@@ -113,6 +113,8 @@ pub enum Gives {
     Slowly,
     /// That there is no such file.
     Nothing,
+    /// All of it, under a certificate of an authority that nobody trusts.
+    Forged,
 }
 
 /// What is in a bundle of apps: a deployment and a manifest each, and an archive of its image.
