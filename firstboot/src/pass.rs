@@ -141,7 +141,8 @@ fn counted(
     Ok(outcome)
 }
 
-/// Keeps the record of attempts, if there is something to note; whether there was. A medium that doesn't take it is told of by whatever it was about.
+/// Keeps the record of attempts, if there is something to note; whether there was. A medium that doesn't take it is told of
+/// by whatever it was about.
 fn keep(world: &mut impl World, noted: Option<Action>) -> bool {
     let Some(noted) = noted else { return false };
     if let Err(error) = world.apply(&noted) {

@@ -1,7 +1,7 @@
 //! The running system: the loop that feeds `supervise` and does what it says.
 //!
-//! What comes before is in `begin`. What it knows and tells beside the units (addresses, free room, status, page) is in `watch`, what it has to do with
-//! firstboot's passes in `passes`.
+//! What comes before is in `begin`. What it knows and tells beside the units (addresses, free room, status, page) is in
+//! `watch`, what it has to do with firstboot's passes in `passes`.
 
 mod begin;
 mod hardware;

@@ -1,4 +1,5 @@
-//! `bakelite backup now | list | verify | drill` and `bakelite wear`: what the operator types on the machine. Tables for people, `--json` for programs.
+//! `bakelite backup now | list | verify | drill` and `bakelite wear`: what the operator types on the machine. Tables for
+//! people, `--json` for programs.
 
 use crate::backup::{self, Record};
 use crate::shelf::Shelf;

@@ -33,9 +33,9 @@ const PAUSE: Duration = Duration::from_secs(600);
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Keeps watch for ever. `settings` gives what counts now, and `None` while that can't be read; `visit` looks at sticks when
-/// one has come, for what isn't the keeper's, and says what is wrong with them; it is told whether one was plugged in since the last time; `ask` looks at `update.from` when its turn has come,
-/// beside the loop, and says what is wrong there, or nothing where nobody answers; `come_up` is called once, when all workloads of the image have been
-/// available.
+/// one has come, for what isn't the keeper's, and says what is wrong with them; it is told whether one was plugged in since
+/// the last time; `ask` looks at `update.from` when its turn has come, beside the loop, and says what is wrong there, or
+/// nothing where nobody answers; `come_up` is called once, when all workloads of the image have been available.
 pub fn serve(
     settings: &dyn Fn() -> Option<Settings>,
     visit: &dyn Fn(&Settings, bool) -> Vec<Fault>,

@@ -1,8 +1,9 @@
 //! The bundle at `update.from`: its head is read each hour while the window is open, and the rest only where it is wanted.
 //!
 //! Debian's curl fetches it: it has TLS, and a libc that resolves names. What it writes is read as any bundle is, and never
-//! stored; where the head says that nothing is wanted, it is ended, so that an hour costs some hundred kilobytes. Nobody who answers is
-//! no fault. What failed after its head isn't fetched again for a day, as with sticks ([`super::unasked`]): it has filled a slot already.
+//! stored; where the head says that nothing is wanted, it is ended, so that an hour costs some hundred kilobytes. Nobody
+//! who answers is no fault. What failed after its head isn't fetched again for a day, as with sticks ([`super::unasked`]):
+//! it has filled a slot already.
 
 use super::attempt::Attempt;
 use super::unasked::{Known, Verdict};

@@ -2,9 +2,9 @@
 //! into it. What a bundle of apps brings goes beside k3s's data instead ([`apps`]).
 //!
 //! The order is: signature, judgement, room; the loader forgets the other slot; kernel and initramfs onto the boot
-//! partition; the system into its slot, read back, its footer last; a rehearsal of its k3s on a copy of the database; a verified backup; the record; the loader's entry;
-//! restart. Up to the record nothing of it counts, and the machine is as it was but for a slot that it doesn't use.
-//! What each boot does about the record is decided in the plan.
+//! partition; the system into its slot, read back, its footer last; a rehearsal of its k3s on a copy of the database; a
+//! verified backup; the record; the loader's entry; restart. Up to the record nothing of it counts, and the machine is as
+//! it was but for a slot that it doesn't use. What each boot does about the record is decided in the plan.
 
 pub mod address;
 mod apps;

@@ -95,9 +95,9 @@ struct Chosen {
     refused: Vec<Fault>,
 }
 
-/// Chooses what fits, the newest first; a system comes before apps, which may need it, and a delta before the same one whole, as it is
-/// quicker. Of what is refused it is said why; but where one is taken or runs here, the stick has done what it was plugged in for, and what else fits others is no fault.
-/// What would fit and has failed is one.
+/// Chooses what fits, the newest first; a system comes before apps, which may need it, and a delta before the same one
+/// whole, as it is quicker. Of what is refused it is said why; but where one is taken or runs here, the stick has done what
+/// it was plugged in for, and what else fits others is no fault. What would fit and has failed is one.
 fn choose(
     heads: Vec<(String, PathBuf, Result<Bundle, BundleError>)>,
     fits: impl Fn(&Bundle) -> Result<(), String>,

@@ -1,7 +1,8 @@
 //! The pass: what a machine's own report says of it. Pure but for the reading.
 //!
 //! A boot counts as good when the payload has been ready for two minutes (init), and a machine when all workloads were available
-//! in one; a report without both, or with something that needs a person, isn't good. The ticket says which device of the record it is; names may be patterns.
+//! in one; a report without both, or with something that needs a person, isn't good. The ticket says which device of the
+//! record it is; names may be patterns.
 
 use super::device::Device;
 use crate::baked::on_boot;

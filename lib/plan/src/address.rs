@@ -1,7 +1,8 @@
 //! Address: k3s needs one and a default route, also on a machine without a network.
 //!
-//! A wired link takes seconds to find its carrier; with one, the step waits for DHCP, at most `network.wait`. Then the node keeps the address it had
-//! last, on a link that leads nowhere; without any, that link's own address serves (docs.k3s.io: air-gap, default route).
+//! A wired link takes seconds to find its carrier; with one, the step waits for DHCP, at most `network.wait`. Then the node
+//! keeps the address it had last, on a link that leads nowhere; without any, that link's own address serves (docs.k3s.io:
+//! air-gap, default route).
 
 use crate::Settings;
 use crate::action::Action;

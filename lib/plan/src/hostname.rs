@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 /// The longest DNS label (RFC 1123), which is what Kubernetes takes for a node's name here.
 const LONGEST: usize = 63;
 
-/// Fills a pattern with what the seed says and what the machine is. `{serial}` and a value that no seed gives fall back to the first MAC, and both to the start of the machine id, which is random.
+/// Fills a pattern with what the seed says and what the machine is. `{serial}` and a value that no seed gives fall back to
+/// the first MAC, and both to the start of the machine id, which is random.
 pub fn expand(pattern: &str, facts: &Facts, seed: &BTreeMap<String, String>, board: &str) -> String {
     let mac = facts.links.iter().map(|link| label(&link.mac.replace(':', ""))).find(|mac| !mac.is_empty());
     let mac = mac.unwrap_or_else(|| label(&facts.machine_id).chars().take(8).collect());

@@ -2,9 +2,9 @@
 //!
 //! The files are compared with the manifest once for each image that this machine runs: reading 300 MB takes a card
 //! some ten seconds. Archives get links under names with their digest, as k3s skips a file that isn't newer than the one
-//! it imported. Only links that point into a system partition or the store of apps are ours; files and links of anybody else's are never
-//! touched. `.cache.json` is what k3s remembers of its imports: without it every start imports everything, and with it a
-//! store that was lost stays empty (k3s.md 3.6, 5.6).
+//! it imported. Only links that point into a system partition or the store of apps are ours; files and links of anybody
+//! else's are never touched. `.cache.json` is what k3s remembers of its imports: without it every start imports everything,
+//! and with it a store that was lost stays empty (k3s.md 3.6, 5.6).
 
 use crate::action::Action;
 use crate::facts::{Facts, Store};

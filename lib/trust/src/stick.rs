@@ -1,8 +1,8 @@
 //! The stick's layout: a partition labelled `BAKELITE`, or any with a folder `bakelite-backup`.
 //!
-//! `sets/<node>/<number>-<UTC>.tar.zst.age`, `grants/<name>.json` with `.sig`, `bundles/<name>.bundle`, perhaps `restore.yaml`; the same below the
-//! folder, if there is one.
-//! Names on a stick are somebody else's: only plain ones are looked at.
+//! `sets/<node>/<number>-<UTC>.tar.zst.age`, `grants/<name>.json` with `.sig`, `bundles/<name>.bundle`, perhaps
+//! `restore.yaml`; the same below the folder, if there is one. Names on a stick are somebody else's: only plain ones are
+//! looked at.
 
 use bakelite_spec::bundle::ENDING;
 use bakelite_spec::set;

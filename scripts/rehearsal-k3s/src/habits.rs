@@ -1,6 +1,7 @@
 //! k3s's bad habits on a switch: `REHEARSAL_HABITS`, `rehearsal.habits=` on the kernel command line, or the file
-//! /etc/rehearsal-habits of the system that it is in, so that a VM test needs no other binary. Each copies a row of k3s.md 11.1 (the README names it). Without a switch there are none.
-//! A suffix `@N` limits a habit to the first N starts of a boot, counted below /run.
+//! /etc/rehearsal-habits of the system that it is in, so that a VM test needs no other binary. Each copies a row of k3s.md
+//! 11.1 (the README names it). Without a switch there are none. A suffix `@N` limits a habit to the first N starts of a
+//! boot, counted below /run.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! Restore: which backup a machine takes by itself, and how it takes the place of what was there.
 //!
 //! Only a machine without a cluster, or with a blank one, restores unasked, and only what its own key opens or an owner has
-//! granted. A living cluster is replaced by a word that names it. A set is unpacked and proved beside its place first; then comes the intent,
-//! then the data, then cluster-born with the next epoch, and the intent goes (DESIGN, Epoch). From the intent on k3s isn't
-//! started before all of it is done.
+//! granted. A living cluster is replaced by a word that names it. A set is unpacked and proved beside its place first; then
+//! comes the intent, then the data, then cluster-born with the next epoch, and the intent goes (DESIGN, Epoch). From the
+//! intent on k3s isn't started before all of it is done.
 
 pub mod blank;
 mod choose;

@@ -2,8 +2,9 @@
 //!
 //! Each try writes a whole slot, and a stick may stay in for years. So one that failed waits for the next day; one whose machine
 //! went down, or which somebody has plugged in anew, may be tried at once, but three times in a row at most. Where nobody can say how
-//! long ago it was, as the clock was set back, it is three times in all: it may be set back again. A rehearsal's answer is the same as long
-//! as the same system runs with that database, so it isn't asked for again. A person's own command isn't held up by any of it.
+//! long ago it was, as the clock was set back, it is three times in all: it may be set back again. A rehearsal's answer is
+//! the same as long as the same system runs with that database, so it isn't asked for again. A person's own command isn't
+//! held up by any of it.
 
 use crate::Settings;
 use crate::facts::Facts;

@@ -43,8 +43,8 @@ pub struct Means {
     pub database: u64,
 }
 
-/// Whether a bundle is rehearsed, with the cluster that it is rehearsed for; else why not, in words for a person. An empty text: there
-/// is nothing to rehearse.
+/// Whether a bundle is rehearsed, with the cluster that it is rehearsed for; else why not, in words for a person. An empty
+/// text: there is nothing to rehearse.
 ///
 /// # Errors
 /// Why not.

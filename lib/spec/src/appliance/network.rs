@@ -1,4 +1,5 @@
-//! What an appliance says about its network: links, who may reach the machine, and its way to the world. The table of keys has the meanings.
+//! What an appliance says about its network: links, who may reach the machine, and its way to the world. The table of keys
+//! has the meanings.
 
 use crate::quantity::Seconds;
 use crate::secret::SecretRef;

@@ -44,8 +44,8 @@ impl Records {
         self.last.as_ref().is_some_and(|last| last.why.is_empty() && last.to.image == image)
     }
 
-    /// The new system may be started while its record makes that a trial, and once it has proved itself. Its counter goes when it has, and
-    /// the record after that.
+    /// The new system may be started while its record makes that a trial, and once it has proved itself. Its counter goes
+    /// when it has, and the record after that.
     pub fn allow(&self, entries: &[Startable], recorded: &Recorded) -> Result<()> {
         for entry in entries.iter().filter(|entry| entry.image == recorded.image) {
             let of_it = |update: &&Update| update.is_trial_of(&entry.name.slot, &entry.image);
