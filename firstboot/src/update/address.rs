@@ -29,8 +29,11 @@ pub use bakelite_plan::update::window::LONGEST;
 
 /// Debian's; in images whose appliance has `update.from`.
 const CURL: &str = "/usr/bin/curl";
-/// curl's exit statuses that say that nobody answers: no name, no connection, no proxy, no time, no TLS, nothing said (curl(1)).
-const NOBODY: &[i32] = &[5, 6, 7, 28, 35, 52, 55, 56, 97];
+/// curl's exit statuses that say that nobody answers: no name, no connection, no proxy, no time, nothing said (curl(1)).
+const NOBODY: &[i32] = &[5, 6, 7, 28, 52, 55, 56, 97];
+/// Its status where TLS didn't come about; and how OpenSSL's errors begin in what it says then, and the one of them that only
+/// says that the connection has ended.
+const NO_TLS: (i32, &str, &str) = (35, "error:", "unexpected eof");
 
 /// The word by which this program asks.
 pub const WORD: &str = "ask";
@@ -203,7 +206,7 @@ fn ask(
         Ok(bundle) => bundle,
         Err(error) => {
             return match coming.failure() {
-                Some((status, said)) if NOBODY.contains(&status) => Asked::Nobody(said),
+                Some((status, said)) if is_nobody(status, &said) => Asked::Nobody(said),
                 Some((_, said)) => Asked::Refused(said),
                 None => Asked::Refused(words(&error)),
             };
@@ -216,6 +219,12 @@ fn ask(
     }
     log::info!("{} is at {}, and fits", bundle.words(), coming.from);
     take(&mut coming, kept).map_or_else(|error| Asked::Refused(words(&error)), |()| Asked::Nothing)
+}
+
+/// Whether curl's end says that nobody answers. One who speaks no TLS, or another one, does.
+fn is_nobody(status: i32, said: &str) -> bool {
+    let (no_tls, wrong, ended) = NO_TLS;
+    NOBODY.contains(&status) || status == no_tls && (!said.contains(wrong) || said.contains(ended))
 }
 
 #[cfg(test)]
@@ -334,6 +343,12 @@ mod tests {
         let from = format!("http://127.0.0.1:{closed}/shop.bundle");
         let said = asked(&from, &Known::default());
         assert!(matches!(&said, (Asked::Nobody(_), None)), "{said:?}");
+        // A server that has no TLS answers; one that is gone in the middle of it doesn't, in the words of either curl.
+        let plain = serve(answer("400 Bad Request", 0, b"")).replace("http:", "https:");
+        assert!(refused(&plain).contains("wrong version number"));
+        let said = asked(&serve(Vec::new()).replace("http:", "https:"), &Known::default());
+        assert!(matches!(&said, (Asked::Nobody(_), None)), "{said:?}");
+        assert!(is_nobody(35, "TLS connect error: error:0A000126:SSL routines::unexpected eof while reading"));
     }
 
     #[test]

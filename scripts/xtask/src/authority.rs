@@ -17,15 +17,15 @@ pub fn make(folder: &Path) -> Result<()> {
     if folder.join(CERTIFICATE).is_file() {
         return Ok(());
     }
-    let (key, params) = (KeyPair::generate()?, params()?);
+    let (key, params) = (KeyPair::generate()?, named("the scenarios' authority")?);
     write(&folder.join(KEY), key.serialize_pem().as_bytes())?;
     // Whoever finds the certificate finds its key.
     write(&folder.join(CERTIFICATE), params.self_signed(&key)?.pem().as_bytes())
 }
 
-fn params() -> Result<CertificateParams> {
+fn named(name: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "The scenarios' authority");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     Ok(params)
 }
@@ -37,9 +37,9 @@ pub fn certified(folder: &Path, name: &str) -> Result<Arc<ServerConfig>> {
     serving(name, &Issuer::from_ca_cert_pem(&certificate, KeyPair::from_pem(&key)?)?)
 }
 
-/// The same, certified by one of that name which nobody trusts.
+/// The same, certified by one that nobody trusts.
 pub fn forged(name: &str) -> Result<Arc<ServerConfig>> {
-    serving(name, &Issuer::new(params()?, KeyPair::generate()?))
+    serving(name, &Issuer::new(named("somebody else")?, KeyPair::generate()?))
 }
 
 fn serving(name: &str, issuer: &Issuer<'_, KeyPair>) -> Result<Arc<ServerConfig>> {
