@@ -18,7 +18,7 @@ use bakelite_spec::secret;
 use bakelite_spec::status::{Status, paths};
 use bakelite_spec::tried;
 use bakelite_spec::update;
-use bakelite_sys::{block, link, machine, mount, names_in, power, raw, read_text, words};
+use bakelite_sys::{block, is_hollow, link, machine, mount, names_in, power, raw, read_text, words};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -250,11 +250,11 @@ fn stored(store: &Path) -> BTreeMap<String, u64> {
     paths.filter_map(|path| Some((path.clone(), std::fs::metadata(store.join(path)).ok()?.len()))).collect()
 }
 
-/// Empty files where there must be none.
+/// Files without content where there must be none.
 fn hollow(at: &impl Fn(&str) -> PathBuf) -> Vec<String> {
     let mut found = Vec::new();
     for path in debris::FILES {
-        if std::fs::symlink_metadata(at(path)).is_ok_and(|file| file.is_file() && file.len() == 0) {
+        if is_hollow(at(path)) {
             found.push(path.to_string());
         }
     }
@@ -264,7 +264,7 @@ fn hollow(at: &impl Fn(&str) -> PathBuf) -> Vec<String> {
             let path = format!("{folder}/{name}");
             match std::fs::symlink_metadata(at(&path)) {
                 Ok(entry) if entry.is_dir() => folders.push(path),
-                Ok(entry) if entry.is_file() && entry.len() == 0 => found.push(path),
+                _ if is_hollow(at(&path)) => found.push(path),
                 _ => {}
             }
         }
@@ -272,11 +272,37 @@ fn hollow(at: &impl Fn(&str) -> PathBuf) -> Vec<String> {
     found
 }
 
-/// An empty secret is what a cut in the wrong moment of somebody else's program leaves; it counts as absent.
+/// A secret without content is what a cut in the wrong moment of somebody else's program leaves; it counts as absent.
 fn is_there(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|found| found.len() > 0)
+    path.canonicalize().is_ok_and(|path| !is_hollow(path))
 }
 
 fn text_of(path: &Path) -> Option<String> {
     path.exists().then(|| std::fs::read_to_string(path).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pulled_plug_left_without_content_is_found_wherever_k3s_trusts_it() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path.trim_start_matches('/'));
+        let put = |path: &str, bytes: &[u8]| {
+            bakelite_sys::durable::make_folder(at(path).parent().unwrap()).unwrap();
+            bakelite_sys::durable::write_durable(at(path), bytes, 0o600).unwrap();
+            path.to_string()
+        };
+        put(&format!("{}/server-ca.crt", debris::TLS), b"-----BEGIN");
+        let mut torn = vec![
+            put(&format!("{}/serving-kube-apiserver.crt", debris::TLS), &[0; 1200]),
+            put(&format!("{}/etcd/peer-ca.key", debris::TLS), b""),
+            put(debris::FILES[0], &[0; 33]),
+        ];
+        let mut found = hollow(&at);
+        torn.sort();
+        found.sort();
+        assert_eq!(found, torn);
+    }
 }

@@ -170,9 +170,9 @@ impl World for Machine {
             }
             Action::SetAside { path } => return set_aside(&self.at(path)),
             Action::RemoveFolder { path } => durable::remove_folder(&self.at(path))?,
-            Action::RemoveEmpty { path } => {
+            Action::RemoveHollow { path } => {
                 let path = self.at(path);
-                if !std::fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0) {
+                if !bakelite_sys::is_hollow(&path) {
                     return Ok(Changed::No);
                 }
                 durable::remove_file(&path)?;

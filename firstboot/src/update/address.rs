@@ -89,10 +89,7 @@ impl Coming {
     fn failure(&mut self) -> Option<(i32, String)> {
         let ended = self.end().ok()?;
         let status = ended.status.filter(|status| *status != 0)?;
-        let text = ended.text();
-        let said = text.lines().last().unwrap_or_default();
-        let said = said.strip_prefix("curl: ").and_then(|said| said.split_once(") ")).map_or(said, |(_, said)| said);
-        Some((status, said.into()))
+        Some((status, last_words(&ended.text()).into()))
     }
 
     /// The same, with the reason where it lies in the fetching.
@@ -219,6 +216,12 @@ fn ask(
     }
     log::info!("{} is at {}, and fits", bundle.words(), coming.from);
     take(&mut coming, kept).map_or_else(|error| Asked::Refused(words(&error)), |()| Asked::Nothing)
+}
+
+/// What curl says in its last words, without its name and status; advice comes behind it.
+fn last_words(text: &str) -> &str {
+    let found = text.lines().find_map(|line| line.strip_prefix("curl: (")?.split_once(") "));
+    found.map_or(text.trim_end(), |(_, said)| said)
 }
 
 /// Whether curl's end says that nobody answers. One who speaks no TLS, or another one, does.
@@ -348,6 +351,9 @@ mod tests {
         assert!(refused(&plain).contains("wrong version number"));
         let said = asked(&serve(Vec::new()).replace("http:", "https:"), &Known::default());
         assert!(matches!(&said, (Asked::Nobody(_), None)), "{said:?}");
+        let text =
+            "curl: (60) SSL certificate problem: unable to get it\nMore details here: x\n\nTo learn more, visit it.\n";
+        assert_eq!(last_words(text), "SSL certificate problem: unable to get it");
         assert!(is_nobody(35, "TLS connect error: error:0A000126:SSL routines::unexpected eof while reading"));
     }
 

@@ -96,8 +96,8 @@ pub enum Action {
         /// Any path on it.
         path: String,
     },
-    /// Removes a file if it is empty, durably.
-    RemoveEmpty {
+    /// Removes a file if it is empty or of zeros alone, durably.
+    RemoveHollow {
         /// The file.
         path: String,
     },

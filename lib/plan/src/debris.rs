@@ -1,8 +1,8 @@
-//! Debris: empty files that a pulled plug leaves where k3s writes without fsync, and that it then trusts for ever.
+//! Debris: files without content that a pulled plug leaves where k3s writes without fsync, and that it then trusts for ever.
 //!
-//! ext4 gives a file that was written and never synced its name but not its bytes. k3s (2.1, 3.3) neither notices nor
-//! mends that, so its next start fails, and the one after it. An empty file in these places is never meant:
-//! certificates come back from the database (or, on a machine that never had a cluster, are made), programs are
+//! ext4 gives a file that was written and never synced its name but not its bytes, or its length with zeros for bytes. k3s
+//! (2.1, 3.3) neither notices nor mends that, so its next start fails, and the one after it. Neither is ever meant in these
+//! places: certificates come back from the database (or, on a machine that never had a cluster, are made), programs are
 //! unpacked again, the kubelet makes its state files anew. A file with a single byte in it is not touched.
 //!
 //! After a boot that was not ended in order k3s's unpacked programs are compared with their checksums, too: k3s does
@@ -20,11 +20,11 @@ pub const TLS: &str = "/var/lib/rancher/k3s/server/tls";
 pub const CRED: &str = "/var/lib/rancher/k3s/server/cred";
 const UNPACKED: &str = "/var/lib/rancher/k3s/data";
 
-/// The folders to look through for empty files, with all that is below them.
+/// The folders to look through for files without content, with all that is below them.
 pub const FOLDERS: &[&str] = &[TLS, CRED, UNPACKED];
 /// That what k3s has unpacked was verified in this boot.
 pub const VERIFIED: &str = "/run/bakelite/unpacked-verified";
-/// Single files that must not be empty.
+/// Single files that must have content.
 pub const FILES: &[&str] = &[
     "/etc/rancher/node/password",
     "/var/lib/kubelet/cpu_manager_state",
@@ -33,7 +33,7 @@ pub const FILES: &[&str] = &[
     "/var/lib/rancher/k3s/server/token",
 ];
 
-/// Decides about empty files.
+/// Decides about files without content.
 pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     if settings.manifest.payload.kind == Kind::None {
         return Decision::Skip("this image has no payload".into());
@@ -49,7 +49,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
     versions.dedup();
     actions.extend(versions.into_iter().map(|version| Action::RemoveFolder { path: format!("{UNPACKED}/{version}") }));
     let files = facts.hollow.iter().filter(|path| FILES.contains(&path.as_str()));
-    actions.extend(files.map(|path| Action::RemoveEmpty { path: path.clone() }));
+    actions.extend(files.map(|path| Action::RemoveHollow { path: path.clone() }));
     let count = facts.hollow.len();
     if count == 0 && facts.unclean && !facts.has(VERIFIED) {
         let verified = Action::Tell { path: VERIFIED.into(), text: String::new(), mode: 0o644 };

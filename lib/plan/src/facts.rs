@@ -37,7 +37,7 @@ pub struct Facts {
     pub placed: BTreeMap<String, PlacedState>,
     /// The files in the store of apps, by their paths in it: their bytes.
     pub stored: BTreeMap<String, u64>,
-    /// Empty files in the places that [`crate::debris`] names.
+    /// Files that are empty, or of zeros alone, in the places that [`crate::debris`] names.
     pub hollow: Vec<String>,
     /// Whether the boot before this one was not ended in order.
     pub unclean: bool,

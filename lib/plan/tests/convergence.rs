@@ -103,7 +103,7 @@ impl Machine {
             }
             Action::Link { path, target } => drop(self.links.insert(path, target)),
             Action::Unlink { path } => drop(self.links.remove(&path)),
-            Action::SetAside { path } | Action::RemoveFolder { path } | Action::RemoveEmpty { path } => {
+            Action::SetAside { path } | Action::RemoveFolder { path } | Action::RemoveHollow { path } => {
                 self.hollow.retain(|hollow| !hollow.starts_with(&path));
             }
             Action::Place(file) => drop(self.placed.insert(file.to, file.from)),
@@ -291,7 +291,7 @@ fn what_a_pulled_plug_left_empty_goes_and_tls_goes_before_cred() {
             Action::SetAside { path: "/var/lib/rancher/k3s/server/tls".into() },
             Action::SetAside { path: "/var/lib/rancher/k3s/server/cred".into() },
             Action::RemoveFolder { path: "/var/lib/rancher/k3s/data/0123".into() },
-            Action::RemoveEmpty { path: "/var/lib/kubelet/cpu_manager_state".into() },
+            Action::RemoveHollow { path: "/var/lib/kubelet/cpu_manager_state".into() },
         ]
     );
     let mut machine = Machine { hollow: facts.hollow, ..Machine::default() };

@@ -42,6 +42,9 @@ const LAST_WORDS: &[(&str, Code)] = &[
     ("but depends on features that are disabled", Code::K3sRefusedSetting),
     (": parse error", Code::K3sRefusedSetting),
     (".kubeconfig: no such file or directory", Code::K3sStaleCertificates),
+    // A certificate or key that a pulled plug left torn, or without the other one's renewal (Go's crypto/tls).
+    ("tls: private key does not match public key", Code::K3sStaleCertificates),
+    ("tls: failed to find any PEM data", Code::K3sStaleCertificates),
     ("executable file not found in $PATH", Code::PayloadDamaged),
     ("no default routes found", Code::K3sNoAddress),
     ("unable to select an IP", Code::K3sNoAddress),
@@ -170,6 +173,14 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 30, "only {seen} ways to die in the file");
+    }
+
+    #[test]
+    fn torn_certificates_are_stale_ones() {
+        for words in ["private key does not match public key", "failed to find any PEM data in key input"] {
+            let log = format!("time=\"x\" level=fatal msg=\"Error: apiserver exited: tls: {words}\"");
+            assert_eq!(classify(&log).map(|fault| fault.code), Some(Code::K3sStaleCertificates));
+        }
     }
 
     #[test]

@@ -145,6 +145,20 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String, SysError> {
     }
 }
 
+/// Whether a file lacks its content, as one that a pulled plug kept from being synced: it is empty, or of zeros alone.
+///
+/// ext4 gives a new file its length once its blocks are on their way, and notes only when they have arrived that they hold
+/// something (`ext4_map_blocks`, `dioread_nolock`): cut in between, it is as long as it was meant and reads as zeros. Files over
+/// 64 KiB aren't read, and lack nothing unless they are empty.
+pub fn is_hollow(path: impl AsRef<Path>) -> bool {
+    let path = path.as_ref();
+    let file = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file);
+    file.is_some_and(|file| match file.len() {
+        0 => true,
+        length => length <= 64 << 10 && std::fs::read(path).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0)),
+    })
+}
+
 /// The names in a folder, sorted; empty where there is no folder.
 pub fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(folder)
@@ -155,4 +169,25 @@ pub fn names_in(folder: impl AsRef<Path>) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_zeros_is_hollow_and_one_with_a_single_byte_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            durable::write_durable(&path, bytes, 0o600).unwrap();
+            path
+        };
+        let mut one = vec![0; 4096];
+        one[4095] = 1;
+        assert!(is_hollow(put("empty", b"")) && is_hollow(put("zeros", &[0; 65536])));
+        assert!(!is_hollow(put("one", &one)) && !is_hollow(put("long", &[0; 65537])));
+        std::os::unix::fs::symlink("empty", folder.path().join("link")).unwrap();
+        assert!(![".", "link", "missing"].iter().any(|name| is_hollow(folder.path().join(name))));
+    }
 }

@@ -136,12 +136,15 @@ impl Certificates<'_> {
         for name in [SERVING, "server-ca"] {
             let path = self.tls(name, "crt");
             let pem = read(&path)?;
+            if !is_certificate(&pem) {
+                return Err(Error::FindPem("certificate"));
+            }
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 chain.push(certificate.map_err(|error| unreadable(&path, &error))?);
             }
         }
         let path = self.tls(SERVING, "key");
-        let key = PrivateKeyDer::from_pem_slice(&read(&path)?).map_err(|error| unreadable(&path, &error))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(&path)?).map_err(|_| Error::FindPem("key"))?;
         Ok((chain, key))
     }
 
@@ -172,6 +175,10 @@ impl Certificates<'_> {
     fn needs_issuing(&self, leaf: &Leaf) -> Result<bool, Error> {
         let (path, authority) = (self.tls(leaf.file, "crt"), self.tls(leaf.authority, "crt"));
         let Some(pem) = read_if_there(&path)?.filter(|_| self.tls(leaf.file, "key").exists()) else { return Ok(true) };
+        // k3s renews what has expired, and not what it can't read.
+        if !is_certificate(&pem) {
+            return Ok(false);
+        }
         let authority_pem = read(&authority)?;
         let renewal = (self.now() + Duration::days(120)).unix_timestamp();
         with_certificate(&authority, &authority_pem, |above| {
@@ -276,6 +283,10 @@ fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> Error {
     Error::ReadCertificate { path: path.to_owned(), reason: reason.to_string() }
 }
 
+fn is_certificate(pem: &[u8]) -> bool {
+    CertificateDer::from_pem_slice(pem).is_ok()
+}
+
 fn with_certificate<T>(path: &Path, pem: &[u8], ask: impl FnOnce(&X509Certificate<'_>) -> T) -> Result<T, Error> {
     let der = CertificateDer::from_pem_slice(pem).map_err(|error| unreadable(path, &error))?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| unreadable(path, &error))?;
@@ -347,6 +358,25 @@ mod tests {
         assert_eq!(back.fault(now).unwrap(), None, "the cure of 11.1");
         assert!(back.fault(now + day(3700)).unwrap().unwrap().contains("is after"));
         back.serving().unwrap();
+    }
+
+    #[test]
+    fn what_a_pulled_plug_left_torn_is_kept_and_stopped_at_in_gos_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = certificates(folder.path(), SystemTime::now());
+        certificates.complete().unwrap();
+        let [certificate, key] = ["crt", "key"].map(|suffix| certificates.tls(SERVING, suffix));
+        let whole = fs::read(&key).unwrap();
+        for (torn, words) in [(certificate, "in certificate input"), (key.clone(), "in key input")] {
+            let bytes = fs::read(&torn).unwrap();
+            write(&torn, &[0; 512], 0o600).unwrap();
+            certificates.complete().unwrap();
+            let said = certificates.serving().unwrap_err().to_string();
+            assert!(said.starts_with("tls: failed to find any PEM data") && said.ends_with(words), "{said}");
+            write(&torn, &bytes, 0o600).unwrap();
+        }
+        assert_eq!(fs::read(&key).unwrap(), whole, "nothing was made anew");
+        certificates.serving().unwrap();
     }
 
     #[test]

@@ -65,6 +65,12 @@ pub enum Error {
     Certify(#[from] rcgen::Error),
     #[error("failed to read a certificate of {}: {reason}", .path.display())]
     ReadCertificate { path: PathBuf, reason: String },
+    /// Go's crypto/tls, of a file that a pulled plug left without its content.
+    #[error("tls: failed to find any PEM data in {0} input")]
+    FindPem(&'static str),
+    /// The same, of one that was renewed without the other.
+    #[error("tls: private key does not match public key")]
+    OtherKey,
     #[error("failed to set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     #[error("failed to listen for signals: {0}")]

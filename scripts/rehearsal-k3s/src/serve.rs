@@ -44,7 +44,11 @@ pub fn start(
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain, key)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => Error::OtherKey,
+            other => other.into(),
+        })?;
     let config = Arc::new(config);
     let open = Arc::new(AtomicUsize::new(0));
     let accepting = thread::Builder::new().name("listener".into()).stack_size(STACK);

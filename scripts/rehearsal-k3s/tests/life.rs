@@ -107,6 +107,13 @@ fn tokens_that_do_not_fit() {
     mended.stop();
     let kept = fs::read(machine.path("aside-tls/server-ca.crt")).unwrap();
     assert_eq!(fs::read(machine.server("tls/server-ca.crt")).unwrap(), kept, "the cluster's own CA is back");
+    fs::copy(machine.server("tls/service.key"), machine.server("tls/serving-kube-apiserver.key")).unwrap();
+    refused(machine.start("right"), "tls: private key does not match public key");
+    fs::remove_dir_all(machine.server("tls")).unwrap();
+    fs::remove_dir_all(machine.server("cred")).unwrap();
+    let healed = machine.start("right");
+    machine.wait_ready(&healed);
+    healed.stop();
     fs::remove_dir_all(machine.server("cred")).unwrap();
     refused(machine.start("right"), "cred/supervisor.kubeconfig: no such file or directory");
 }

@@ -110,7 +110,7 @@ impl Bench {
             Action::ForgetAddresses { .. }
             | Action::SetAside { .. }
             | Action::RemoveFolder { .. }
-            | Action::RemoveEmpty { .. }
+            | Action::RemoveHollow { .. }
             | Action::AwaitAddress { .. }
             | Action::AwaitTime { .. }
             | Action::MakeDummy { .. }
