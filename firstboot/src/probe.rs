@@ -262,10 +262,10 @@ fn hollow(at: &impl Fn(&str) -> PathBuf) -> Vec<String> {
     while let Some(folder) = folders.pop() {
         for name in names_in(at(&folder)) {
             let path = format!("{folder}/{name}");
-            match std::fs::symlink_metadata(at(&path)) {
-                Ok(entry) if entry.is_dir() => folders.push(path),
-                _ if is_hollow(at(&path)) => found.push(path),
-                _ => {}
+            if at(&path).symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
+                folders.push(path);
+            } else if is_hollow(at(&path)) {
+                found.push(path);
             }
         }
     }

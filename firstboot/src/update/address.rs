@@ -31,9 +31,8 @@ pub use bakelite_plan::update::window::LONGEST;
 const CURL: &str = "/usr/bin/curl";
 /// curl's exit statuses that say that nobody answers: no name, no connection, no proxy, no time, nothing said (curl(1)).
 const NOBODY: &[i32] = &[5, 6, 7, 28, 52, 55, 56, 97];
-/// Its status where TLS didn't come about; and how OpenSSL's errors begin in what it says then, and the one of them that only
-/// says that the connection has ended.
-const NO_TLS: (i32, &str, &str) = (35, "error:", "unexpected eof");
+/// Its status where TLS didn't come about, for whatever reason.
+const NO_TLS: i32 = 35;
 
 /// The word by which this program asks.
 pub const WORD: &str = "ask";
@@ -224,10 +223,13 @@ fn last_words(text: &str) -> &str {
     found.map_or(text.trim_end(), |(_, said)| said)
 }
 
-/// Whether curl's end says that nobody answers. One who speaks no TLS, or another one, does.
+/// Whether curl's end says that nobody answers. One who speaks no TLS, or another one, does: OpenSSL then has an error to tell
+/// of, other than that the connection has ended.
 fn is_nobody(status: i32, said: &str) -> bool {
-    let (no_tls, wrong, ended) = NO_TLS;
-    NOBODY.contains(&status) || status == no_tls && (!said.contains(wrong) || said.contains(ended))
+    match status {
+        NO_TLS => !said.contains("error:") || said.contains("unexpected eof"),
+        _ => NOBODY.contains(&status),
+    }
 }
 
 #[cfg(test)]
@@ -351,10 +353,14 @@ mod tests {
         assert!(refused(&plain).contains("wrong version number"));
         let said = asked(&serve(Vec::new()).replace("http:", "https:"), &Known::default());
         assert!(matches!(&said, (Asked::Nobody(_), None)), "{said:?}");
-        let text =
-            "curl: (60) SSL certificate problem: unable to get it\nMore details here: x\n\nTo learn more, visit it.\n";
-        assert_eq!(last_words(text), "SSL certificate problem: unable to get it");
         assert!(is_nobody(35, "TLS connect error: error:0A000126:SSL routines::unexpected eof while reading"));
+    }
+
+    #[test]
+    fn of_curls_words_the_reason_is_told_and_not_its_advice() {
+        let said = "curl: (60) SSL certificate problem: it expired\nMore details here: x\n\nTo learn more, visit it.\n";
+        assert_eq!(last_words(said), "SSL certificate problem: it expired");
+        assert_eq!(last_words("something else\n"), "something else");
     }
 
     #[test]

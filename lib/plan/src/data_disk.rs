@@ -65,8 +65,7 @@ pub fn decide(facts: &Facts, settings: &Settings) -> Decision {
 
 /// The disk behind the mount is gone: what k3s reads and writes there fails, and only a restart brings the mount in order.
 pub(crate) fn vanished() -> Decision {
-    let fault = Fault::new(Code::DataDiskMissing, "the data disk was pulled out while it was in use");
-    Decision::Reboot(fault.text.clone(), Some(fault))
+    Decision::restart_for(Fault::new(Code::DataDiskMissing, "the data disk was pulled out while it was in use"))
 }
 
 /// Whether the identity has to wait for what becomes of the data disk.

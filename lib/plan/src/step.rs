@@ -53,6 +53,11 @@ impl Decision {
         }
     }
 
+    /// A restart that mends what is wrong.
+    pub(crate) fn restart_for(fault: Fault) -> Self {
+        Self::Reboot(fault.text.clone(), Some(fault))
+    }
+
     /// Whether what comes after it has to wait.
     pub fn stops(&self) -> bool {
         matches!(self, Self::Wait(..) | Self::Reboot(..) | Self::Refuse(_))

@@ -106,8 +106,7 @@ fn exhausted() -> String {
 fn leave(facts: &Facts, update: &Update) -> Decision {
     let own = entries(facts, &update.to.slot);
     if facts.has(GOING_BACK) {
-        let fault = fault(update);
-        return Decision::Reboot(fault.text.clone(), Some(fault));
+        return Decision::restart_for(fault(update));
     }
     if own.is_empty() || entries(facts, &update.from.slot).is_empty() {
         let text = format!("{}, and the boot loader has no way back", fault(update).text);
